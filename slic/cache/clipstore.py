@@ -1,0 +1,274 @@
+"""The clip store: a Zarr v3 group of JPEG-coded videos, their flow, and an index of them all."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slic.cache.index import Entry, Index
+from slic.cache.shards import ArrayReader, ArrayWriter, Codec, sync
+from slic.errors import DamagedChunk, StoreError
+
+FORMAT = 1
+VIEWS = ("frames", "flow")
+View = Literal["frames", "flow"]
+ZERO_FLOW = 128
+FLOW_QUALITY = 95
+OPEN_ARRAYS = 4096
+
+
+def video_key(video_id: str) -> str:
+    """Name of a video's arrays: safe on every file system, distinct for distinct ids."""
+    stem = video_id.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:60] or "video"
+    return f"{slug}-{hashlib.blake2b(video_id.encode(), digest_size=8).hexdigest()}"
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """Short digest of parameters, independent of their order."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class ClipStore:
+    """A clip store, opened for reading (or for writing, by `prep`).
+
+    Safe to hand to forked or spawned workers. A video is visible only once its array is whole
+    and entered in the index.
+
+    Args:
+        path: the store's folder, `<name>.zarr`.
+        writable: also allow `write`, `index.put` and the like.
+
+    Raises:
+        StoreError: no clip store, a newer format, or damaged metadata.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
+        self.path = Path(path)
+        self.writable = writable
+        self.attributes = _read_attributes(self.path)
+        if not (self.path / "index" / "index.sqlite").is_file() and not writable:
+            raise StoreError(f"{self.path}: the store has no index; run `slic prep frames` again")
+        self.index = Index(self.path / "index" / "index.sqlite", writable=writable)
+        self._readers: OrderedDict[tuple[str, View], ArrayReader] = OrderedDict()
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> "ClipStore":
+        """Open a store for writing, making an empty one where there is none."""
+        path = Path(path)
+        if not (path / "zarr.json").exists():
+            _make_groups(path)
+        return cls(path, writable=True)
+
+    @property
+    def name(self) -> str:
+        """The folder's name without `.zarr`."""
+        return self.path.name.removesuffix(".zarr")
+
+    def settings(self, view: View) -> dict[str, Any] | None:
+        """Parameters that `prep` uses for frames or flow of this store, or None if never run."""
+        return self.attributes.get(view)
+
+    def set_settings(self, view: View, settings: dict[str, Any]) -> None:
+        """Record the parameters of frames or flow in the store's attributes."""
+        self.attributes = {**self.attributes, view: settings}
+        meta = json.loads((self.path / "zarr.json").read_text())
+        meta["attributes"] = self.attributes
+        _replace_text(self.path / "zarr.json", json.dumps(meta, indent=2))
+
+    def entries(self) -> list[Entry]:
+        """Every video of the index that is stored, in order of id."""
+        return [entry for entry in self.index.entries() if entry.reason is None]
+
+    def failures(self) -> list[Entry]:
+        """Every video of the index that could not be stored."""
+        return [entry for entry in self.index.entries() if entry.reason is not None]
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the stored videos, in order."""
+        return [entry.id for entry in self.entries()]
+
+    def entry(self, video_id: str) -> Entry:
+        """The index row of one stored video.
+
+        Raises:
+            StoreError: the store does not hold it.
+        """
+        entry = self.index.entry(video_id)
+        if entry is None or entry.reason is not None:
+            why = f" ({entry.reason})" if entry else ""
+            raise StoreError(f"{self.path}: holds no video {video_id!r}{why}")
+        return entry
+
+    def digest(self) -> str:
+        """Short digest of what the store holds: ids, sources, parameters, labels and splits."""
+        content = hashlib.blake2b(digest_size=4)
+        for e in self.entries():
+            row = (e.id, e.label, e.group, e.split1, e.split2, e.split3, e.settings)
+            content.update(repr((*row, e.source_digest)).encode())
+        return content.hexdigest()
+
+    def read(
+        self, video_id: str, start: int, count: int, *, stride: int = 1, view: View = "frames"
+    ) -> NDArray[np.uint8]:
+        """One clip: `count` frames from `start`, every `stride`-th.
+
+        A clip that runs past the end wraps around to the first frame. Flow of the last frame
+        repeats the one before; so does the join of a wrapped clip. A video of one frame has
+        zero flow.
+
+        Args:
+            video_id: id of a stored video.
+            start: first frame, 0 <= start < frames of the video.
+            count: frames in the clip, at least 1.
+            stride: step in frames, at least 1.
+            view: `frames` or `flow`.
+
+        Returns:
+            uint8 `(count, H, W, 3)` RGB, or `(count, H, W, 2)` quantised flow: 128 is zero,
+            and `(q - 128) * bound / 127` is u, v in pixels a frame.
+
+        Raises:
+            StoreError: no such video, no flow, or a position outside the video.
+            DamagedChunk: stored bytes fail their checksum; the message names the video.
+        """
+        reader = self._reader(video_id, "frames")
+        frames = reader.shape[0]
+        if not (0 <= start < frames and count >= 1 and stride >= 1):
+            raise StoreError(
+                f"{self.path}: {video_id}: no clip of {count} frames from {start} at stride"
+                f" {stride} in {frames} frames"
+            )
+        wanted = (start + stride * np.arange(count)) % frames
+        if view == "flow":
+            reader = self._reader(video_id, "flow")
+            if frames == 1:
+                return np.full((count, *reader.shape[1:]), ZERO_FLOW, dtype=np.uint8)
+            wanted = np.minimum(wanted, frames - 2)
+        try:
+            return reader.read(wanted)
+        except DamagedChunk as error:
+            raise DamagedChunk(f"{self.path}: {video_id}: {view} damaged: {error}") from error
+
+    def flow_bound(self, video_id: str) -> float:
+        """Flow in pixels a frame at which a video's quantised flow saturates."""
+        return float(self._reader(video_id, "flow").attributes["bound"])
+
+    def _reader(self, video_id: str, view: View) -> ArrayReader:
+        if view not in VIEWS:
+            raise StoreError(f"unknown view {view!r}: choose frames or flow")
+        reader = self._readers.pop((video_id, view), None)
+        if reader is None:
+            entry = self.entry(video_id)
+            if view == "flow" and entry.flow is None:
+                raise StoreError(
+                    f"{self.path}: {video_id} has no flow; run `slic prep flow {self.path}`"
+                )
+            try:
+                reader = ArrayReader(self.path / view / entry.key)
+            except DamagedChunk as error:
+                raise DamagedChunk(f"{self.path}: {video_id}: {error}") from error
+        self._readers[(video_id, view)] = reader
+        if len(self._readers) > OPEN_ARRAYS:
+            self._readers.popitem(last=False)
+        return reader
+
+    @contextlib.contextmanager
+    def write(self, video_id: str, *, view: View, codec: Codec) -> Iterator[ArrayWriter]:
+        """Write one array aside; `publish` moves it into place. Nothing is left on an error."""
+        folder = self.path / "index" / "writing" / f"{video_key(video_id)}-{uuid.uuid4().hex[:8]}"
+        writer = ArrayWriter(folder, codec)
+        try:
+            yield writer
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, writer: ArrayWriter, video_id: str, *, view: View) -> None:
+        """Move a closed array into place, replacing an older one of the video."""
+        target = self.path / view / video_key(video_id)
+        old = writer.folder.with_name(writer.folder.name + "-old")
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(old)
+        writer.folder.rename(target)
+        sync(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        self._readers.pop((video_id, view), None)
+
+    def drop(self, video_id: str, *, view: View) -> None:
+        """Remove one array of a video, if it is there."""
+        shutil.rmtree(self.path / view / video_key(video_id), ignore_errors=True)
+        self._readers.pop((video_id, view), None)
+
+    def keys(self, view: View) -> set[str]:
+        """Keys of the arrays that are in place."""
+        folder = self.path / view
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+            return {item.name for item in found if item.is_dir()}
+        return set()
+
+    def size_bytes(self) -> int:
+        """Bytes of all files of the store."""
+        return sum(
+            os.lstat(os.path.join(folder, name)).st_size
+            for folder, _, names in os.walk(self.path)
+            for name in names
+        )
+
+
+def _make_groups(path: Path) -> None:
+    """Lay out an empty store; the root comes last, so a half-made store is not yet one."""
+    import zarr
+
+    if path.exists() and (not path.is_dir() or _foreign(path)):
+        raise StoreError(f"{path}: exists and is no clip store; choose another --store")
+    (path / "index" / "writing").mkdir(parents=True, exist_ok=True)
+    for view in VIEWS:
+        zarr.open_group(path / view, mode="a")
+    # An array node, because Zarr does not look for children inside one.
+    if not (path / "index" / "zarr.json").exists():
+        about: dict[str, Any] = {"about": "index.sqlite: one row a video"}
+        zarr.create_array(store=path / "index", shape=(0,), dtype="uint8", attributes=about)
+    zarr.open_group(path, mode="a", attributes={"format": FORMAT})
+
+
+def _foreign(path: Path) -> bool:
+    return any(item.name not in {"frames", "flow", "index"} for item in path.iterdir())
+
+
+def _read_attributes(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise StoreError(f"{path}: no such store; `slic prep frames DATASET` makes one")
+    try:
+        meta = json.loads((path / "zarr.json").read_bytes())
+        attributes, found = meta["attributes"], meta["attributes"]["format"]
+    except FileNotFoundError:
+        raise StoreError(f"{path}: not a clip store (it has no zarr.json)") from None
+    except PermissionError:
+        raise StoreError(f"{path}: permission denied") from None
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{path}: not a clip store (zarr.json has no slic format)") from None
+    if not isinstance(found, int) or found < 1:
+        raise StoreError(f"{path}: not a clip store (format {found!r})")
+    if found > FORMAT:
+        raise StoreError(f"{path}: format {found}, but this slic reads up to {FORMAT}; upgrade it")
+    return attributes
+
+
+def _replace_text(path: Path, text: str) -> None:
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    aside.write_text(text)
+    sync(aside)
+    aside.replace(path)
+    sync(path.parent)

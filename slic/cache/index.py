@@ -1,0 +1,152 @@
+"""The index of a clip store: one row a video, in one SQLite file.
+
+Writers of several processes share it by SQLite's own locks; a row is entered only after the
+video's array is whole and in place.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from slic.errors import StoreError
+from slic.videos import Video
+
+SPLITS = (1, 2, 3)
+LOCK_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index holds of one video.
+
+    Attributes:
+        id: the video's id (its path inside the data set).
+        key: name of its arrays under `frames/` and `flow/`.
+        path: path inside the data set, with `/`.
+        label: class name, or None.
+        group: clips of one group share scene and actors, or None.
+        split1, split2, split3: `train`, `test`, `unused`, or None where there is no such split.
+        frames: frames stored; None where decoding failed.
+        height, width: pixels, as stored.
+        fps: frames a second of the source.
+        settings: fingerprint of the frame parameters it was stored with.
+        source_bytes, source_mtime_ns, source_digest: the file that was decoded.
+        reason: why it could not be stored, or None.
+        remark: what was odd though it was stored, or None.
+        flow: fingerprint of the flow stored beside the frames, or None.
+    """
+
+    id: str
+    key: str
+    path: str
+    label: str | None
+    group: str | None
+    split1: str | None
+    split2: str | None
+    split3: str | None
+    frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    fps: float | None = None
+    settings: str | None = None
+    source_bytes: int | None = None
+    source_mtime_ns: int | None = None
+    source_digest: str | None = None
+    reason: str | None = None
+    remark: str | None = None
+    flow: str | None = None
+
+    def split(self, number: int) -> str | None:
+        """`train`, `test` or `unused` in a split, or None where there is no such split."""
+        return {1: self.split1, 2: self.split2, 3: self.split3}.get(number)
+
+
+COLUMNS = tuple(f.name for f in fields(Entry))
+_QUOTED = ", ".join(f'"{name}"' for name in COLUMNS)
+_TYPES = {"frames": "INTEGER", "height": "INTEGER", "width": "INTEGER", "fps": "REAL"}
+_TYPES |= {"source_bytes": "INTEGER", "source_mtime_ns": "INTEGER", "id": "TEXT PRIMARY KEY"}
+
+
+class Index:
+    """The rows of a store; safe to use from forked and spawned processes.
+
+    Args:
+        path: the SQLite file.
+        writable: open for writing, creating the table where it is missing.
+    """
+
+    def __init__(self, path: Path, *, writable: bool = False) -> None:
+        self.path = path
+        self.writable = writable
+        self._connection: sqlite3.Connection | None = None
+        self._owner = 0
+        if writable:
+            columns = ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in COLUMNS)
+            with self._write() as connection:
+                connection.execute(f"CREATE TABLE IF NOT EXISTS videos ({columns}) WITHOUT ROWID")
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "writable": self.writable, "_connection": None, "_owner": 0}
+
+    def entries(self) -> list[Entry]:
+        """All rows, in order of id."""
+        rows = self._query(f"SELECT {_QUOTED} FROM videos ORDER BY id")
+        return [Entry(*row) for row in rows]
+
+    def entry(self, video_id: str) -> Entry | None:
+        """One row, or None."""
+        rows = self._query(f"SELECT {_QUOTED} FROM videos WHERE id = ?", video_id)
+        return Entry(*rows[0]) if rows else None
+
+    def put(self, entry: Entry) -> None:
+        """Enter or replace one row, durably."""
+        marks = ", ".join("?" * len(COLUMNS))
+        with self._write() as connection:
+            sql = f"INSERT OR REPLACE INTO videos ({_QUOTED}) VALUES ({marks})"
+            connection.execute(sql, astuple(entry))
+
+    def set_flow(self, video_id: str, flow: str | None) -> None:
+        """Note the fingerprint of a video's flow."""
+        with self._write() as connection:
+            connection.execute("UPDATE videos SET flow = ? WHERE id = ?", (flow, video_id))
+
+    def relabel(self, videos: Iterable[Video]) -> int:
+        """Renew label, group and splits of the videos already entered; how many changed."""
+        rows = [(v.label, v.group, *(v.splits.get(n) for n in SPLITS), v.id) for v in videos]
+        changed = [f'"{c}" IS NOT ?{i}' for i, c in enumerate(COLUMNS[3:8], start=1)]
+        columns = ", ".join(f'"{c}" = ?{i}' for i, c in enumerate(COLUMNS[3:8], start=1))
+        sql = f"UPDATE videos SET {columns} WHERE id = ?6 AND ({' OR '.join(changed)})"
+        with self._write() as connection:
+            return connection.executemany(sql, rows).rowcount
+
+    def _query(self, sql: str, *values: object) -> list[tuple]:
+        try:
+            return self._open().execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: the index cannot be read ({error})") from error
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._open() as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: the index cannot be written ({error})") from error
+
+    def _open(self) -> sqlite3.Connection:
+        # A connection must not cross a fork.
+        if self._connection is None or self._owner != os.getpid():
+            mode = "rwc" if self.writable else "ro"
+            uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+            self._connection = sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT_S)
+            self._owner = os.getpid()
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection of this process."""
+        if self._connection is not None and self._owner == os.getpid():
+            self._connection.close()
+        self._connection = None

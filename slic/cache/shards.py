@@ -1,0 +1,246 @@
+"""One video's array on disk: writing its shards whole, and reading clips from them fast.
+
+An array is a Zarr v3 array whose chunk is one frame and whose shard is up to 4,096 frames. Zarr
+reads and describes it; the bytes are written here one encoded frame at a time (so that memory
+holds no decoded video) and read here with one positioned read a clip.
+"""
+
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from slic.errors import DamagedChunk
+
+CodecName = Literal["jpeg", "zstd"]
+SHARD_FRAMES = 4096
+ZSTD_LEVEL = 3
+MISSING = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How a chunk becomes bytes: `jpeg` at a quality, or lossless `zstd`."""
+
+    name: CodecName
+    quality: int
+
+    def encode(self, frame: NDArray[np.uint8]) -> bytes:
+        """Encode one `(H, W, 3)` frame or `(H, W, 2)` flow field, without its checksum."""
+        if self.name == "zstd":
+            from numcodecs.zstd import Zstd
+
+            return bytes(Zstd(level=ZSTD_LEVEL).encode(np.ascontiguousarray(frame)))
+        from slic.cache.codec import encode_flow, encode_frame
+
+        encode = encode_frame if frame.shape[-1] == 3 else encode_flow
+        return encode(frame, quality=self.quality)
+
+    def decode(self, data: bytes, out: NDArray[np.uint8]) -> None:
+        """Decode one chunk into `out`; DamagedChunk if the bytes do not fit it."""
+        if self.name == "zstd":
+            _decode_zstd(data, out)
+            return
+        from slic.cache.codec import decode_flow, decode_frame
+
+        decode = decode_frame if out.shape[-1] == 3 else decode_flow
+        try:
+            decode(data, out)
+        except ValueError as error:
+            raise DamagedChunk(f"JPEG does not decode: {error}") from error
+
+
+def _decode_zstd(data: bytes, out: NDArray[np.uint8]) -> None:
+    from numcodecs.zstd import Zstd
+
+    try:
+        flat = np.frombuffer(Zstd().decode(data), dtype=np.uint8)
+        out[...] = flat.reshape(out.shape)
+    except (RuntimeError, ValueError) as error:
+        raise DamagedChunk(f"zstd chunk does not decode: {error}") from error
+
+
+class ArrayWriter:
+    """Writes one array into an empty folder, frame by frame; `close` makes it a Zarr array.
+
+    Args:
+        folder: the array's folder, not yet visible to readers.
+        codec: how chunks are encoded.
+    """
+
+    def __init__(self, folder: Path, codec: Codec) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.codec = codec
+        self.count = 0
+        self._frame_shape: tuple[int, ...] = ()
+        self._chunks: list[bytes] = []
+        self._shards = 0
+
+    def append(self, frame: NDArray[np.uint8]) -> None:
+        """Add one `(H, W, C)` uint8 frame."""
+        if self.count and frame.shape != self._frame_shape:
+            raise ValueError(f"frame of {frame.shape} in an array of {self._frame_shape}")
+        self._frame_shape = frame.shape
+        data = self.codec.encode(frame)
+        self._chunks.append(data + struct.pack("<I", google_crc32c.value(data)))
+        self.count += 1
+        if len(self._chunks) == SHARD_FRAMES:
+            self._flush()
+
+    def close(self, attributes: dict[str, Any], *, empty_shape: tuple[int, ...] = ()) -> None:
+        """Write the last shard and the metadata, and sync everything to disk.
+
+        Args:
+            attributes: the array's attributes.
+            empty_shape: `(H, W, C)` of an array without frames (the flow of a 1-frame video).
+        """
+        if self._chunks:
+            self._flush()
+        shape = (self.count, *(self._frame_shape or empty_shape))
+        _write_metadata(self.folder, shape, self.codec, attributes)
+        for name in ("zarr.json", "."):
+            sync(self.folder / name)
+
+    def _flush(self) -> None:
+        slots = min(SHARD_FRAMES, self.count)
+        path = self.folder / f"c.{self._shards}.0.0.0"
+        with path.open("wb") as file:
+            file.write(b"".join(self._chunks))
+            file.write(_shard_index([len(c) for c in self._chunks], slots))
+            file.flush()
+            os.fsync(file.fileno())
+        self._chunks = []
+        self._shards += 1
+
+
+def _shard_index(lengths: list[int], slots: int) -> bytes:
+    index = np.full((slots, 2), MISSING, dtype="<u8")
+    index[: len(lengths), 1] = lengths
+    index[: len(lengths), 0] = np.cumsum([0, *lengths[:-1]])
+    data = index.tobytes()
+    return data + struct.pack("<I", google_crc32c.value(data))
+
+
+def _write_metadata(
+    folder: Path, shape: tuple[int, ...], codec: Codec, attributes: dict[str, Any]
+) -> None:
+    import zarr
+    from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+
+    from slic.cache.codec import JpegCodec
+
+    frame_shape = shape[1:]
+    jpeg = codec.name == "jpeg"
+    zarr.create_array(
+        store=folder,
+        shape=shape,
+        dtype="uint8",
+        chunks=(1, *frame_shape),
+        shards=(max(1, min(SHARD_FRAMES, shape[0])), *frame_shape),
+        serializer=JpegCodec(quality=codec.quality) if jpeg else BytesCodec(),
+        compressors=[Crc32cCodec()] if jpeg else [ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()],
+        chunk_key_encoding={"name": "default", "separator": "."},
+        config={"write_empty_chunks": True},
+        attributes=attributes,
+        overwrite=False,
+    )
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class ArrayReader:
+    """Reads frames of one array by its own files; every chunk's checksum is verified.
+
+    Attributes:
+        shape: `(T, H, W, C)`.
+        attributes: the array's attributes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            meta = json.loads((folder / "zarr.json").read_bytes())
+            self.shape: tuple[int, int, int, int] = tuple(meta["shape"])
+            self.attributes: dict[str, Any] = meta["attributes"]
+            self._shard_frames = int(meta["chunk_grid"]["configuration"]["chunk_shape"][0])
+            self._codec = _codec_of(meta["codecs"][0]["configuration"]["codecs"])
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise DamagedChunk(f"{folder / 'zarr.json'} does not describe an array") from error
+        self._indices: dict[int, NDArray[np.uint64]] = {}
+
+    def read(self, frames: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Frames at the given positions, `(len(frames), H, W, C)` uint8.
+
+        Raises:
+            DamagedChunk: bytes are missing, or fail their checksum, or do not decode.
+        """
+        out = np.empty((len(frames), *self.shape[1:]), dtype=np.uint8)
+        shards = frames // self._shard_frames
+        for shard in np.unique(shards):
+            where = np.flatnonzero(shards == shard)
+            self._read_shard(int(shard), frames[where] % self._shard_frames, out, where)
+        return out
+
+    def _read_shard(
+        self,
+        shard: int,
+        slots: NDArray[np.int64],
+        out: NDArray[np.uint8],
+        where: NDArray[np.int64],
+    ) -> None:
+        spans = self._index(shard)[slots]
+        if np.any(spans == np.uint64(MISSING)):
+            raise DamagedChunk(f"{self.folder.name}: a frame is missing from shard {shard}")
+        offsets, ends = spans[:, 0].astype(np.int64), spans.sum(axis=1).astype(np.int64)
+        first = int(offsets.min())
+        data = self._bytes(shard, first, int(ends.max()) - first)
+        for target, begin, end in zip(where, offsets - first, ends - first, strict=True):
+            chunk = data[begin : end - 4]
+            if google_crc32c.value(chunk) != struct.unpack("<I", data[end - 4 : end])[0]:
+                raise DamagedChunk(f"{self.folder.name}: a frame fails its checksum")
+            self._codec.decode(chunk, out[target])
+
+    def _index(self, shard: int) -> NDArray[np.uint64]:
+        if shard not in self._indices:
+            size = 16 * self._shard_frames
+            data = self._bytes(shard, -(size + 4), size + 4)
+            if google_crc32c.value(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+                raise DamagedChunk(f"{self.folder.name}: the index of shard {shard} is damaged")
+            self._indices[shard] = np.frombuffer(data[:-4], dtype="<u8").reshape(-1, 2)
+        return self._indices[shard]
+
+    def _bytes(self, shard: int, offset: int, count: int) -> bytes:
+        try:
+            handle = os.open(self.folder / f"c.{shard}.0.0.0", os.O_RDONLY)
+            try:
+                begin = offset if offset >= 0 else os.fstat(handle).st_size + offset
+                data = os.pread(handle, count, begin) if begin >= 0 else b""
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise DamagedChunk(f"{self.folder.name}: shard {shard}: {error.strerror}") from error
+        if len(data) != count:
+            raise DamagedChunk(f"{self.folder.name}: shard {shard} is cut short")
+        return data
+
+
+def _codec_of(codecs: list[dict[str, Any]]) -> Codec:
+    if codecs[0]["name"] == "slic.jpeg":
+        return Codec("jpeg", quality=int(codecs[0]["configuration"]["quality"]))
+    if [c["name"] for c in codecs] == ["bytes", "zstd", "crc32c"]:
+        return Codec("zstd", quality=0)
+    raise ValueError(f"unknown codecs {codecs}")

@@ -1,0 +1,381 @@
+"""The command line: parse, call, print."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.exceptions import TyperException
+
+from slic import __version__
+from slic.errors import SlicError
+from slic.progress import clock, messages
+
+app = typer.Typer(
+    name="slic",
+    help="Video representations without labels: prepare video, pretrain, evaluate.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+prep_app = typer.Typer(
+    help="Decode video and compute flow into a clip store.", no_args_is_help=True
+)
+eval_app = typer.Typer(help="Measure a run from cached embeddings.", no_args_is_help=True)
+app.add_typer(prep_app, name="prep")
+app.add_typer(eval_app, name="eval")
+
+Layout = Literal["auto", "ucf101", "classes", "csv", "flat"]
+Codec = Literal["jpeg", "zstd"]
+Feature = Literal["backbone", "projection"]
+
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder, csv, or store.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Path of the store.", show_default="./<name>.zarr")
+]
+LayoutOption = Annotated[Layout, typer.Option("--layout", help="How to read the folder.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes.", show_default="all cores")
+]
+Readers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Reading processes.", show_default="by device"),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="At most so many videos, spread.", show_default="all"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Try again what failed before.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="Run below runs/, or its path.", show_default="newest")
+]
+OtherStore = Annotated[
+    str | None, typer.Option("--store", help="Another store.", show_default="the run's")
+]
+Split = Annotated[
+    int | None, typer.Option("--split", help="Split: 1, 2, 3.", show_default="the run's")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
+Clips = Annotated[
+    int | None, typer.Option("--clips", help="Clips a video.", show_default="the run's")
+]
+
+
+def say(line: str) -> None:
+    """Print a line for the user to stderr, as it is."""
+    messages().print(escape(line))
+
+
+def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None:
+    """Print a result: one JSON object, or a table of the rows."""
+    if as_json:
+        print(json.dumps(values))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, escape(str(value)))
+    Console(highlight=False).print(table)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"slic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Video representations without labels: prepare video, pretrain, evaluate."""
+
+
+@prep_app.command("frames")
+def prep_frames_command(
+    dataset: Dataset,
+    store: StoreOption = None,
+    layout: LayoutOption = "auto",
+    short_side: Annotated[int, typer.Option("--short-side", min=8, help="Pixels.")] = 128,
+    codec: Annotated[Codec, typer.Option("--codec", help="zstd is lossless.")] = "jpeg",
+    workers: Workers = None,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+    retry: Retry = False,
+    as_json: Json = False,
+) -> None:
+    """Decode every video once, into ./<name>.zarr."""
+    from slic.prep.frames import prep_frames
+
+    result = prep_frames(
+        dataset,
+        store=store,
+        layout=layout,
+        short_side=short_side,
+        codec=codec,
+        workers=workers,
+        limit=limit,
+        overwrite=overwrite,
+        retry=retry,
+    )
+    _show_prep(result, as_json=as_json, unit="frames")
+
+
+@prep_app.command("flow")
+def prep_flow_command(
+    dataset: Dataset,
+    store: StoreOption = None,
+    layout: LayoutOption = "auto",
+    engine: Annotated[
+        Literal["auto", "cpu", "opencv"], typer.Option("--engine", help="opencv is for checking.")
+    ] = "auto",
+    bound: Annotated[
+        float | None,
+        typer.Option("--bound", help="Largest flow, pixels.", show_default="short side / 12"),
+    ] = None,
+    short_side: Annotated[
+        int | None,
+        typer.Option("--short-side", min=8, help="Of missing frames.", show_default="128"),
+    ] = None,
+    workers: Workers = None,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+    retry: Retry = False,
+    as_json: Json = False,
+) -> None:
+    """TV-L1 optical flow beside the frames; the frames first, if missing."""
+    from slic.prep.flow import prep_flow
+
+    result = prep_flow(
+        dataset,
+        store=store,
+        layout=layout,
+        engine=engine,
+        bound=bound,
+        short_side=short_side,
+        workers=workers,
+        limit=limit,
+        overwrite=overwrite,
+        retry=retry,
+    )
+    _show_prep(result, as_json=as_json, unit="pairs")
+
+
+def _show_prep(result: Any, *, as_json: bool, unit: str) -> None:
+    for note in result.notes:
+        say(note)
+    for video, reason in result.failures:
+        say(f"failed: {video}: {reason}")
+    rows = {
+        "store": result.store,
+        "videos": f"{result.videos}: {result.written} written, {result.skipped} there before,"
+        f" {result.failed} failed",
+        unit: f"{result.frames} in {clock(result.seconds)}",
+    }
+    show(result.json(), as_json=as_json, rows=rows)
+    if result.new_failures:
+        raise typer.Exit(1)
+
+
+@prep_app.command("info")
+def prep_info_command(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A clip store.")],
+    as_json: Json = False,
+) -> None:
+    """What a store holds."""
+    from slic.prep.info import store_info
+
+    info = store_info(store)
+    rows = {key: info[key] for key in ("store", "videos", "frames", "flow", "labels")}
+    for number, words in info["splits"].items():
+        rows[f"split {number}"] = ", ".join(f"{count} {word}" for word, count in words.items())
+    for kind in ("failed", "damaged"):
+        rows[kind] = len(info[kind])
+        if not as_json:
+            for video in info[kind]:
+                say(f"{kind}: {video['id']}: {video['reason']}")
+    show(info, as_json=as_json, rows={**rows, "bytes": f"{info['bytes']:,}"})
+
+
+@app.command("train")
+def train_command(
+    store: Annotated[
+        str | None,
+        typer.Argument(metavar="[STORE]", help="A clip store.", show_default="the only one here"),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Where settings start.", show_default="by device")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="TOML file that changes settings.")
+    ] = None,
+    cluster_every: Annotated[
+        int | None, typer.Option("--cluster-every", help="Epochs between clusterings.")
+    ] = None,
+    warmup_epochs: Annotated[
+        int | None, typer.Option("--warmup-epochs", help="Epochs before clusters are used.")
+    ] = None,
+    cluster: Annotated[
+        Literal["finch", "none", "labels"] | None,
+        typer.Option("--cluster", help="Source of pseudo-labels."),
+    ] = None,
+    objective: Annotated[
+        Literal["triplet", "infonce"] | None, typer.Option("--objective", help="Loss.")
+    ] = None,
+    encoder: Annotated[
+        Literal["r3d18", "small"] | None, typer.Option("--encoder", help="Network.")
+    ] = None,
+    no_flow: Annotated[bool, typer.Option("--no-flow", help="RGB views alone.")] = False,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the videos.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Samples a step.")] = None,
+    split: Annotated[int | None, typer.Option("--split", help="Whose training videos.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of every random draw.")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Name of the run.", show_default="numbered")
+    ] = None,
+    new: Annotated[bool, typer.Option("--new", help="Start a run even if one exists.")] = False,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="Keep one for each clustering.")
+    ] = False,
+    device: Device = "auto",
+    workers: Readers = None,
+    as_json: Json = False,
+) -> None:
+    """Pretrain on a clip store, into runs/. The same command again continues.
+
+    Settings come from the preset, then the config file, then the options; an option without a
+    default here leaves them alone.
+    """
+    from slic.train.run import train
+
+    options = {
+        "cluster_every": cluster_every,
+        "warmup_epochs": warmup_epochs,
+        "cluster": cluster,
+        "objective": objective,
+        "encoder": encoder,
+        "flow_probability": 0.0 if no_flow else None,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "split": split,
+        "seed": seed,
+    }
+    result = train(
+        store,
+        preset=preset,
+        config=config,
+        options=options,
+        run=run,
+        new=new,
+        device=device,
+        workers=workers,
+        keep_checkpoints=keep_checkpoints,
+        say=say,
+    )
+    recall = result["recall"] or {}
+    rows = {key: result[key] for key in ("run", "epochs", "steps", "checkpoint")}
+    rows |= {"loss": f"{result['loss']:.4f}", "clusters": result["clusters"]}
+    rows["NMI"] = "no labels" if result["nmi"] is None else f"{result['nmi']:.3f}"
+    rows |= {f"recall at {k}": f"{v:.3f} (held-out training groups)" for k, v in recall.items()}
+    show(result, as_json=as_json, rows=rows)
+
+
+@eval_app.command("retrieve")
+def eval_retrieve_command(
+    k: Annotated[str, typer.Option("--k", help="How many neighbours count.")] = "1,5,10",
+    run: RunOption = None,
+    store: OtherStore = None,
+    split: Split = None,
+    clips: Clips = None,
+    feature: Annotated[
+        Feature | None, typer.Option("--feature", help="Embedding.", show_default="the run's")
+    ] = None,
+    device: Device = "auto",
+    workers: Readers = None,
+    as_json: Json = False,
+) -> None:
+    """Recall at k: is one of the k nearest training videos of the same class?"""
+    from slic.eval.retrieve import parse_ks, retrieve
+    from slic.runs import find_run
+
+    result = retrieve(
+        find_run(run),
+        ks=parse_ks(k),
+        store=store,
+        split=split,
+        clips=clips,
+        feature=feature,
+        device=device,
+        workers=workers,
+        say=say,
+    )
+    rows = {key: result[key] for key in ("run", "store", "split", "queries", "gallery")}
+    rows |= {"feature": f"{result['feature']}, mean of {result['clips']} clip(s)"}
+    rows |= {f"recall at {k}": f"{value:.4f}" for k, value in result["recall"].items()}
+    show(result, as_json=as_json, rows=rows)
+
+
+@eval_app.command("classify")
+def eval_classify_command(
+    mode: Annotated[Literal["linear"], typer.Option("--mode", help="Linear probe.")] = "linear",
+    run: RunOption = None,
+    store: OtherStore = None,
+    split: Split = None,
+    clips: Clips = None,
+    feature: Annotated[Feature, typer.Option("--feature", help="Embedding.")] = "backbone",
+    device: Device = "auto",
+    workers: Readers = None,
+    as_json: Json = False,
+) -> None:
+    """Accuracy of a classifier trained on the embeddings."""
+    from slic.eval.classify import classify
+    from slic.runs import find_run
+
+    result = classify(
+        find_run(run),
+        mode=mode,
+        store=store,
+        split=split,
+        clips=clips,
+        feature=feature,
+        device=device,
+        workers=workers,
+        say=say,
+    )
+    rows = {key: result[key] for key in ("run", "store", "split", "mode", "train", "test")}
+    rows |= {"top-1": f"{result['top1']:.4f}", "top-5": f"{result['top5']:.4f}"}
+    show(result, as_json=as_json, rows=rows)
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr, and the exit code tells their kind."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:
+        say(f"slic: {error.format_message()}")
+        sys.exit(error.exit_code)
+    except SlicError as error:
+        say(f"slic: {error}")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        say("slic: stopped; the same command goes on where it was")
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read stdout (head, less) is gone: that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f"{Path(os.fsdecode(error.filename))}: " if error.filename else ""
+        say(f"slic: {where}{error.strerror or error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

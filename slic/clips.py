@@ -1,0 +1,68 @@
+"""Where clips lie in a video, and how pixels become an encoder's input."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slic.encoders import MEAN, STD
+
+
+def clip_span(frames: int, stride: int) -> int:
+    """Frames that a clip spans, first to last."""
+    return (frames - 1) * stride + 1
+
+
+def even_starts(length: int, clips: int, *, frames: int, stride: int = 1) -> list[int]:
+    """First frames of `clips` clips spread evenly over a video; of one, the centre clip.
+
+    Args:
+        length: frames of the video.
+        clips: how many.
+        frames, stride: shape of a clip. One longer than the video starts at 0 and wraps.
+    """
+    room = max(0, length - clip_span(frames, stride))
+    if clips == 1:
+        return [room // 2]
+    return [round(i * room / (clips - 1)) for i in range(clips)]
+
+
+def centre_view(clip: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The deterministic test view: short side resized to `size`, centre cropped.
+
+    Args:
+        clip: `(T, H, W, C)` uint8.
+        size: side in pixels.
+
+    Returns:
+        `(T, size, size, C)` uint8.
+    """
+    import cv2
+
+    height, width = clip.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = clip[:, top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(square)
+    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(f, (size, size), interpolation=how) for f in square])
+
+
+def normalise(clips: Tensor, *, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 clips `(N, T, H, W, 3)` to an encoder's input `(N, 3, T, H, W)` on `device`.
+
+    Values are scaled to 0..1, less the mean, over the standard deviation of the channel. The
+    result lies channels-last in memory, as the input does.
+    """
+    mean = torch.tensor(MEAN, device=device, dtype=dtype) * 255
+    scale = 1 / (torch.tensor(STD, device=device, dtype=dtype) * 255)
+    values = clips.to(device, non_blocking=True).to(dtype)
+    return ((values - mean) * scale).permute(0, 4, 1, 2, 3)
+
+
+def as_tensor(clip: NDArray[Any]) -> Tensor:
+    """A NumPy clip as a tensor that owns contiguous memory."""
+    return torch.from_numpy(np.ascontiguousarray(clip))

@@ -1,0 +1,204 @@
+"""Settings of a training run: preset, then config file, then options; validated together."""
+
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from slic.errors import SettingsError
+
+EncoderName = Literal["r3d18", "small"]
+Objective = Literal["triplet", "infonce"]
+PseudoLabels = Literal["finch", "none", "labels"]
+Optimiser = Literal["sgd", "adam"]
+Schedule = Literal["constant", "cosine"]
+Feature = Literal["backbone", "projection"]
+SplitNumber = Literal[1, 2, 3]
+
+PRESETS = ("ucf101-16f", "cpu-small")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a run computes; the presets say where each value is from.
+
+    Attributes:
+        encoder: `r3d18` (paper, section 4.1) or `small`.
+        frames, stride, size: a clip: frames, their step, and side in pixels.
+        objective: the paper's `triplet` losses, or `infonce` over the same samples.
+        margin, temporal_margin, temporal_weight: m1, m2 and the weight of the second loss.
+        temperature: of InfoNCE.
+        same_video: p_alpha, the probability that a positive is of the anchor's own video.
+        flow_probability: 1 - p_beta, the probability that a view is optical flow.
+        cluster: pseudo-labels by FINCH, none (each video alone), or the true labels.
+        cluster_every: epochs between clusterings.
+        warmup_epochs: epochs before the first clustering.
+        optimiser, lr, momentum, weight_decay, schedule: of the optimiser.
+        batch_size: samples (of three clips each) a step.
+        epochs: passes over the training videos.
+        crop_area: smallest share of a frame that a random crop keeps.
+        jitter_probability, grayscale_probability, blur_probability: of each clip.
+        jitter: strength of brightness, contrast, saturation; hue is given by `hue`.
+        hue: strength of the hue shift, in turns.
+        split: whose training videos are used.
+        seed: of every random draw.
+        retrieval_clips: clips a video whose embeddings are averaged for retrieval.
+        retrieval_feature: which embedding `eval retrieve` compares.
+    """
+
+    encoder: EncoderName
+    frames: int
+    stride: int
+    size: int
+    objective: Objective
+    margin: float
+    temporal_margin: float
+    temporal_weight: float
+    temperature: float
+    same_video: float
+    flow_probability: float
+    cluster: PseudoLabels
+    cluster_every: int
+    warmup_epochs: int
+    optimiser: Optimiser
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: Schedule
+    batch_size: int
+    epochs: int
+    crop_area: float
+    jitter_probability: float
+    jitter: float
+    hue: float
+    grayscale_probability: float
+    blur_probability: float
+    split: SplitNumber
+    seed: int
+    retrieval_clips: int
+    retrieval_feature: Feature
+
+    def as_dict(self) -> dict[str, Any]:
+        """All settings by name."""
+        return asdict(self)
+
+
+_TYPES = {f.name: f.type for f in fields(Settings)}
+_PROBABILITIES = {name for name in _TYPES if name.endswith("_probability")} | {"same_video"}
+_SHARES = {"crop_area"}
+_AT_LEAST: dict[str, float] = dict.fromkeys(
+    ("frames", "stride", "cluster_every", "batch_size", "epochs", "retrieval_clips"), 1
+)
+_AT_LEAST |= {"size": 8, "warmup_epochs": 0, "seed": 0}
+_AT_LEAST |= dict.fromkeys(
+    ("margin", "temporal_margin", "temporal_weight", "momentum", "weight_decay", "jitter"), 0.0
+)
+_ABOVE_ZERO = {"lr", "temperature"}
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The settings of a preset.
+
+    Raises:
+        SettingsError: there is no such preset; the message names the nearest.
+    """
+    if name not in PRESETS:
+        raise SettingsError(f"no preset {name!r}{_nearest(name, PRESETS)}: {', '.join(PRESETS)}")
+    return tomllib.loads(resources.files("slic.presets").joinpath(f"{name}.toml").read_text())
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Settings from a TOML file, such as a run's config.toml (whose table `run` is left out).
+
+    Raises:
+        SettingsError: missing, no TOML, or with sections.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML ({error})") from None
+    values.pop("run", None)
+    return values
+
+
+def make_settings(
+    preset: str, *, config: Path | None = None, options: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings of a preset, changed by a config file, changed by options that are not None.
+
+    Raises:
+        SettingsError: an unknown key (the message names the nearest known one) or a value that
+            is impossible (the message says which values are allowed).
+    """
+    values = read_preset(preset)
+    if config is not None:
+        values |= _known(read_config(config), where=str(config))
+    values |= {k: v for k, v in (options or {}).items() if v is not None}
+    return settings_from(values, where="settings")
+
+
+def settings_from(values: Mapping[str, Any], *, where: str) -> Settings:
+    """Settings from a complete mapping, checked.
+
+    Raises:
+        SettingsError: a key is unknown or missing, or a value impossible.
+    """
+    _known(values, where=where)
+    missing = [f.name for f in fields(Settings) if f.default is MISSING and f.name not in values]
+    if missing:
+        raise SettingsError(f"{where}: lacks {', '.join(missing)}")
+    checked = {name: _checked(name, value, where) for name, value in values.items()}
+    settings = Settings(**checked)
+    if settings.temporal_margin > settings.margin:
+        raise SettingsError(
+            f"{where}: temporal_margin {settings.temporal_margin} must not exceed margin"
+            f" {settings.margin}"
+        )
+    return settings
+
+
+def _known(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    for key in values:
+        if key not in _TYPES:
+            raise SettingsError(f"{where}: unknown setting {key!r}{_nearest(key, _TYPES)}")
+    return dict(values)
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    kind = _TYPES[name]
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            allowed = ", ".join(str(choice) for choice in get_args(kind))
+            raise SettingsError(f"{where}: {name} = {value!r}: choose one of {allowed}")
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int and not (number and float(value).is_integer()):
+        raise SettingsError(f"{where}: {name} = {value!r}: must be a whole number")
+    if kind is float and not (number and math.isfinite(value)):
+        raise SettingsError(f"{where}: {name} = {value!r}: must be a number")
+    _check_range(name, value, where)
+    return int(value) if kind is int else float(value)
+
+
+def _check_range(name: str, value: float, where: str) -> None:
+    if name in _PROBABILITIES and not 0 <= value <= 1:
+        raise SettingsError(f"{where}: {name} = {value}: must lie between 0 and 1")
+    if name in _SHARES and not 0 < value <= 1:
+        raise SettingsError(f"{where}: {name} = {value}: must be above 0 and at most 1")
+    if name in _ABOVE_ZERO and value <= 0:
+        raise SettingsError(f"{where}: {name} = {value}: must be above 0")
+    if name in _AT_LEAST and value < _AT_LEAST[name]:
+        raise SettingsError(f"{where}: {name} = {value}: must be at least {_AT_LEAST[name]:g}")
+    if name == "hue" and not 0 <= value <= 0.5:
+        raise SettingsError(f"{where}: hue = {value}: must lie between 0 and 0.5")

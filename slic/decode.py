@@ -1,0 +1,177 @@
+"""Video file -> frames, in a child process that can be killed.
+
+decord is fast but can hang or crash on a broken file; so it runs in a child with a time limit,
+and PyAV, in the same child, takes over where it fails.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slic.errors import DecodeError
+
+Reader = Literal["decord", "pyav"]
+STALL_LIMIT_S = 60.0
+LONGEST_HEADER = 1 << 16
+
+
+def available_readers() -> tuple[Reader, ...]:
+    """Readers to try, in order; decord has no wheel for some machines."""
+    return ("decord", "pyav") if importlib.util.find_spec("decord") else ("pyav",)
+
+
+@dataclass
+class Decoding:
+    """What is known of a video once its last block has been read.
+
+    Attributes:
+        fps: frames a second, as the file says; 0 where it does not.
+        remark: why decoding stopped early, or None.
+    """
+
+    fps: float = 0.0
+    remark: str | None = None
+
+
+class GuardedDecoder:
+    """Decodes videos in one child process, started when needed and replaced when it fails.
+
+    Args:
+        stall_limit_s: seconds without a block after which the child is killed.
+    """
+
+    def __init__(self, *, stall_limit_s: float = STALL_LIMIT_S) -> None:
+        self.stall_limit_s = stall_limit_s
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def blocks(
+        self, path: Path, *, reader: Reader, short_side: int, about: Decoding
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Blocks of consecutive frames, `(n, H, W, 3)` uint8 RGB, n up to 16.
+
+        Frames are resized so that the short side is at most `short_side` pixels, rotated as
+        the file's metadata say.
+
+        Args:
+            path: the video file.
+            reader: `decord` or `pyav`.
+            short_side: pixels.
+            about: filled in after the last block.
+
+        Raises:
+            DecodeError: the reader fails, crashes, or stalls; blocks read so far are void.
+        """
+        request = {"path": os.path.abspath(path), "reader": reader, "short_side": short_side}
+        child = self._running()
+        assert child.stdin is not None
+        finished = False
+        try:
+            child.stdin.write(json.dumps(request).encode() + b"\n")
+            child.stdin.flush()
+            while True:
+                header = self._header(child)
+                if "error" in header:
+                    finished = True
+                    raise DecodeError(f"{reader}: {header['error']}")
+                if "end" in header:
+                    finished = True
+                    about.fps, about.remark = header["fps"], header["remark"]
+                    return
+                shape = (header["frames"], header["height"], header["width"], 3)
+                data = self._exactly(child, int(np.prod(shape)))
+                yield np.frombuffer(data, dtype=np.uint8).reshape(shape)
+        except (BrokenPipeError, EOFError):
+            raise DecodeError(f"{reader}: crashed") from None
+        except TimeoutError:
+            raise DecodeError(f"{reader}: no frame in {self.stall_limit_s:g} s") from None
+        finally:
+            if not finished:
+                self.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._child.poll() is not None:
+            self.close()
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "slic.readers"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        return self._child
+
+    def _header(self, child: subprocess.Popen[bytes]) -> dict[str, Any]:
+        (length,) = struct.unpack("<I", self._exactly(child, 4))
+        if length > LONGEST_HEADER:
+            raise EOFError
+        return json.loads(self._exactly(child, length))
+
+    def _exactly(self, child: subprocess.Popen[bytes], count: int) -> bytearray:
+        assert child.stdout is not None
+        handle = child.stdout.fileno()
+        data = bytearray(count)
+        view = memoryview(data)
+        deadline = time.monotonic() + self.stall_limit_s
+        filled = 0
+        while filled < count:
+            ready, _, _ = select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            got = os.readv(handle, [view[filled:]])
+            if not got:
+                raise EOFError
+            filled += got
+        return data
+
+    def close(self) -> None:
+        """Kill the child, if one runs."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+
+
+def decode_video(path: str | os.PathLike[str], *, short_side: int = 128) -> NDArray[np.uint8]:
+    """All frames of one video, decoded in a guarded child.
+
+    Args:
+        path: a video file.
+        short_side: longest allowed short side, pixels.
+
+    Returns:
+        `(T, H, W, 3)` uint8 RGB.
+
+    Raises:
+        DecodeError: no reader can decode it; the message names the file and both reasons.
+    """
+    decoder = GuardedDecoder()
+    reasons = []
+    try:
+        for reader in available_readers():
+            try:
+                blocks = decoder.blocks(
+                    Path(path), reader=reader, short_side=short_side, about=Decoding()
+                )
+                return np.concatenate(list(blocks))
+            except DecodeError as error:
+                reasons.append(str(error))
+    finally:
+        decoder.close()
+    raise DecodeError(f"{path}: {'; '.join(reasons)}")

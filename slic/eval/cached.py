@@ -1,0 +1,137 @@
+"""The embeddings that an evaluation needs: from the cache, or computed once and cached."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slic.cache import ClipStore, EmbeddingCache
+from slic.config import Feature, Settings
+from slic.embed import CacheName, FloatRows, Protocol, embed, write_cache
+from slic.encoders import encoder_of, load_checkpoint, weights_digest
+from slic.errors import CheckpointError, InputError, LabelsMissing, StoreError
+from slic.progress import progress
+from slic.runs import Run
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The two sides of a split: `(Q, D)` and `(G, D)` embeddings, with labels."""
+
+    test: FloatRows
+    test_labels: NDArray[np.str_]
+    train: FloatRows
+    train_labels: NDArray[np.str_]
+
+
+def evaluation_protocol(settings: Settings, clips: int | None) -> Protocol:
+    """How evaluation embeds videos: clips of the training shape, as many as the run's setting."""
+    if clips is not None and clips < 1:
+        raise InputError(f"--clips {clips}: must be at least 1")
+    count = settings.retrieval_clips if clips is None else clips
+    return Protocol(count, settings.frames, settings.stride, settings.size)
+
+
+def cached_embeddings(
+    run: Run,
+    *,
+    store: str | None,
+    protocol: Protocol,
+    device: str = "auto",
+    workers: int | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[EmbeddingCache, Path]:
+    """Embeddings of a store by a run's latest checkpoint.
+
+    They are computed once for a checkpoint, a store's content and a protocol. Where the store
+    itself is gone, the newest cache of a store of that name answers.
+
+    Args:
+        run: whose encoder.
+        store: path of a store; the run's own if None.
+        protocol: how videos are embedded.
+        device, workers: for computing, if need be.
+        say: takes lines meant for the user.
+
+    Returns:
+        The cache, and the store's path.
+
+    Raises:
+        CheckpointError: the run has no usable checkpoint.
+        StoreError: the store is neither there nor cached.
+        CacheError: the cache is damaged.
+    """
+    content = _checkpoint(run)
+    tag = f"e{content['progress']['epoch']:05d}.{weights_digest(content['model'])}"
+    path = Path(store) if store is not None else run.store
+    name = path.name.removesuffix(".zarr")
+    if not path.is_dir():
+        return _from_name(run, CacheName(name, "", tag, protocol), path, say), path
+    clips = ClipStore(path)
+    key = CacheName(name, clips.digest(), tag, protocol)
+    file = run.embeddings / key.file
+    if file.exists():
+        say(f"embeddings from {file}")
+        return EmbeddingCache(file), path
+    entries = clips.entries()
+    if not entries:
+        raise StoreError(f"{path}: holds no video")
+    # Only here is a device needed: cached answers touch neither video nor GPU.
+    from slic.devices import pick_device, reading_workers
+
+    where = pick_device(device)
+    encoder = encoder_of(content, where=str(run.checkpoint)).to(where)
+    with progress(len(entries), "embed", unit="clips") as advance:
+        backbone, projection = embed(
+            encoder,
+            clips,
+            entries,
+            protocol=protocol,
+            device=where,
+            workers=reading_workers(where) if workers is None else workers,
+            advance=advance,
+        )
+    return write_cache(run.embeddings, key, entries, backbone=backbone, projection=projection), path
+
+
+def _checkpoint(run: Run) -> dict:
+    if not run.checkpoint.exists():
+        raise CheckpointError(f"{run.path}: no checkpoint yet; `slic train` makes one")
+    content = load_checkpoint(run.checkpoint)
+    if content["encoder"] != run.settings.encoder:
+        raise CheckpointError(
+            f"{run.checkpoint}: of encoder {content['encoder']}, but the run's is"
+            f" {run.settings.encoder}"
+        )
+    return content
+
+
+def _from_name(run: Run, key: CacheName, path: Path, say: Callable[[str], None]) -> EmbeddingCache:
+    known = sorted(run.embeddings.glob(key.any_content), key=lambda p: p.stat().st_mtime_ns)
+    if not known:
+        raise StoreError(f"{path}: no such store, and {run.path} has no embeddings of it cached")
+    say(f"{path} is not there: embeddings from {known[-1]}")
+    return EmbeddingCache(known[-1])
+
+
+def split_parts(cache: EmbeddingCache, *, split: int, feature: Feature, where: Path) -> Parts:
+    """Test and training side of a split, of the videos that have labels.
+
+    Raises:
+        LabelsMissing: no video has one.
+        StoreError: there is no such split, or a side of it is empty.
+    """
+    if cache.labels is None:
+        raise LabelsMissing(f"{where}: has no labels, and evaluation needs them")
+    if split not in cache.splits:
+        known = ", ".join(map(str, cache.splits)) or "none"
+        raise StoreError(f"{where}: has no split {split} (it has {known})")
+    words, labelled = cache.splits[split], cache.labels != ""
+    rows = cache.backbone if feature == "backbone" else cache.projection
+    test, train = (labelled & (words == word) for word in ("test", "train"))
+    for word, side in (("test", test), ("train", train)):
+        if not side.any():
+            raise StoreError(f"{where}: split {split} has no labelled {word} video")
+    return Parts(rows[test], cache.labels[test], rows[train], cache.labels[train])

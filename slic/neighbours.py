@@ -1,0 +1,120 @@
+"""Exact nearest neighbours by cosine similarity, with faiss."""
+
+from __future__ import annotations
+
+import warnings
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from slic.errors import InputError, WorkError
+
+FloatRows = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+
+def nearest(
+    queries: npt.ArrayLike, gallery: npt.ArrayLike, *, k: int, block: int = 4096
+) -> tuple[FloatRows, Indices]:
+    """The `k` gallery rows most similar to each query, exactly.
+
+    Equal similarities among the `k` are ordered by gallery index; which of several equal rows
+    take the last places is faiss's choice. A row of zeros is similar to nothing (0).
+
+    Args:
+        queries: (Q, D) of any real dtype; need not be normalised.
+        gallery: (N, D).
+        k: neighbours a query; more than N gives N.
+        block: queries searched at a time, which bounds working memory, not the result.
+
+    Returns:
+        Cosine similarity (Q, k) float32, falling along a row, and gallery index (Q, k) int64.
+
+    Raises:
+        InputError: shapes that do not fit, an empty gallery, or `k` or `block` below 1.
+        WorkError: rows that hold NaN or infinity.
+    """
+    if k < 1 or block < 1:
+        raise InputError(f"k and block must be 1 or more, got k={k}, block={block}")
+    rows, others = unit_float32(queries, name="queries"), unit_float32(gallery, name="gallery")
+    if rows.shape[1] != others.shape[1]:
+        raise InputError(
+            f"queries have {rows.shape[1]} dimensions and the gallery {others.shape[1]}; "
+            "embed both with one encoder"
+        )
+    if len(others) == 0:
+        raise InputError("the gallery is empty: there is nothing to search")
+    return _search(rows, others, k=min(k, len(others)), block=block)
+
+
+def first_neighbours(embeddings: npt.ArrayLike, *, block: int = 4096) -> Indices:
+    """The most similar other row of each row: never the row itself, duplicated rows included.
+
+    Args:
+        embeddings: (N, D) with N of 2 or more, of any real dtype; need not be normalised.
+        block: rows searched at a time.
+
+    Returns:
+        (N,) int64.
+
+    Raises:
+        InputError: not (N, D), or fewer than two rows.
+        WorkError: rows that hold NaN or infinity.
+    """
+    rows = unit_float32(embeddings, name="embeddings")
+    if len(rows) < 2:
+        raise InputError(f"a first neighbour needs two rows or more, got {len(rows)}")
+    _, index = _search(rows, rows, k=2, block=block)
+    # Among duplicates a row may come second or not at all: then the first one found is another.
+    found_itself = index[:, 0] == np.arange(len(rows))
+    return np.where(found_itself, index[:, 1], index[:, 0])
+
+
+def unit_float32(rows: npt.ArrayLike, *, name: str) -> FloatRows:
+    """A contiguous float32 copy of (N, D) `rows`, each of length one; zeros stay zeros.
+
+    Raises:
+        InputError: not a matrix.
+        WorkError: rows that hold NaN or infinity in float32.
+    """
+    with np.errstate(over="ignore"):  # what overflows to infinity is reported below
+        unit = np.array(rows, dtype=np.float32, order="C")
+    if unit.ndim != 2 or unit.shape[1] == 0:
+        raise InputError(f"{name} must have shape (N, D), got {unit.shape}")
+    broken = int(len(unit) - np.isfinite(unit).all(axis=1).sum())
+    if broken:
+        raise WorkError(
+            f"{broken} of {len(unit)} rows of {name} hold NaN or infinity; the encoder has "
+            "diverged: go back to an earlier checkpoint or lower the learning rate"
+        )
+    # Sums in float64, so that no finite row overflows or vanishes.
+    norm = np.sqrt(np.einsum("nd,nd->n", unit, unit, dtype=np.float64))
+    unit /= np.where(norm > 0, norm, 1)[:, None]
+    return unit
+
+
+def _search(
+    rows: FloatRows, gallery: FloatRows, *, k: int, block: int
+) -> tuple[FloatRows, Indices]:
+    index = _faiss().IndexFlatIP(gallery.shape[1])
+    index.add(gallery)
+    similarity = np.empty((len(rows), k), dtype=np.float32)
+    neighbour = np.empty((len(rows), k), dtype=np.int64)
+    for start in range(0, len(rows), block):
+        part = slice(start, start + block)
+        found, where = index.search(rows[part], k)
+        order = np.lexsort((where, -found), axis=1)
+        similarity[part] = np.take_along_axis(found, order, axis=1)
+        neighbour[part] = np.take_along_axis(where, order, axis=1)
+    return similarity, neighbour
+
+
+def _faiss() -> ModuleType:
+    """faiss, imported late (a quarter of a second) and without its binding's warnings."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=r"builtin type (swig|Swig)\w+", category=DeprecationWarning
+        )
+        import faiss
+    return faiss

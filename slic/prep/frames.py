@@ -1,0 +1,252 @@
+"""`slic prep frames`: decode every video once, into a clip store."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slic.cache import ClipStore, Codec, Entry, video_key
+from slic.cache.clipstore import fingerprint
+from slic.cache.shards import CodecName
+from slic.decode import Decoding, GuardedDecoder, available_readers
+from slic.errors import DecodeError, StoreError, WorkError
+from slic.prep.store import (
+    LayoutChoice,
+    PrepResult,
+    agree_on_settings,
+    list_failures,
+    resolve,
+    sample,
+)
+from slic.processes import default_workers, run_jobs
+from slic.progress import progress
+from slic.videos import Dataset, Video
+
+JPEG_QUALITY = 90
+HASH_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FrameJob:
+    """One video to decode."""
+
+    root: Path
+    store: Path
+    video: Video
+    short_side: int
+    codec: Codec
+    settings: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What identifies a video file's content."""
+
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+def prep_frames(
+    dataset: str,
+    *,
+    store: str | None = None,
+    layout: LayoutChoice = "auto",
+    short_side: int = 128,
+    codec: CodecName = "jpeg",
+    workers: int | None = None,
+    limit: int | None = None,
+    overwrite: bool = False,
+    retry: bool = False,
+) -> PrepResult:
+    """Decode the videos of a data set that its store lacks.
+
+    Args:
+        dataset: folder or csv.
+        store: path of the store; `./<name>.zarr` if None.
+        layout: how the folder is to be read.
+        short_side: pixels; smaller videos keep their size.
+        codec: `jpeg` (quality 90) or lossless `zstd`.
+        workers: processes; all cores if None.
+        limit: at most so many videos, a stable sample of the data set.
+        overwrite: decode again what the store holds, with new parameters if they differ.
+        retry: try videos again that failed before.
+
+    Raises:
+        DatasetError, StoreError: unusable input; nothing is written.
+        WorkError: the store cannot be written; what is complete stays.
+    """
+    begin = time.monotonic()
+    found, path = resolve(dataset, store=store, layout=layout)
+    if found is None:
+        raise StoreError(f"{dataset}: is a store; give the data set its frames come from")
+    target = ClipStore.create(path)
+    settings = {"short_side": short_side, "codec": codec}
+    settings |= {"quality": JPEG_QUALITY} if codec == "jpeg" else {}
+    agree_on_settings(target, "frames", settings, overwrite=overwrite)
+    videos = sample(found.videos, limit)
+    target.index.relabel(videos)
+    result = PrepResult(store=str(path), videos=len(videos), notes=list(found.notes))
+    jobs = _missing(target, found, videos, settings, overwrite=overwrite, retry=retry)
+    _run(target, jobs, workers or default_workers(), result)
+    entries = {entry.id: entry for entry in target.index.entries()}
+    result.failures = list_failures(entries[v.id] for v in videos if v.id in entries)
+    result.failed = len(result.failures)
+    result.skipped = result.videos - result.written - result.failed
+    result.seconds = round(time.monotonic() - begin, 3)
+    return result
+
+
+def _missing(
+    store: ClipStore,
+    dataset: Dataset,
+    videos: list[Video],
+    settings: dict[str, Any],
+    *,
+    overwrite: bool,
+    retry: bool,
+) -> list[FrameJob]:
+    entries = {entry.id: entry for entry in store.index.entries()}
+    present = store.keys("frames")
+    digest = fingerprint(settings)
+    codec = Codec(settings["codec"], quality=settings.get("quality", 0))
+    jobs = []
+    for video in videos:
+        entry = entries.get(video.id)
+        done = entry is not None and _is_done(entry, dataset.root, digest, present, retry=retry)
+        if overwrite or not done:
+            side = settings["short_side"]
+            jobs.append(FrameJob(dataset.root, store.path, video, side, codec, digest))
+    return jobs
+
+
+def _is_done(entry: Entry, root: Path, settings: str, present: set[str], *, retry: bool) -> bool:
+    """Whether an entry still stands for its file and parameters."""
+    if not _same_source(entry, root / entry.path):
+        return False
+    if entry.reason is not None:
+        return not retry
+    return entry.settings == settings and entry.key in present
+
+
+def _same_source(entry: Entry, path: Path) -> bool:
+    try:
+        stat = path.stat()
+        if stat.st_size != entry.source_bytes:
+            return False
+        return (
+            stat.st_mtime_ns == entry.source_mtime_ns
+            or read_source(path).digest == entry.source_digest
+        )
+    except OSError:
+        # A file that cannot be read is no reason to decode it again.
+        return True
+
+
+def _run(store: ClipStore, jobs: list[FrameJob], workers: int, result: PrepResult) -> None:
+    if not jobs:
+        return
+    with progress(len(jobs), "frames", unit="frames") as advance:
+        for entry in run_jobs(store_frames, jobs, workers=min(workers, len(jobs))):
+            store.index.put(entry)
+            if entry.reason is None:
+                result.written += 1
+                result.frames += entry.frames or 0
+            else:
+                result.new_failures += 1
+            advance(1, entry.frames or 0)
+
+
+def read_source(path: Path) -> Source:
+    """Size, time and digest of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    content = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        stat = os.fstat(file.fileno())
+        while block := file.read(HASH_BLOCK):
+            content.update(block)
+    return Source(stat.st_size, stat.st_mtime_ns, content.hexdigest())
+
+
+_decoder: GuardedDecoder | None = None
+
+
+def _worker_decoder() -> GuardedDecoder:
+    """The decoder of this worker process: starting its child costs more than a short video."""
+    global _decoder
+    if _decoder is None:
+        _decoder = GuardedDecoder()
+    return _decoder
+
+
+def store_frames(job: FrameJob) -> Entry:
+    """Decode one video and move it into the store; its index row, not yet entered."""
+    video = job.video
+    entry = Entry(
+        id=video.id,
+        key=video_key(video.id),
+        path=video.path,
+        label=video.label,
+        group=video.group,
+        split1=video.splits.get(1),
+        split2=video.splits.get(2),
+        split3=video.splits.get(3),
+    )
+    path = job.root / video.path
+    try:
+        source = read_source(path)
+    except OSError as error:
+        return replace(entry, reason=f"cannot be read: {error.strerror}")
+    entry = replace(
+        entry,
+        source_bytes=source.size,
+        source_mtime_ns=source.mtime_ns,
+        source_digest=source.digest,
+    )
+    if not source.size:
+        return replace(entry, reason="the file is empty")
+    reasons = []
+    for reader in available_readers():
+        about = Decoding()
+        blocks = _worker_decoder().blocks(
+            path, reader=reader, short_side=job.short_side, about=about
+        )
+        try:
+            return _write(job, entry, blocks, about)
+        except DecodeError as error:
+            reasons.append(str(error))
+    return replace(entry, reason="; ".join(reasons))
+
+
+def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding) -> Entry:
+    store = ClipStore(job.store, writable=True)
+    try:
+        with store.write(entry.id, view="frames", codec=job.codec) as writer:
+            for block in blocks:
+                for frame in block:
+                    writer.append(frame)
+                height, width = block.shape[1:3]
+            attributes = {"id": entry.id, "fps": about.fps, "source": entry.source_digest}
+            writer.close(attributes)
+            store.publish(writer, entry.id, view="frames")
+    except OSError as error:
+        raise WorkError(
+            f"{job.store}: cannot write {entry.id}: {error.strerror}; what is complete stays"
+        ) from error
+    finally:
+        store.index.close()
+    return replace(
+        entry,
+        frames=writer.count,
+        height=height,
+        width=width,
+        fps=about.fps,
+        settings=job.settings,
+        remark=about.remark,
+    )

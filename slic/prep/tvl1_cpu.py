@@ -1,0 +1,97 @@
+"""CPU engine of TV-L1: image pyramids and buffers around the compiled loops."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+from slic.prep.tvl1 import Tvl1Parameters
+from slic.prep.tvl1_kernels import refine
+from slic.prep.tvl1_warp import PAD, stack_gradients
+
+SMALLEST_SIDE = 16  # a coarser scale would have fewer pixels than this along a side
+
+
+@dataclass(frozen=True)
+class Level:
+    """One frame at one scale: `image` float32 (H, W) and `stack` as `stack_gradients` fills it."""
+
+    image: np.ndarray
+    stack: np.ndarray
+
+
+def _planes(count: int, *shape: int) -> tuple[np.ndarray, ...]:
+    """Zeroed float32 arrays: separate ones, so that compiled loops over them vectorise."""
+    return tuple(np.zeros(shape, np.float32) for _ in range(count))
+
+
+class Scale:
+    """Buffers of one scale, used again for every pair of a video."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.size = (width, height)
+        self.flow = _planes(2, height + 1, width + 1)
+        self.dual = _planes(4, height + 1, width + 1)
+        self.data = _planes(3, height, width + 1)
+        columns, rows = np.zeros(width, np.int32), np.zeros(width, np.int32)
+        for_warp = (columns, rows, _planes(4, width), _planes(4, width), *_planes(1, 4 * width))
+        self.scratch = (for_warp, *_planes(1, height, width), *_planes(1, 5, width + 4))
+
+    def start_from(self, coarser: "Scale | None", factor: float) -> None:
+        """Take over the flow of the coarser scale, its vectors times `factor`; or zero."""
+        width, height = self.size
+        for index, own in enumerate(self.flow):
+            if coarser is None:
+                own[:] = 0
+                continue
+            columns, rows = coarser.size
+            larger = cv2.resize(coarser.flow[index][:rows, :columns], self.size)
+            own[:height, :width] = larger.reshape(height, width) * np.float32(factor)
+
+
+def _smaller(image: np.ndarray, step: float) -> np.ndarray | None:
+    """The next scale of an image, or None where a side gets too small."""
+    resized = cv2.resize(image, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+    return resized if min(resized.shape) >= SMALLEST_SIDE else None
+
+
+def _pyramid(frame: np.ndarray, parameters: Tvl1Parameters) -> list[Level]:
+    """A uint8 (H, W) frame as float32 levels, finest first."""
+    levels: list[Level] = []
+    image: np.ndarray | None = frame.astype(np.float32)
+    while image is not None and len(levels) < parameters.nscales:
+        height, width = image.shape
+        stack = np.zeros((height + 2 * PAD, width + 2 * PAD, 4), np.float32)
+        stack_gradients(image, stack)
+        levels.append(Level(image, stack))
+        image = _smaller(image, parameters.scale_step) if min(image.shape) > 1 else None
+    return levels
+
+
+def _solve(first: list[Level], second: list[Level], scales: list[Scale], p: Tvl1Parameters) -> None:
+    """Flow of a pair from coarse to fine, left in `scales[0].flow`."""
+    counts = (p.warps, p.outer_iterations, p.inner_iterations, p.median_filtering)
+    terms = tuple(np.float32(term) for term in (p.lambda_ * p.theta, p.theta, p.tau / p.theta))
+    coarser = None
+    for one, two, scale in zip(first[::-1], second[::-1], scales[::-1], strict=True):
+        scale.start_from(coarser, 1 / p.scale_step)
+        fields = (scale.flow, scale.dual, scale.data)
+        tolerance = p.epsilon**2 * one.image.size
+        refine(one.image, two.stack, *fields, scale.scratch, terms, tolerance, counts)
+        coarser = scale
+
+
+def flow(frames: np.ndarray, parameters: Tvl1Parameters) -> np.ndarray:
+    """Flow of each frame to the next: uint8 `(T, H, W)`, T >= 2, -> float32 `(T-1, H, W, 2)`.
+
+    One thread; the interpreter lock is released in the compiled loops.
+    """
+    result = np.empty((len(frames) - 1, *frames.shape[1:], 2), np.float32)
+    pyramids = (_pyramid(frame, parameters) for frame in frames)
+    scales: list[Scale] = []
+    for pair, (first, second) in zip(result, pairwise(pyramids), strict=True):
+        scales = scales or [Scale(*level.image.shape) for level in first]
+        _solve(first, second, scales, parameters)
+        pair[:] = np.stack(scales[0].flow, axis=-1)[:-1, :-1]
+    return result

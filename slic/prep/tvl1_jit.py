@@ -1,0 +1,27 @@
+"""How the loops of TV-L1 are compiled by Numba.
+
+A cached function is compiled anew when its own file changes, not when a file that it calls
+does: after a change in `tvl1_warp` or `tvl1_median`, touch `tvl1_kernels`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+# Results differ from strict arithmetic by less than OpenCV's versions differ from each other.
+# The NumPy error model, as a division that may raise keeps a loop from being vectorised.
+_OPTIONS: dict[str, Any] = {"fastmath": True, "error_model": "numpy"}
+
+
+def helper(function: Callable) -> Callable:
+    """Compile a function that only compiled functions call."""
+    return njit(**_OPTIONS)(function)
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile an entry point, without the interpreter lock, and keep it on disk if possible."""
+    try:
+        return njit(cache=True, nogil=True, **_OPTIONS)(function)
+    except RuntimeError:  # Numba found no folder that it may write to
+        return njit(nogil=True, **_OPTIONS)(function)

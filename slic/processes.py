@@ -1,0 +1,76 @@
+"""Work spread over processes: bounded in flight, results as they come, no orphans."""
+
+import multiprocessing
+import multiprocessing.context
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import TypeVar
+
+from slic.errors import WorkError
+from slic.readers import die_with_parent
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+IN_FLIGHT_PER_WORKER = 3
+
+
+def default_workers() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def one_thread(_worker: int = 0) -> None:
+    """Keep a worker to one thread: its fellows already fill the cores."""
+    import cv2
+
+    die_with_parent()
+    cv2.setNumThreads(1)
+
+
+def loader_context() -> multiprocessing.context.BaseContext:
+    """How a DataLoader starts its workers: never by forking this process.
+
+    Its OpenCV and OpenMP threads do not survive a fork, and what waits for them waits forever.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["slic.embed", "slic.train.data"])
+    return context
+
+
+def run_jobs(
+    work: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
+) -> Iterator[Result]:
+    """Apply `work` to every job in `workers` processes; results in order of completion.
+
+    Args:
+        work: a function of a module, picklable.
+        jobs: its arguments, picklable; read as needed.
+        workers: processes.
+
+    Raises:
+        WorkError: a process died; what is done so far is kept.
+    """
+    queue = iter(jobs)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=one_thread)
+    running: set[Future[Result]] = set()
+    try:
+        running |= {pool.submit(work, job) for job in islice(queue, IN_FLIGHT_PER_WORKER * workers)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(work, job) for job in islice(queue, len(done))}
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool:
+        raise WorkError(
+            "a worker process died (out of memory?): run the same command again to continue,"
+            " with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,214 @@
+"""Run folders: which one a command means, and what stands in it."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from slic import __version__
+from slic.config import Settings, settings_from
+from slic.errors import CheckpointError, InputError, SettingsError, StoreError
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        path: the folder.
+        settings: all settings of the run.
+        store: path of its clip store, as seen from here.
+        store_digest: what the store held when the run began.
+        preset: the preset that the settings started from.
+    """
+
+    path: Path
+    settings: Settings
+    store: Path
+    store_digest: str
+    preset: str
+
+    @property
+    def checkpoint(self) -> Path:
+        """The latest checkpoint; whole or absent."""
+        return self.path / "checkpoints" / "latest"
+
+    @property
+    def embeddings(self) -> Path:
+        """Folder of the embedding caches."""
+        return self.path / "embeddings"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line an epoch and a clustering."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def store_name(self) -> str:
+        """Name of the store, without `.zarr`."""
+        return self.store.name.removesuffix(".zarr")
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl of one kind: `epoch`, `clustering` or `done`."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        return [r for r in map(json.loads, filter(None, lines)) if r["kind"] == kind]
+
+
+def create_run(
+    path: Path, settings: Settings, *, store: Path, store_digest: str, preset: str
+) -> Run:
+    """Make a run folder with its complete config.toml.
+
+    Raises:
+        CheckpointError: the folder exists already.
+    """
+    try:
+        (path / "checkpoints").mkdir(parents=True)
+    except FileExistsError:
+        raise CheckpointError(f"{path}: exists already; choose another --run") from None
+    about = {
+        "store": Path(os.path.relpath(store, path)).as_posix(),
+        "store_digest": store_digest,
+        "preset": preset,
+        "slic": __version__,
+    }
+    config = path / "config.toml"
+    aside = config.with_suffix(".new")
+    aside.write_text(tomli_w.dumps({**settings.as_dict(), "run": about}), encoding="utf-8")
+    aside.replace(config)
+    return Run(path, settings, store, store_digest, preset)
+
+
+def open_run(path: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        CheckpointError: no run, or its config.toml is damaged.
+    """
+    config = path / "config.toml"
+    try:
+        values = tomllib.loads(config.read_text(encoding="utf-8"))
+        about = values.pop("run")
+        settings = settings_from(values, where=str(config))
+        store = Path(os.path.relpath(path / about["store"]))
+        return Run(path, settings, store, about["store_digest"], about["preset"])
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no run (it has no config.toml)") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{config}: cannot be read ({error})") from None
+    except SettingsError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def find_run(name: str | None) -> Run:
+    """The run of `--run` (a name below `runs/`, or a path), else the newest one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if name is not None:
+        path = RUNS / name
+        return open_run(path if path.is_dir() else Path(name))
+    folders = [config.parent for config in RUNS.glob("*/config.toml")]
+    if not folders:
+        raise CheckpointError("no run below runs/; `slic train` makes one, or give --run")
+    return open_run(max(folders, key=lambda path: (_last_change(path), path.name)))
+
+
+def _last_change(path: Path) -> int:
+    """When a run last progressed: evaluating it does not make it the newest."""
+    times = [
+        p.stat().st_mtime_ns
+        for p in (path / "config.toml", path / "checkpoints" / "latest")
+        if p.exists()
+    ]
+    return max(times)
+
+
+def numbered_runs(prefix: str) -> Iterator[tuple[int, Path]]:
+    """The runs `runs/<prefix>-<number>`, in order of number."""
+    pattern = re.compile(re.escape(prefix) + r"-(\d+)")
+    found = [(m, p) for p in RUNS.glob("*") if (m := pattern.fullmatch(p.name)) and p.is_dir()]
+    yield from sorted((int(m.group(1)), p) for m, p in found)
+
+
+def choose_run(
+    settings: Settings,
+    *,
+    store: Path,
+    store_digest: str,
+    preset: str,
+    name: str | None,
+    new: bool,
+) -> Run:
+    """The run that `slic train` continues, or a new one.
+
+    The newest run of the same store and settings is continued, or found done; otherwise, or
+    with `new`, the next number starts.
+
+    Raises:
+        CheckpointError: `name` is a run of other settings or another store.
+    """
+    about = {"store": store, "store_digest": store_digest, "preset": preset}
+    if name is not None:
+        path = Path(name) if "/" in name else RUNS / name
+        if not (path / "config.toml").exists():
+            return create_run(path, settings, **about)  # type: ignore[arg-type]
+        return _same_or_refuse(open_run(path), settings, store_digest, new=new)
+    prefix = f"{store.name.removesuffix('.zarr')}-{settings.encoder}"
+    known = list(numbered_runs(prefix))
+    if not new:
+        for _, path in reversed(known):
+            if not (path / "config.toml").exists():
+                continue
+            run = open_run(path)
+            if run.settings == settings and run.store_digest == store_digest:
+                return run
+    number = known[-1][0] + 1 if known else 1
+    return create_run(RUNS / f"{prefix}-{number}", settings, **about)  # type: ignore[arg-type]
+
+
+def _same_or_refuse(run: Run, settings: Settings, store_digest: str, *, new: bool) -> Run:
+    if new:
+        raise CheckpointError(f"{run.path}: exists already; choose another --run, or drop --new")
+    mine, theirs = settings.as_dict(), run.settings.as_dict()
+    changed = [f"{k} {theirs[k]} -> {mine[k]}" for k in mine if mine[k] != theirs[k]]
+    if changed:
+        raise CheckpointError(
+            f"{run.path}: a run of other settings ({', '.join(changed)}); choose another --run"
+        )
+    if run.store_digest != store_digest:
+        raise CheckpointError(
+            f"{run.path}: its store has changed since it began; choose another --run"
+        )
+    return run
+
+
+def only_store(given: str | None) -> Path:
+    """The store a command means: the one given, else the only `*.zarr` here.
+
+    Raises:
+        StoreError: none is given, and here is none, or several (the message names them).
+        InputError: what is given is no store.
+    """
+    if given is not None:
+        if not Path(given).is_dir():
+            raise InputError(f"{given}: no such store; `slic prep frames DATASET` makes one")
+        return Path(given)
+    here = sorted(path for path in Path().glob("*.zarr") if path.is_dir())
+    if len(here) == 1:
+        return here[0]
+    if not here:
+        raise StoreError("no *.zarr here; `slic prep frames DATASET` makes one, or name a store")
+    names = ", ".join(str(path) for path in here)
+    raise StoreError(f"several stores here ({names}); name one")

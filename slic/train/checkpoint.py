@@ -1,0 +1,97 @@
+"""Checkpoints: complete, and either whole or absent."""
+
+import os
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from slic import __version__
+from slic.cache.shards import sync
+from slic.encoders import MEAN, STD, Encoder, load_checkpoint
+from slic.errors import CheckpointError
+
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what it needs to go on exactly.
+
+    No state of a random generator is among it: every draw depends on (seed, epoch, video id)
+    or (seed, epoch, step).
+
+    Attributes:
+        epoch: epochs complete.
+        step: steps complete within the next one.
+        total_steps: steps complete in all.
+        clusters: `{video id: pseudo-label}` in use; None before the first clustering.
+        clustered_at: epoch of the last clustering made, or -1.
+        lines: lines of metrics.jsonl that belong to this state.
+        sums: sums of the epoch's metrics so far.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    clusters: dict[str, int] | None = None
+    clustered_at: int = -1
+    lines: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: Path,
+    encoder: Encoder,
+    optimiser: torch.optim.Optimizer,
+    *,
+    progress: Progress,
+    settings: dict[str, Any],
+) -> None:
+    """Write a checkpoint aside, sync it, and rename it into place."""
+    content = {
+        "format": FORMAT,
+        "slic": __version__,
+        "encoder": encoder.name,
+        "model": {k: v.detach().cpu() for k, v in encoder.state_dict().items()},
+        "optimiser": optimiser.state_dict(),
+        "progress": vars(progress),
+        "settings": settings,
+        "mean": list(MEAN),
+        "std": list(STD),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with aside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def restore(
+    path: Path, encoder: nn.Module, optimiser: torch.optim.Optimizer, *, settings: dict[str, Any]
+) -> Progress:
+    """Restore model, head and optimiser from a checkpoint, all of it or none.
+
+    Raises:
+        CheckpointError: damaged, of another encoder or other settings, or incomplete.
+    """
+    content = load_checkpoint(path)
+    if content["settings"] != settings:
+        raise CheckpointError(f"{path}: of other settings than its run's config.toml")
+    try:
+        progress = Progress(**content["progress"])
+        encoder.load_state_dict(content["model"])
+        optimiser.load_state_dict(content["optimiser"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path}: cannot be continued from ({first})") from None
+    return progress

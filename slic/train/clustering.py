@@ -1,0 +1,88 @@
+"""Pseudo-labels for the training videos: clusters, each video alone, or the true labels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from slic.errors import InputError, LabelsMissing
+from slic.metrics import missing_labels
+from slic.neighbours import first_neighbours, unit_float32
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def finch(embeddings: npt.ArrayLike | Tensor) -> npt.NDArray[np.int64]:
+    """Cluster embeddings by FINCH and take the first, finest partition.
+
+    Each row is joined to its most similar other row (cosine, exact at every N); the connected
+    components are the clusters. Method: Sarfraz et al., "Efficient Parameter-free Clustering
+    Using First Neighbor Relations", CVPR 2019; in SLIC: paper, section 3, iterative clustering.
+
+    Args:
+        embeddings: (N, D) array or tensor of any real dtype; need not be normalised.
+
+    Returns:
+        (N,) int64, clusters numbered from 0 in the order of their first row.
+
+    Raises:
+        InputError: not (N, D), or no rows.
+        WorkError: rows that hold NaN or infinity; the message says how many.
+    """
+    rows = unit_float32(_as_array(embeddings), name="embeddings")
+    if len(rows) == 0:
+        raise InputError("there are no embeddings to cluster: the training split is empty")
+    if len(rows) == 1:
+        return np.zeros(1, dtype=np.int64)
+    return _components(rows, first_neighbours(rows))
+
+
+def singleton_labels(n: int) -> npt.NDArray[np.int64]:
+    """Pseudo-labels without clustering: each of `n` videos is its own cluster, (n,) int64."""
+    return np.arange(n, dtype=np.int64)
+
+
+def label_codes(labels: Sequence[str | None]) -> npt.NDArray[np.int64]:
+    """True labels as pseudo-labels (the paper's upper bound), numbered in sorted order.
+
+    Args:
+        labels: N labels.
+
+    Returns:
+        (N,) int64.
+
+    Raises:
+        LabelsMissing: any label is None or empty; the message says how many.
+    """
+    names = np.asarray(labels, dtype=object)
+    missing = int(missing_labels(names).sum())
+    if missing:
+        raise LabelsMissing(
+            f"{missing} of {len(names)} videos have no label; add the labels, or cluster instead"
+        )
+    return np.unique(names.astype(str), return_inverse=True)[1].astype(np.int64)
+
+
+def _as_array(embeddings: npt.ArrayLike | Tensor) -> npt.ArrayLike:
+    if hasattr(embeddings, "detach"):
+        return embeddings.detach().float().cpu().numpy()
+    return embeddings
+
+
+def _components(
+    rows: npt.NDArray[np.float32], neighbour: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    with warnings.catch_warnings():
+        # finch-clust asks for pynndescent, which only its own approximate search would use.
+        warnings.filterwarnings(
+            "ignore", message="pynndescent is not installed", category=UserWarning
+        )
+        from finch.finch import clust_rank, get_clust
+    links, distance, *_ = clust_rank(rows, initial_rank=neighbour)
+    labels, _ = get_clust(links, distance)
+    return labels.astype(np.int64)

@@ -1,0 +1,246 @@
+"""`slic train`: the loop of clustering, sampling and steps (paper, section 3)."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from slic.cache import ClipStore, Entry
+from slic.config import Settings
+from slic.encoders import Encoder, new_encoder
+from slic.errors import StoreError
+from slic.progress import progress as show_progress
+from slic.runs import Run
+from slic.train.checkpoint import Progress, restore, save_checkpoint
+from slic.train.data import SampleLoader
+from slic.train.optimise import learning_rate, make_optimiser
+from slic.train.recluster import cluster_videos
+from slic.train.record import Recorder
+from slic.train.sampling import Sample, plan_epoch, seeded
+from slic.train.step import batch_labels, false_positives, forward_loss
+
+CHECKPOINT_EVERY_S = 600.0
+LEAST_VIDEOS = 2
+
+
+def training_entries(store: ClipStore, settings: Settings) -> list[Entry]:
+    """The videos to train on: those that the split's list calls `train`.
+
+    Raises:
+        StoreError: no such split, too few videos, or flow is asked for and missing.
+    """
+    stored = store.entries()
+    entries = [entry for entry in stored if entry.split(settings.split) == "train"]
+    if not any(entry.split(settings.split) for entry in stored):
+        raise StoreError(f"{store.path}: has no split {settings.split}")
+    if len(entries) < LEAST_VIDEOS:
+        raise StoreError(
+            f"{store.path}: {len(entries)} training video(s) in split {settings.split};"
+            f" a triplet needs at least {LEAST_VIDEOS}"
+        )
+    without = sum(entry.flow is None for entry in entries)
+    if settings.flow_probability > 0 and without:
+        raise StoreError(
+            f"{store.path}: {without} of {len(entries)} training videos have no flow; run"
+            f" `slic prep flow {store.path}`, or train with --no-flow"
+        )
+    return entries
+
+
+@dataclass
+class State:
+    """Everything that changes while a run trains."""
+
+    encoder: Encoder
+    optimiser: torch.optim.Optimizer
+    progress: Progress
+    saved_at: float
+
+
+class Training:
+    """One run's training, from where its checkpoint stands to the end.
+
+    Args:
+        run: its folder and settings.
+        device: where to compute.
+        workers: reading processes.
+        keep: also keep the checkpoint of each clustering.
+    """
+
+    def __init__(self, run: Run, *, device: torch.device, workers: int, keep: bool = False) -> None:
+        self.run, self.settings = run, run.settings
+        self.device, self.workers, self.keep = device, workers, keep
+        self.store = ClipStore(run.store)
+        self.entries = training_entries(self.store, self.settings)
+        self.lengths = {entry.id: entry.frames or 0 for entry in self.entries}
+        names = sorted({entry.label for entry in self.entries if entry.label is not None})
+        codes = {name: code for code, name in enumerate(names)}
+        self.truth = {e.id: codes[e.label] for e in self.entries if e.label is not None}
+        self.epoch_steps = -(-len(self.entries) // self.settings.batch_size)
+        self.state = self._restored()
+
+    def _restored(self) -> State:
+        encoder = new_encoder(self.settings.encoder, seed=self.settings.seed).to(self.device)
+        # Channels last is the faster layout on CPUs too.
+        encoder = encoder.to(memory_format=torch.channels_last_3d)
+        optimiser = make_optimiser(encoder, self.settings)
+        progress = Progress()
+        if self.run.checkpoint.exists():
+            settings = self.settings.as_dict()
+            progress = restore(self.run.checkpoint, encoder, optimiser, settings=settings)
+        return State(encoder, optimiser, progress, time.monotonic())
+
+    @property
+    def steps_left(self) -> int:
+        """Steps until the end of the run."""
+        return self.settings.epochs * self.epoch_steps - self.state.progress.total_steps
+
+    def __call__(self) -> None:
+        """Train to the end; a run interrupted anywhere goes on exactly where it was."""
+        settings, progress = self.settings, self.state.progress
+        recorder = Recorder(self.run, lines=progress.lines)
+        loader = SampleLoader(
+            self.store, settings, workers=self.workers, pin=self.device.type == "cuda"
+        )
+        try:
+            with show_progress(self.steps_left, "train", unit="clips") as advance:
+                while progress.epoch < settings.epochs:
+                    self._cluster_if_due(recorder)
+                    self._epoch(loader, recorder, advance)
+            if progress.clustered_at != progress.epoch:
+                self._cluster(recorder)
+            recorder.write("done", progress.total_steps, {"epoch": progress.epoch})
+            self._save(recorder)
+        finally:
+            recorder.close()
+
+    def _cluster_if_due(self, recorder: Recorder) -> None:
+        progress, s = self.state.progress, self.settings
+        due = (progress.epoch - s.warmup_epochs) % s.cluster_every == 0 or not progress.clusters
+        if due and progress.clustered_at != progress.epoch:
+            self._cluster(recorder)
+
+    def _cluster(self, recorder: Recorder) -> None:
+        progress = self.state.progress
+        found = cluster_videos(
+            self.state.encoder,
+            self.store,
+            self.entries,
+            run=self.run,
+            epoch=progress.epoch,
+            device=self.device,
+            workers=self.workers,
+        )
+        progress.clusters, progress.clustered_at = found.pseudo_labels, progress.epoch
+        recorder.write("clustering", progress.total_steps, found.record)
+        self._save(recorder)
+        if self.keep:
+            self._save(recorder, name=f"epoch{progress.epoch:05d}")
+
+    def _epoch(
+        self, loader: SampleLoader, recorder: Recorder, advance: Callable[[int, float], None]
+    ) -> None:
+        progress, begin = self.state.progress, time.monotonic()
+        assert progress.clusters is not None
+        plan = plan_epoch(
+            self.lengths, progress.clusters, settings=self.settings, epoch=progress.epoch
+        )
+        false, drawn = _totals(plan, self.truth)
+        left = plan[progress.step :]
+        sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in progress.sums.items()}
+        self.state.encoder.train()
+        for batch, clips in zip(left, loader.batches(left), strict=True):
+            for name, value in self._step(batch, clips).items():
+                sums[name] = sums.get(name, 0) + value
+            progress.step += 1
+            progress.total_steps += 1
+            advance(1, 3 * len(batch))
+            if time.monotonic() - self.state.saved_at > CHECKPOINT_EVERY_S:
+                progress.sums = {k: float(v) for k, v in sums.items()}
+                self._save(recorder)
+        values = {k: float(v) for k, v in sums.items()} | {"false": false, "drawn": drawn}
+        record = epoch_record(values, samples=sum(map(len, plan)))
+        lr = self.state.optimiser.param_groups[0]["lr"]
+        took = {"lr": lr, "seconds": round(time.monotonic() - begin, 3)}
+        recorder.write("epoch", progress.total_steps, {"epoch": progress.epoch, **record, **took})
+        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+        self._save(recorder)
+
+    def _step(self, batch: list[Sample], clips: torch.Tensor) -> dict[str, torch.Tensor]:
+        s, state, progress = self.settings, self.state, self.state.progress
+        assert progress.clusters is not None
+        rate = learning_rate(progress.total_steps, s.epochs * self.epoch_steps, settings=s)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        draws = seeded(s.seed, progress.epoch, "negatives", progress.step).integers(2**62)
+        loss, sums = forward_loss(
+            state.encoder,
+            clips,
+            batch_labels(batch, progress.clusters, self.truth),
+            settings=s,
+            device=self.device,
+            generator=torch.Generator().manual_seed(int(draws)),
+        )
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimiser.step()
+        return sums
+
+    def _save(self, recorder: Recorder, *, name: str = "latest") -> None:
+        progress = self.state.progress
+        progress.lines = recorder.lines
+        save_checkpoint(
+            self.run.checkpoint.with_name(name),
+            self.state.encoder,
+            self.state.optimiser,
+            progress=progress,
+            settings=self.settings.as_dict(),
+        )
+        self.state.saved_at = time.monotonic()
+
+
+def _totals(plan: list[list[Sample]], truth: Mapping[str, int]) -> tuple[int, int]:
+    counts = [false_positives(batch, truth) for batch in plan]
+    return sum(c[0] for c in counts), sum(c[1] for c in counts)
+
+
+def epoch_record(sums: Mapping[str, float], *, samples: int) -> dict[str, Any]:
+    """The epoch's line of metrics.jsonl from its sums: means a sample, counts, and rates.
+
+    The false-positive rate is of positives drawn from another video, the false-negative rate
+    of negatives; both are None where nothing was drawn or labels are unknown.
+    """
+    losses = ("loss", "instance_loss", "temporal_loss")
+    record: dict[str, Any] = {k: sums[k] / samples for k in losses if k in sums}
+    record |= {k: int(sums[k]) for k in ("skipped", "fallback") if k in sums}
+    rates = {
+        "false_positive_rate": ("false", "drawn"),
+        "false_negative_rate": ("false_negatives", "negatives"),
+    }
+    for rate, (part, whole) in rates.items():
+        record[rate] = sums[part] / sums[whole] if sums.get(whole) else None
+    return {**record, "samples": samples}
+
+
+def is_done(run: Run) -> bool:
+    """Whether a run has trained to its end."""
+    return bool(run.records("done"))
+
+
+def result(run: Run) -> dict[str, Any]:
+    """What `slic train --json` prints of a finished run."""
+    epochs, clusterings = run.records("epoch"), run.records("clustering")
+    last = clusterings[-1]
+    return {
+        "run": str(run.path),
+        "epochs": len(epochs),
+        "steps": epochs[-1]["step"],
+        "checkpoint": str(run.checkpoint),
+        "loss": epochs[-1]["loss"],
+        "clusters": last["clusters"],
+        "nmi": last["nmi"],
+        "ami": last["ami"],
+        "recall": last["recall"],
+    }

@@ -1,0 +1,133 @@
+"""Between epochs: embed the training videos, cluster them, and see how good that is."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from slic.cache import ClipStore, Entry
+from slic.config import Settings
+from slic.embed import CacheName, FloatRows, Protocol, embed, write_cache
+from slic.encoders import Encoder, weights_digest
+from slic.metrics import cluster_agreement, recall_at_k
+from slic.neighbours import nearest
+from slic.runs import Run
+from slic.train.clustering import finch, label_codes, singleton_labels
+from slic.train.record import record_clusters
+
+RECALL_AT = (1, 5)
+QUERY_SHARE = 4
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """What one clustering gave.
+
+    Attributes:
+        clusters: `{video id: FINCH cluster}`.
+        pseudo_labels: `{video id: label}` to train with.
+        record: its line in metrics.jsonl.
+    """
+
+    clusters: dict[str, int]
+    pseudo_labels: dict[str, int]
+    record: dict[str, Any]
+
+
+def is_query(entry: Entry) -> bool:
+    """Whether a training video queries the others for the recall that training reports.
+
+    About a quarter of the groups (or videos without one), by digest of label and name. They
+    are trained on like the others (training sees no label), but are no part of the gallery.
+    """
+    name = f"{entry.label}\x1f{entry.group or entry.id}"
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()[0] % QUERY_SHARE == 0
+
+
+def training_recall(entries: Sequence[Entry], embeddings: FloatRows) -> dict[str, float] | None:
+    """Recall at 1 and 5 of held-out groups of the training split among its other groups.
+
+    Args:
+        entries: N training videos.
+        embeddings: `(N, D)`.
+
+    Returns:
+        `{"1": fraction, "5": fraction}`; None without labels, queries or gallery.
+    """
+    labelled = np.array([entry.label is not None for entry in entries])
+    asked = np.array([is_query(entry) for entry in entries])
+    queries, gallery = np.flatnonzero(labelled & asked), np.flatnonzero(labelled & ~asked)
+    if not len(queries) or not len(gallery):
+        return None
+    labels = np.array([entry.label or "" for entry in entries])
+    found = nearest(embeddings[queries], embeddings[gallery], k=max(RECALL_AT))[1]
+    recall = recall_at_k(labels[queries], labels[gallery][found], RECALL_AT)
+    return {str(k): value for k, value in recall.items()}
+
+
+def cluster_videos(
+    encoder: Encoder,
+    store: ClipStore,
+    entries: Sequence[Entry],
+    *,
+    run: Run,
+    epoch: int,
+    device: torch.device,
+    workers: int,
+) -> Clustering:
+    """Embed the centre clip of every training video, cache it, and cluster (paper, section 3.1).
+
+    The embedding cache of the clustering before is removed once the new one stands.
+    """
+    s = run.settings
+    protocol = Protocol(1, s.frames, s.stride, s.size)
+    backbone, projection = embed(
+        encoder, store, entries, protocol=protocol, device=device, workers=workers
+    )
+    checkpoint = f"e{epoch:05d}.{weights_digest(encoder.state_dict())}"
+    name = CacheName(store.name, run.store_digest, checkpoint, protocol, training=True)
+    write_cache(run.embeddings, name, entries, backbone=backbone, projection=projection)
+    for old in run.embeddings.glob("*-train.h5"):
+        if old.name != name.file:
+            old.unlink()
+    ids = [entry.id for entry in entries]
+    labels = finch(projection)
+    clusters = dict(zip(ids, labels.tolist(), strict=True))
+    record_clusters(run.path / "clusters.h5", epoch, clusters)
+    nmi, ami = cluster_agreement(_labels(entries), labels)
+    record = {
+        "epoch": epoch,
+        "clusters": len(set(clusters.values())),
+        "nmi": nmi,
+        "ami": ami,
+        "recall": training_recall(
+            entries, backbone if s.retrieval_feature == "backbone" else projection
+        ),
+        "in_use": s.cluster == "finch" and epoch >= s.warmup_epochs,
+    }
+    return Clustering(clusters, pseudo_labels(entries, clusters, settings=s, epoch=epoch), record)
+
+
+def pseudo_labels(
+    entries: Sequence[Entry], clusters: Mapping[str, int], *, settings: Settings, epoch: int
+) -> dict[str, int]:
+    """The labels to train with: FINCH's, the true ones, or each video alone.
+
+    Raises:
+        LabelsMissing: true labels are asked for, and a training video has none.
+    """
+    ids = [entry.id for entry in entries]
+    if settings.cluster == "labels":
+        codes = label_codes([entry.label for entry in entries])
+    elif settings.cluster == "finch" and epoch >= settings.warmup_epochs:
+        codes = np.array([clusters[video] for video in ids])
+    else:
+        codes = singleton_labels(len(ids))
+    return dict(zip(ids, codes.tolist(), strict=True))
+
+
+def _labels(entries: Sequence[Entry]) -> np.ndarray:
+    return np.array([entry.label or "" for entry in entries])

@@ -1,0 +1,92 @@
+"""What `slic train` does around the loop: choose the run, say what will happen, train, report."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from slic.cache import ClipStore
+from slic.config import make_settings
+from slic.devices import pick_device, reading_workers
+from slic.progress import clock
+from slic.runs import Run, choose_run, only_store
+from slic.train.data import SampleReader
+from slic.train.loop import Training, is_done, result, training_entries
+from slic.train.optimise import estimate_seconds
+from slic.train.recluster import pseudo_labels
+from slic.train.sampling import plan_epoch
+
+GPU_PRESET, CPU_PRESET = "ucf101-16f", "cpu-small"
+
+
+def train(
+    store: str | None = None,
+    *,
+    preset: str | None = None,
+    config: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    run: str | None = None,
+    new: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    keep_checkpoints: bool = False,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Pretrain on a clip store, or continue doing so.
+
+    Args:
+        store: the clip store; the only `*.zarr` here if None.
+        preset: where settings start; by device if None.
+        config: TOML file that changes settings.
+        options: settings by name that change them further; None leaves one as it is.
+        run: name of the run below `runs/`.
+        new: start another run even if one of these settings exists.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        workers: reading processes; by device if None.
+        keep_checkpoints: also keep the checkpoint of each clustering.
+        say: takes each line meant for the user.
+
+    Returns:
+        run, epochs, steps, checkpoint, loss, clusters, nmi, ami, recall.
+
+    Raises:
+        SettingsError, StoreError, CheckpointError, LabelsMissing: unusable input; no run is made.
+    """
+    where = pick_device(device)
+    named = preset or (GPU_PRESET if where.type == "cuda" else CPU_PRESET)
+    settings = make_settings(named, config=Path(config) if config else None, options=options)
+    path = only_store(store)
+    clips = ClipStore(path)
+    entries = training_entries(clips, settings)
+    if settings.cluster == "labels":
+        pseudo_labels(entries, {}, settings=settings, epoch=0)
+    chosen = choose_run(
+        settings, store=path, store_digest=clips.digest(), preset=named, name=run, new=new
+    )
+    if is_done(chosen):
+        say(f"{chosen.path}: done already; give --new for another run of these settings")
+        return result(chosen)
+    how_many = reading_workers(where) if workers is None else workers
+    training = Training(chosen, device=where, workers=how_many, keep=keep_checkpoints)
+    _announce(training, chosen, named, say)
+    training()
+    return result(chosen)
+
+
+def _announce(training: Training, run: Run, preset: str, say: Callable[[str], None]) -> None:
+    settings, progress = run.settings, training.state.progress
+    videos = f"{len(training.entries)} videos"
+    say(f"{run.path}: preset {preset}, {settings.encoder} on {training.device}, {videos}")
+    if progress.total_steps:
+        say(f"continuing after epoch {progress.epoch}, step {progress.total_steps}")
+    alone = {entry.id: code for code, entry in enumerate(training.entries)}
+    plan = plan_epoch(training.lengths, alone, settings=settings, epoch=progress.epoch)
+    seconds = estimate_seconds(
+        training.state.encoder,
+        SampleReader(training.store, settings),
+        [sample for batch in plan for sample in batch],
+        settings=settings,
+        steps=training.steps_left,
+        device=training.device,
+        workers=training.workers,
+    )
+    say(f"{training.steps_left} steps left of {settings.epochs} epochs: about {clock(seconds)}")

@@ -1,0 +1,140 @@
+"""One training step: three clips of each sample in one forward, the loss, and its counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slic.clips import normalise
+from slic.config import Settings
+from slic.encoders import Encoder
+from slic.train.losses import (
+    instance_triplet_loss,
+    pseudo_label_infonce,
+    temporal_discrimination_loss,
+)
+from slic.train.sampling import Sample
+from slic.train.selection import select_negatives
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class BatchLabels:
+    """Labels of a batch, as `(B,)` int64 tensors.
+
+    Attributes:
+        cluster: pseudo-labels of the samples.
+        anchor, positive: true labels of the two videos; -1 where unknown.
+    """
+
+    cluster: Tensor
+    anchor: Tensor
+    positive: Tensor
+
+
+def batch_labels(
+    samples: Sequence[Sample], clusters: Mapping[str, int], truth: Mapping[str, int]
+) -> BatchLabels:
+    """Look up a batch's labels by video id; `truth` may lack videos."""
+    return BatchLabels(
+        torch.tensor([clusters[s.anchor] for s in samples]),
+        torch.tensor([truth.get(s.anchor, UNKNOWN) for s in samples]),
+        torch.tensor([truth.get(s.positive, UNKNOWN) for s in samples]),
+    )
+
+
+def false_positives(samples: Sequence[Sample], truth: Mapping[str, int]) -> tuple[int, int]:
+    """(false, all) positives drawn from another video, of those whose labels are known."""
+    drawn = [
+        truth[s.anchor] != truth[s.positive]
+        for s in samples
+        if s.from_other_video and s.anchor in truth and s.positive in truth
+    ]
+    return sum(drawn), len(drawn)
+
+
+def forward_loss(
+    encoder: Encoder,
+    clips: Tensor,
+    labels: BatchLabels,
+    *,
+    settings: Settings,
+    device: torch.device,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of one batch (paper, section 3.3), and sums for the epoch's record.
+
+    Args:
+        encoder: on `device`, in training mode.
+        clips: `(3, B, T, size, size, 3)` uint8: anchors, positives, second views.
+        labels: of the batch.
+        settings: of the run.
+        device: where to compute.
+        generator: on the CPU, for the choice of negatives.
+
+    Returns:
+        The scalar loss, and float64 scalars on `device` by name, without waiting for it.
+    """
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        _, projection = encoder(normalise(clips.flatten(0, 1), device=device))
+    anchor, positive, second = projection.float().chunk(3)
+    views = (anchor, positive, second)
+    if settings.objective == "infonce":
+        return _infonce(views, labels, settings=settings)
+    return _triplet(views, labels, settings=settings, generator=generator)
+
+
+def _triplet(
+    views: tuple[Tensor, Tensor, Tensor],
+    labels: BatchLabels,
+    *,
+    settings: Settings,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    anchor, positive, second = views
+    chosen = select_negatives(
+        anchor, positive, labels.cluster, margin=settings.margin, generator=generator
+    )
+    negative = torch.cat((anchor, positive))[chosen.index]
+    instance = instance_triplet_loss(
+        anchor, positive, negative, margin=settings.margin, valid=chosen.valid
+    )
+    temporal = temporal_discrimination_loss(
+        anchor, second, positive, margin=settings.temporal_margin
+    )
+    loss = instance + settings.temporal_weight * temporal
+    truth = torch.cat((labels.anchor, labels.positive)).to(anchor.device, non_blocking=True)
+    mine, theirs = truth[: len(anchor)], truth[chosen.index]
+    known = chosen.valid & (mine != UNKNOWN) & (theirs != UNKNOWN)
+    sums = {
+        "loss": loss.detach() * len(anchor),
+        "instance_loss": instance.detach() * len(anchor),
+        "temporal_loss": temporal.detach() * len(anchor),
+        "skipped": (~chosen.valid).sum(),
+        "fallback": chosen.fallback.sum(),
+        "false_negatives": (known & (mine == theirs)).sum(),
+        "negatives": known.sum(),
+    }
+    return loss, {name: value.double() for name, value in sums.items()}
+
+
+def _infonce(
+    views: tuple[Tensor, Tensor, Tensor], labels: BatchLabels, *, settings: Settings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    anchor, positive, second = views
+    loss = pseudo_label_infonce(
+        anchor, positive, second, labels.cluster, temperature=settings.temperature
+    )
+    # Every entry of another cluster is a negative: count the pairs of anchor and other sample.
+    mine, other = labels.anchor[:, None], torch.cat((labels.anchor, labels.positive))
+    pairs = labels.cluster[:, None] != labels.cluster.repeat(2)
+    known = pairs & (mine != UNKNOWN) & (other != UNKNOWN)
+    sums = {
+        "loss": loss.detach() * len(anchor),
+        "skipped": (~pairs.any(1)).sum(),
+        "false_negatives": (known & (mine == other)).sum(),
+        "negatives": known.sum(),
+    }
+    return loss, {name: value.double().to(anchor.device) for name, value in sums.items()}

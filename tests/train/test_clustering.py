@@ -1,0 +1,138 @@
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from slic.errors import InputError, LabelsMissing, WorkError
+from slic.train.clustering import finch, label_codes, singleton_labels
+
+
+def at_angles(*degrees: float) -> np.ndarray:
+    radians = np.deg2rad(degrees)
+    return np.stack((np.cos(radians), np.sin(radians)), axis=1)
+
+
+def reference(rows: np.ndarray) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="pynndescent is not installed")
+        from finch import FINCH
+    return FINCH(rows.astype(np.float32), distance="cosine", verbose=False)[0][:, 0]
+
+
+def smallest_gap(rows: np.ndarray) -> float:
+    """Least difference of a row's two best similarities: what float32 must resolve."""
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -2)
+    best = np.partition(similarity, -2, axis=1)[:, -2:]
+    return float((best[:, 1] - best[:, 0]).min())
+
+
+def test_finch_by_hand():
+    # First neighbours 1, 0, 1 chain the first three; 4 and 3 find each other.
+    labels = finch(at_angles(0, 10, 25, 90, 100))
+    assert labels.tolist() == [0, 0, 0, 1, 1]
+    assert labels.dtype == np.int64
+
+
+def test_clusters_are_numbered_by_their_first_row():
+    assert finch(at_angles(90, 0, 100, 10, 200, 210)).tolist() == [0, 1, 0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("n", [2, 3, 50, 2000])
+def test_finch_gives_the_labels_of_finch_clust(n):
+    rows = np.random.default_rng(8).normal(size=(n, 32)) * 3
+    assert n == 2 or smallest_gap(rows) > 1e-6  # far from ties, else the labels are not defined
+    np.testing.assert_array_equal(finch(rows), reference(rows))
+
+
+def test_finch_gives_connected_components_of_a_naive_loop():
+    rows = np.random.default_rng(5).normal(size=(120, 4))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    expected = np.arange(120)
+    for i in range(120):
+        j = max((k for k in range(120) if k != i), key=lambda k: unit[i] @ unit[k])
+        expected[expected == expected[i]] = expected[j]
+    _, first, code = np.unique(expected, return_index=True, return_inverse=True)
+    assert finch(rows).tolist() == first.argsort().argsort()[code].tolist()
+
+
+def test_length_of_rows_does_not_matter():
+    random = np.random.default_rng(3)
+    rows = random.normal(size=(60, 8))
+    np.testing.assert_array_equal(finch(rows), finch(rows * random.uniform(0.1, 9, (60, 1))))
+
+
+def test_duplicated_rows_share_a_cluster():
+    labels = finch(np.repeat(at_angles(0, 90, 200), 2, axis=0))
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("rows", [np.zeros((7, 3)), np.ones((300, 5))])
+def test_collapsed_embeddings_do_not_crash(rows):
+    labels = finch(rows)
+    counts = np.bincount(labels)
+    assert labels.shape == (len(rows),)
+    assert counts.min() >= 2  # nobody is alone: each has a neighbour that is not itself
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_tensors_of_a_graph_and_of_any_precision(dtype):
+    rows = torch.tensor(at_angles(0, 10, 90, 100), dtype=dtype, requires_grad=True)
+    labels = finch(rows)
+    assert isinstance(labels, np.ndarray)
+    assert labels.tolist() == [0, 0, 1, 1]
+
+
+def test_one_row_is_one_cluster():
+    labels = finch(np.ones((1, 4)))
+    assert labels.tolist() == [0]
+    assert labels.dtype == np.int64
+
+
+def test_what_finch_refuses():
+    with pytest.raises(InputError, match="there are no embeddings to cluster"):
+        finch(np.empty((0, 4)))
+    with pytest.raises(InputError, match=r"must have shape \(N, D\), got \(4,\)"):
+        finch(np.ones(4))
+
+
+@pytest.mark.parametrize("n", [1, 6])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_embeddings_that_are_not_finite_are_counted(n, bad):
+    rows = np.ones((n, 4))
+    rows[0, 2] = bad
+    with pytest.raises(WorkError, match=f"1 of {n} rows of embeddings hold NaN or infinity"):
+        finch(rows)
+
+
+def test_importing_is_light_and_clustering_warns_of_nothing():
+    script = (
+        "import sys, slic.train.clustering as c\n"
+        "assert not {'finch', 'faiss', 'sklearn', 'torch'} & set(sys.modules)\n"
+        "print(c.finch([[1, 0], [0, 1], [1, 0.1], [0, 2]]).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("[0, 1, 0, 1]\n", "", 0)
+
+
+def test_singletons():
+    assert singleton_labels(3).tolist() == [0, 1, 2]
+    assert singleton_labels(0).dtype == np.int64
+
+
+def test_label_codes_number_the_labels_in_sorted_order():
+    codes = label_codes(["swim", "box", "swim", "run"])
+    assert codes.tolist() == [2, 0, 2, 1]
+    assert codes.dtype == np.int64
+    assert label_codes(np.array(["b", "a"])).tolist() == [1, 0]
+
+
+def test_label_codes_count_what_is_missing():
+    with pytest.raises(LabelsMissing, match="2 of 4 videos have no label"):
+        label_codes(["a", None, "", "b"])
