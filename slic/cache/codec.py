@@ -90,7 +90,7 @@ class JpegCodec(ArrayBytesCodec):
     @classmethod
     def from_dict(cls, data: dict[str, JSON]) -> Self:
         _, configuration = parse_named_configuration(data, CODEC_NAME)
-        return cls(quality=int(configuration["quality"]))  # type: ignore[call-overload, arg-type]
+        return cls(quality=int(str(configuration["quality"])))
 
     def to_dict(self) -> dict[str, JSON]:
         return {"name": CODEC_NAME, "configuration": {"quality": self.quality}}

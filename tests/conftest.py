@@ -1,0 +1,32 @@
+"""Small drawn video and stores made of it, shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+
+from slic.cache import ClipStore
+from slic.prep.drawn import draw_dataset
+from slic.prep.flow import prep_flow
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 3 actions x 4 groups x 2 clips of 20 frames, 64x48, in UCF101's tree."""
+    root = tmp_path_factory.mktemp("drawn") / "ucf101"
+    draw_dataset(root, actions=3, groups=4, clips=2, frames=20, size=(64, 48))
+    return root
+
+
+@pytest.fixture(scope="session")
+def drawn_store(drawn: Path) -> Path:
+    """The drawn set as a clip store with flow. Tests read it only."""
+    path = drawn.parent / "ucf101.zarr"
+    result = prep_flow(str(drawn), store=str(path), bound=3.0, workers=2)
+    assert (result.written, result.failed) == (24, 0)
+    return path
+
+
+@pytest.fixture
+def store(drawn_store: Path) -> ClipStore:
+    """The drawn store, opened for reading."""
+    return ClipStore(drawn_store)
