@@ -355,6 +355,37 @@ def eval_classify_command(
     show(result, as_json=as_json, rows=rows)
 
 
+@app.command("demo")
+def demo_command(
+    folder: Annotated[str, typer.Option("--folder", help="Where everything goes.")] = "slic-demo",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of drawing and training.")] = 0,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Of each training.", show_default="preset's"),
+    ] = None,
+    groups: Annotated[
+        int, typer.Option("--groups", min=2, help="Scenes an action, of 4 clips each.")
+    ] = 25,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """All of it on video that it draws itself: draw, prep, train, eval."""
+    from slic.demo import demo
+
+    result = demo(folder, seed=seed, epochs=epochs, groups=groups, workers=workers, say=say)
+    table = Table("recall at", "1", "5", "10", box=None, pad_edge=False)
+    for method, recall in result["recall"].items():
+        table.add_row(method, *(f"{value:.3f}" for value in recall.values()))
+    if not as_json:
+        Console(highlight=False).print(table)
+    rows = {
+        "linear probe": f"top-1 {result['top1']:.3f}",
+        "time": clock(result["seconds"]),
+        "look at": f"{result['run']}: metrics.jsonl, tensorboard/, embeddings/, clusters.h5",
+    }
+    show(result, as_json=as_json, rows=rows)
+
+
 def main() -> None:
     """Run the command line; errors are one line on stderr, and the exit code tells their kind."""
     try:

@@ -218,7 +218,7 @@ def _cast(rng: np.random.Generator, brightness: float) -> _Actor:
     return _Actor(
         body=body,
         manner=manner,
-        x=rng.uniform(-0.14, 0.14),
+        x=rng.uniform(-0.17, 0.17),
         ground=rng.uniform(0.91, 0.99),
         height=rng.uniform(0.7, 0.84),
     )

@@ -1,0 +1,159 @@
+"""`slic demo`: the whole pipeline on video that it draws itself, with an honest comparison."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from slic.cache import ClipStore
+from slic.config import make_settings
+from slic.embed import CacheName, embed, write_cache
+from slic.encoders import new_encoder, weights_digest
+from slic.errors import InputError
+from slic.eval.cached import Parts, evaluation_protocol, split_parts
+from slic.eval.classify import classify
+from slic.eval.retrieve import recall_of, retrieve
+from slic.prep.drawn import draw_dataset
+from slic.prep.flow import prep_flow
+from slic.prep.frames import prep_frames
+from slic.progress import clock, progress
+from slic.runs import open_run
+from slic.train.run import train
+
+FOLDER = "slic-demo"
+PRESET = "cpu-small"
+GROUPS, CLIPS, FRAMES, SIZE = 25, 4, 32, (128, 96)
+# Flow of the drawn figures seldom exceeds this; a twelfth of the short side would be 8.
+BOUND_PX = 3.0
+KS = (1, 5, 10)
+PLAIN, CLUSTERED = "without-clusters", "slic"
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Work inside a folder, so that runs and stores lie there as a user's would."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def demo(
+    folder: str = FOLDER,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    groups: int = GROUPS,
+    workers: int | None = None,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Draw action videos, prepare them, pretrain with and without clusters, and evaluate.
+
+    Run again, it goes on where it was, or shows the results that are there.
+
+    Args:
+        folder: where everything goes.
+        seed: of the drawing and of the training.
+        epochs: of each training; the preset's if None.
+        groups: of clips that share scene and figure, an action.
+        workers: processes for preparing.
+        device: where to train.
+        say: takes lines meant for the user.
+
+    Returns:
+        `recall` ({method: {k: fraction}} on the test groups), `top1` of the linear probe,
+        `videos`, `seconds`, `folder`, `run`.
+
+    Raises:
+        InputError and its kinds: a folder that holds something else.
+    """
+    begin = time.monotonic()
+    root = Path(folder)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; choose another --folder") from None
+    with _inside(root):
+        videos = _draw(seed, groups, say)
+        say("prep: frames, then TV-L1 flow")
+        prep_frames("ucf101", workers=workers)
+        prep_flow("ucf101", bound=BOUND_PX, workers=workers)
+        recall = {
+            "mean frame, no network": _mean_frame_recall("ucf101.zarr"),
+            "random weights": random_recall("ucf101.zarr", seed, device),
+        }
+        for name, cluster in ((PLAIN, "none"), (CLUSTERED, "finch")):
+            say(f"train: {name}")
+            options = {"cluster": cluster, "seed": seed, "epochs": epochs}
+            train("ucf101.zarr", preset=PRESET, options=options, run=name, device=device, say=say)
+            recall[name] = retrieve(open_run(Path("runs") / name), ks=KS, say=say)["recall"]
+        probe = classify(open_run(Path("runs") / CLUSTERED), say=say)
+    return {
+        "folder": folder,
+        "run": str(root / "runs" / CLUSTERED),
+        "videos": videos,
+        "recall": recall,
+        "top1": probe["top1"],
+        "seed": seed,
+        "seconds": round(time.monotonic() - begin, 1),
+    }
+
+
+def _draw(seed: int, groups: int, say: Callable[[str], None]) -> int:
+    say("draw: people in ten actions, as video files in UCF101's own tree")
+    begin = time.monotonic()
+    videos = draw_dataset(
+        Path("ucf101"), groups=groups, clips=CLIPS, frames=FRAMES, size=SIZE, seed=seed
+    )
+    say(f"{videos} videos in {clock(time.monotonic() - begin)}")
+    return videos
+
+
+def _mean_frame_recall(path: str) -> dict[str, float]:
+    """What the scene alone gives away: recall of each video's mean frame, 32 pixels small."""
+    import cv2
+
+    store = ClipStore(path)
+    entries = store.entries()
+    rows = []
+    for entry in entries:
+        frames = store.read(entry.id, 0, entry.frames or 1)
+        mean = frames.mean(axis=0, dtype=np.float32)
+        rows.append(cv2.resize(mean, (32, 32), interpolation=cv2.INTER_AREA).ravel())
+    pixels = np.stack(rows)
+    return _recall(pixels - pixels.mean(axis=0), entries)
+
+
+def _recall(rows: np.ndarray, entries: list) -> dict[str, float]:
+    words = np.array([entry.split1 for entry in entries])
+    labels = np.array([entry.label for entry in entries])
+    test, train_ = words == "test", words == "train"
+    return recall_of(Parts(rows[test], labels[test], rows[train_], labels[train_]), KS)[0]
+
+
+def random_recall(path: str, seed: int, device: str) -> dict[str, float]:
+    """Recall of the encoder as it is before training."""
+    settings = dataclasses.replace(make_settings(PRESET), seed=seed)
+    store, where = ClipStore(path), torch.device(device)
+    encoder = new_encoder(settings.encoder, seed=seed).to(where)
+    protocol = evaluation_protocol(settings, None)
+    name = CacheName(
+        store.name, store.digest(), f"random.{weights_digest(encoder.state_dict())}", protocol
+    )
+    entries = store.entries()
+    with progress(len(entries), "embed", unit="clips") as advance:
+        backbone, projection = embed(
+            encoder, store, entries, protocol=protocol, device=where, workers=1, advance=advance
+        )
+    cache = write_cache(Path("runs"), name, entries, backbone=backbone, projection=projection)
+    parts = split_parts(cache, split=1, feature=settings.retrieval_feature, where=Path(path))
+    return recall_of(parts, KS)[0]

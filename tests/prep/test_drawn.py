@@ -1,0 +1,374 @@
+"""Drawn videos: determinism, what is shared, the tree on disk, and how hard the set is."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import decord
+import numpy as np
+import pytest
+
+from slic.errors import DatasetError, SettingsError
+from slic.prep import drawn
+from slic.prep.drawn import ACTIONS, draw_clip, draw_dataset, groups_tested, iterate_clip
+from slic.prep.figures import Body, Pose, draw_figure, pose_of, skeleton_of
+
+SMALL = {"actions": 2, "groups": 3, "clips": 2, "frames": 5, "size": (64, 48)}
+
+
+def decoded(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+
+
+def recall_at_1(features: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> float:
+    """Fraction of queries whose most similar gallery item, by cosine, has their label."""
+    flat = features.reshape(len(features), -1)
+    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    nearest = (flat[queries] @ flat[~queries].T).argmax(axis=1)
+    return float((labels[~queries][nearest] == labels[queries]).mean())
+
+
+def thumbnail(picture: np.ndarray) -> np.ndarray:
+    return cv2.resize(picture.astype(np.float32), (32, 32), interpolation=cv2.INTER_AREA)
+
+
+def mean_frame(clip: np.ndarray) -> np.ndarray:
+    return thumbnail(clip.mean(axis=0))
+
+
+def middle_frame(clip: np.ndarray) -> np.ndarray:
+    return thumbnail(clip[len(clip) // 2])
+
+
+def motion_energy(clip: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of successive frames, over time and colours."""
+    return thumbnail(np.abs(np.diff(clip.astype(np.float32), axis=0)).mean(axis=(0, 3)))
+
+
+def difficulty(
+    describe: Callable[[np.ndarray], np.ndarray], *, groups: int, clips: int, frames: int
+) -> float:
+    """Recall at 1 of the first 7/25 of the groups among the others."""
+    described, labels, queries = [], [], []
+    for label, action in enumerate(ACTIONS):
+        for group in range(1, groups + 1):
+            for clip in range(1, clips + 1):
+                picture = draw_clip(action, group=group, clip=clip, frames=frames, size=(64, 48))
+                described.append(describe(picture))
+                labels.append(label)
+                queries.append(group in groups_tested(1, groups=groups))
+    return recall_at_1(np.stack(described), np.array(labels), np.array(queries))
+
+
+def test_ten_actions_named_as_classes_are():
+    assert len(ACTIONS) == len(set(ACTIONS)) == 10
+    assert list(ACTIONS) == sorted(ACTIONS)
+    assert all(name.isalnum() and name[0].isupper() for name in ACTIONS)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (128, 96), (640, 480), (97, 131)])
+def test_a_clip_has_the_shape_asked_for(size: tuple[int, int]):
+    clip = draw_clip("Kicking", group=1, clip=1, frames=2, size=size)
+    assert clip.shape == (2, size[1], size[0], 3)
+    assert clip.dtype == np.uint8
+
+
+def test_the_same_arguments_draw_the_same_clip():
+    first, again = (draw_clip("Waving", group=2, clip=3, frames=4) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("other", [{"group": 3}, {"clip": 2}, {"seed": 1}])
+def test_other_arguments_draw_another_clip(other: dict[str, int]):
+    settings = {"group": 2, "clip": 3, "seed": 0}
+    first = draw_clip("Waving", frames=2, **settings)
+    second = draw_clip("Waving", frames=2, **{**settings, **other})
+    assert np.abs(first.astype(int) - second).mean() > 2
+
+
+def test_a_longer_clip_begins_with_the_shorter_one():
+    short = draw_clip("Boxing", group=1, clip=1, frames=3)
+    np.testing.assert_array_equal(draw_clip("Boxing", group=1, clip=1, frames=7)[:3], short)
+
+
+def test_frames_come_one_by_one():
+    endless = iterate_clip("Running", group=1, clip=1, frames=10**9, size=(64, 48))
+    expected = draw_clip("Running", group=1, clip=1, frames=2, size=(64, 48))
+    np.testing.assert_array_equal(np.stack([next(endless), next(endless)]), expected)
+
+
+def test_clips_of_a_group_share_the_scene():
+    """The time average of a corner, free of the figure, differs between groups only."""
+
+    def corner(group: int, clip: int) -> np.ndarray:
+        pictures = draw_clip("Walking", group=group, clip=clip, frames=20)
+        return cv2.GaussianBlur(pictures[:, :30, :20].mean(axis=0), (0, 0), 3)
+
+    one, same, other = corner(1, 1), corner(1, 2), corner(2, 1)
+    assert np.abs(one - same).mean() < 0.4 * np.abs(one - other).mean()
+
+
+def test_scene_bias_gives_a_class_its_colour():
+    """Background hues of a class gather when all its groups are biased, not when none is."""
+
+    def spread(bias: float) -> float:
+        hues = []
+        for group in range(1, 16):
+            picture = draw_clip("Bowing", group=group, clip=1, frames=1, scene_bias=bias)[0]
+            mean = picture[:24].reshape(-1, 3).mean(axis=0)
+            hue = cv2.cvtColor(np.uint8([[mean]]), cv2.COLOR_RGB2HSV_FULL)[0, 0, 0]
+            hues.append(np.exp(2j * np.pi * hue / 256))
+        return 1 - abs(np.mean(hues))  # circular variance
+
+    assert spread(1.0) < 0.2
+    assert spread(0.0) > 0.5
+
+
+def test_the_figure_moves_and_the_scene_hardly_does():
+    clip = draw_clip("JumpingJacks", group=1, clip=1, frames=16)
+    energy = cv2.GaussianBlur(
+        np.abs(np.diff(clip.astype(np.float32), axis=0)).mean(axis=(0, 3)), (0, 0), 2
+    )
+    assert energy.max() > 5 * np.median(energy)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_poses_repeat_after_a_cycle(action: str):
+    def numbers(phase: float) -> np.ndarray:
+        pose = pose_of(action, phase)
+        ends = skeleton_of(pose, Body(), foot=(0.0, 0.0), height=1.0)
+        return np.array([ends.neck, ends.head, *np.ravel(ends.arms).reshape(-1, 2)])
+
+    np.testing.assert_allclose(numbers(0.7), numbers(0.7 + 2 * math.pi), atol=1e-9)
+    assert np.abs(numbers(0.0) - numbers(2.0)).max() > 0.02 or action == "Kicking"
+
+
+def test_a_skeleton_by_hand():
+    """One arm straight up, one straight out to the right and bent upwards at the elbow."""
+    body = Body(
+        thigh=0.25, shin=0.25, torso=0.3, upper_arm=0.2, forearm=0.1, head=0.08, breadth=0.0
+    )
+    pose = Pose(
+        arms=((math.pi, 0.0), (math.pi / 2, math.pi / 2)),
+        legs=((0.0, 0.0), (math.pi / 2, -math.pi / 2)),
+        lift=0.1,
+    )
+    bones = skeleton_of(pose, body, foot=(50.0, 200.0), height=100.0)
+    np.testing.assert_allclose(bones.hip, (50, 140), atol=1e-9)  # 200 - lift 10 - leg 50
+    np.testing.assert_allclose(bones.neck, (50, 110), atol=1e-9)
+    np.testing.assert_allclose(bones.head, (50, 100), atol=1e-9)  # torso + head + 0.02 up
+    np.testing.assert_allclose(bones.arms[0], [(50, 110), (50, 90), (50, 80)], atol=1e-9)
+    np.testing.assert_allclose(bones.arms[1], [(50, 110), (70, 110), (70, 100)], atol=1e-9)
+    np.testing.assert_allclose(bones.legs[1], [(50, 140), (75, 140), (75, 165)], atol=1e-9)
+
+
+def test_mirroring_a_pose_mirrors_its_joints():
+    pose = pose_of("Waving", 1.0)
+    seen, mirror = (
+        skeleton_of(p, Body(), foot=(0.0, 0.0), height=1.0) for p in (pose, pose.mirrored())
+    )
+    flip = np.array([-1.0, 1.0])
+    np.testing.assert_allclose(np.array(mirror.arms[0]), np.array(seen.arms[1]) * flip)
+    np.testing.assert_allclose(np.array(mirror.legs[1]), np.array(seen.legs[0]) * flip)
+
+
+def test_no_action_is_another_one_mirrored_or_delayed():
+    """Of all pairs of cycles, at the best delay and mirroring, joints keep apart on average."""
+    phases = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+
+    def cycle(action: str, *, mirrored: bool = False) -> np.ndarray:
+        poses = [pose_of(action, phase) for phase in phases]
+        poses = [p.mirrored() for p in poses] if mirrored else poses
+        bones = [skeleton_of(p, Body(), foot=(0.0, 0.0), height=1.0) for p in poses]
+        return np.array([[*b.arms[0], *b.arms[1], *b.legs[0], *b.legs[1], b.head] for b in bones])
+
+    for first in ACTIONS:
+        for second in ACTIONS[ACTIONS.index(first) + 1 :]:
+            for mirrored in (False, True):
+                other = cycle(second, mirrored=mirrored)
+                apart = [
+                    np.linalg.norm(cycle(first) - np.roll(other, delay, axis=0), axis=2).mean()
+                    for delay in range(0, 24, 2)
+                ]
+                assert min(apart) > 0.03, (first, second)
+
+
+def test_a_limb_is_as_thick_as_its_body_says():
+    picture = np.zeros((200, 200, 3), np.uint8)
+    body = Body(limb_radius=0.05, outline=(1, 1, 1), skin=(0, 255, 0))
+    pose = Pose(arms=((-math.pi / 2, 0.0), (math.pi / 2, 0.0)), legs=((0.0, 0.0), (0.0, 0.0)))
+    bones = skeleton_of(pose, body, foot=(100.0, 190.0), height=160.0)
+    draw_figure(picture, bones, body=body, height=160.0)
+    column = picture[:, round(bones.arms[1][1][0]) - 8, 1]
+    # Anti-aliasing brightens up to a pixel on either side.
+    assert (column > 127).sum() == pytest.approx(2 * 0.05 * 160, abs=2)
+
+
+def test_the_tree_is_ucf101s(tmp_path: Path):
+    root = tmp_path / "set"
+    assert draw_dataset(root, **SMALL) == 12
+    names = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+    videos = [
+        f"UCF-101/{name}/v_{name}_g{group:02d}_c{clip:02d}.avi"
+        for name in ACTIONS[:2]
+        for group in (1, 2, 3)
+        for clip in (1, 2)
+    ]
+    lists = [
+        f"ucfTrainTestlist/{kind}list0{k}.txt" for kind in ("train", "test") for k in (1, 2, 3)
+    ]
+    assert names == sorted([*videos, *lists, "ucfTrainTestlist/classInd.txt", "drawn.json"])
+
+
+def test_the_lists_read_as_the_official_ones(tmp_path: Path):
+    draw_dataset(tmp_path / "set", **SMALL)
+    folder = tmp_path / "set" / "ucfTrainTestlist"
+    assert (folder / "classInd.txt").read_text() == "1 ArmCircles\n2 Bowing\n"
+    test = (folder / "testlist02.txt").read_text().splitlines()
+    train = (folder / "trainlist02.txt").read_text().splitlines()
+    assert test == [f"{a}/v_{a}_g02_c0{c}.avi" for a in ("ArmCircles", "Bowing") for c in (1, 2)]
+    assert train[0] == "ArmCircles/v_ArmCircles_g01_c01.avi 1"
+    assert train[-1] == "Bowing/v_Bowing_g03_c02.avi 2"
+    assert len(train) == 8
+
+
+def test_the_tested_groups_are_the_official_blocks():
+    assert [groups_tested(k) for k in (1, 2, 3)] == [
+        tuple(range(1, 8)),
+        tuple(range(8, 15)),
+        tuple(range(15, 22)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (2, [(1,), (2,), (1,)]),
+        (3, [(1,), (2,), (3,)]),
+        (8, [(1, 2), (3, 4), (5, 6)]),
+        (6, [(1, 2), (3, 4), (5, 6)]),
+    ],
+)
+def test_fewer_groups_make_smaller_blocks(groups: int, expected: list[tuple[int, ...]]):
+    assert [groups_tested(k, groups=groups) for k in (1, 2, 3)] == expected
+
+
+def test_videos_decode_to_what_was_drawn(tmp_path: Path):
+    draw_dataset(tmp_path / "set", actions=1, groups=2, clips=1, frames=9, fps=12.5)
+    path = tmp_path / "set/UCF-101/ArmCircles/v_ArmCircles_g02_c01.avi"
+    expected = draw_clip("ArmCircles", group=2, clip=1, frames=9)
+    by_av = decoded(path)
+    reader = decord.VideoReader(str(path))
+    by_decord = reader.get_batch(range(len(reader))).asnumpy()
+    assert by_av.shape == by_decord.shape == expected.shape
+    assert reader.get_avg_fps() == 12.5
+    for pictures in (by_av, by_decord):
+        assert np.abs(pictures.astype(int) - expected).mean() < 6  # of 255: codec and 4:2:0
+    with av.open(str(path)) as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.name, codec.codec_tag) == ("mpeg4", "XVID")
+
+
+def test_a_finished_set_is_left_alone(tmp_path: Path):
+    draw_dataset(tmp_path / "set", **SMALL)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.avi")}
+    calls: list[int] = []
+    assert draw_dataset(tmp_path / "set", **SMALL, on_video=calls.append) == 12
+    assert calls == []
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.avi")} == before
+
+
+def test_an_interrupted_set_goes_on(tmp_path: Path):
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int) -> None:
+        if done == 5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        draw_dataset(tmp_path / "set", **SMALL, on_video=stop)
+    assert len(list(tmp_path.rglob("*.avi"))) == 5
+    calls: list[int] = []
+    assert draw_dataset(tmp_path / "set", **SMALL, on_video=calls.append) == 12
+    assert calls == list(range(6, 13))
+
+
+def test_a_broken_write_leaves_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*arguments: object, **settings: object):
+        yield np.zeros((48, 64, 3), np.uint8)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(drawn, "iterate_clip", broken)
+    with pytest.raises(OSError, match="disk full"):
+        draw_dataset(tmp_path / "set", **SMALL)
+    left = [p for p in (tmp_path / "set" / "UCF-101").rglob("*") if p.is_file()]
+    assert left == []
+
+
+def test_another_set_is_not_overwritten(tmp_path: Path):
+    draw_dataset(tmp_path / "set", **SMALL)
+    with pytest.raises(DatasetError, match=r"set was drawn with seed 0, not 4: remove it or"):
+        draw_dataset(tmp_path / "set", **SMALL, seed=4)
+
+
+@pytest.mark.parametrize("stamp", ["not json", "[1, 2]"])
+def test_a_damaged_stamp_is_refused(tmp_path: Path, stamp: str):
+    draw_dataset(tmp_path / "set", **SMALL)
+    (tmp_path / "set" / "drawn.json").write_text(stamp)
+    with pytest.raises(DatasetError, match=r"drawn\.json"):
+        draw_dataset(tmp_path / "set", **SMALL)
+
+
+def test_other_content_is_not_mixed_with(tmp_path: Path):
+    (tmp_path / "holiday.avi").write_bytes(b"mine")
+    with pytest.raises(DatasetError, match="holds something else"):
+        draw_dataset(tmp_path, **SMALL)
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.avi"]
+
+
+def test_the_stamp_tells_the_settings(tmp_path: Path):
+    draw_dataset(tmp_path / "set", **SMALL, scene_bias=0.25, seed=3)
+    stamp = json.loads((tmp_path / "set" / "drawn.json").read_text())
+    assert (stamp["groups"], stamp["scene_bias"], stamp["seed"]) == (3, 0.25, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"actions": 11}, "11 drawn actions: ask for 1 to 10"),
+        ({"groups": 1}, "1 groups an action: ask for 2 to 99"),
+        ({"clips": 0}, "0 clips a group: ask for 1 to 99"),
+        ({"frames": 0}, "0 frames: ask for 1 or more"),
+        ({"size": (65, 48)}, "65x48 pixels: ask for even numbers"),
+        ({"size": (8, 8)}, "8x8 pixels: ask for 16x16 or more"),
+        ({"fps": 0.0}, "0.0 frames a second: ask for more than 0"),
+        ({"scene_bias": 1.5}, "scene_bias 1.5: give a fraction"),
+    ],
+)
+def test_impossible_settings_are_refused(tmp_path: Path, wrong: dict, message: str):
+    with pytest.raises(SettingsError, match=message):
+        draw_dataset(tmp_path / "set", **{**SMALL, **wrong})
+    assert not (tmp_path / "set").exists()
+
+
+def test_an_unknown_action_is_refused():
+    with pytest.raises(SettingsError, match="no action 'Juggling': choose one of ArmCircles"):
+        draw_clip("Juggling", group=1, clip=1)
+
+
+def test_the_class_is_in_the_motion():
+    """A smaller set than the demo's, so that the bounds are wide; chance is 0.1."""
+    sizes = {"groups": 11, "clips": 2, "frames": 16}
+    assert difficulty(mean_frame, **sizes) <= 0.45
+    assert difficulty(middle_frame, **sizes) <= 0.45
+    assert difficulty(motion_energy, **sizes) >= 0.8
+
+
+if __name__ == "__main__":  # the demo's own set: some minutes
+    for measure in (mean_frame, middle_frame, motion_energy):
+        print(measure.__name__, difficulty(measure, groups=25, clips=4, frames=40))
