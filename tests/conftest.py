@@ -1,5 +1,7 @@
 """Small drawn video and stores made of it, shared by all tests."""
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,35 @@ def drawn_store(drawn: Path) -> Path:
 def store(drawn_store: Path) -> ClipStore:
     """The drawn store, opened for reading."""
     return ClipStore(drawn_store)
+
+
+TINY = {
+    "frames": 4,
+    "stride": 1,
+    "size": 16,
+    "batch_size": 6,
+    "epochs": 2,
+    "cluster_every": 1,
+    "warmup_epochs": 1,
+    "retrieval_clips": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def trained(drawn_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with the drawn store and one short run of it. Tests only read the run."""
+    from slic.train.run import train
+
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "ucf101.zarr").symlink_to(drawn_store)
+    with contextlib.chdir(folder):
+        train("ucf101.zarr", preset="cpu-small", options=TINY, device="cpu", workers=0, say=str)
+    return folder
+
+
+@pytest.fixture
+def work(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the working folder of `trained`, as current folder, for a test to change."""
+    shutil.copytree(trained, tmp_path / "work", symlinks=True)
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
