@@ -48,7 +48,8 @@ def centre_view(clip: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if side == size:
         return np.ascontiguousarray(square)
     how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return np.stack([cv2.resize(f, (size, size), interpolation=how) for f in square])
+    resized = [cv2.resize(f, (size, size), interpolation=how) for f in square]
+    return np.stack(resized).reshape(len(clip), size, size, -1)
 
 
 def normalise(clips: Tensor, *, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:

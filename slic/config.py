@@ -91,13 +91,15 @@ _TYPES = {f.name: f.type for f in fields(Settings)}
 _PROBABILITIES = {name for name in _TYPES if name.endswith("_probability")} | {"same_video"}
 _SHARES = {"crop_area"}
 _AT_LEAST: dict[str, float] = dict.fromkeys(
-    ("frames", "stride", "cluster_every", "batch_size", "epochs", "retrieval_clips"), 1
+    ("frames", "stride", "cluster_every", "epochs", "retrieval_clips"), 1
 )
-_AT_LEAST |= {"size": 8, "warmup_epochs": 0, "seed": 0}
+# A sample alone in its batch has no negative.
+_AT_LEAST |= {"size": 8, "batch_size": 2, "warmup_epochs": 0, "seed": 0}
 _AT_LEAST |= dict.fromkeys(
     ("margin", "temporal_margin", "temporal_weight", "momentum", "weight_decay", "jitter"), 0.0
 )
 _ABOVE_ZERO = {"lr", "temperature"}
+LARGEST_WHOLE = 2**63 - 1
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def make_settings(
     """
     values = read_preset(preset)
     if config is not None:
-        values |= _known(read_config(config), where=str(config))
+        values |= _all_checked(read_config(config), where=str(config))
     values |= {k: v for k, v in (options or {}).items() if v is not None}
     return settings_from(values, where="settings")
 
@@ -149,11 +151,10 @@ def settings_from(values: Mapping[str, Any], *, where: str) -> Settings:
     Raises:
         SettingsError: a key is unknown or missing, or a value impossible.
     """
-    _known(values, where=where)
+    checked = _all_checked(values, where=where)
     missing = [f.name for f in fields(Settings) if f.default is MISSING and f.name not in values]
     if missing:
         raise SettingsError(f"{where}: lacks {', '.join(missing)}")
-    checked = {name: _checked(name, value, where) for name, value in values.items()}
     settings = Settings(**checked)
     if settings.temporal_margin > settings.margin:
         raise SettingsError(
@@ -163,11 +164,11 @@ def settings_from(values: Mapping[str, Any], *, where: str) -> Settings:
     return settings
 
 
-def _known(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+def _all_checked(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     for key in values:
         if key not in _TYPES:
             raise SettingsError(f"{where}: unknown setting {key!r}{_nearest(key, _TYPES)}")
-    return dict(values)
+    return {name: _checked(name, value, where) for name, value in values.items()}
 
 
 def _nearest(word: str, known: Any) -> str:
@@ -178,11 +179,14 @@ def _nearest(word: str, known: Any) -> str:
 def _checked(name: str, value: Any, where: str) -> Any:
     kind = _TYPES[name]
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
+        # True and 1.0 equal 1, but are no split.
+        if not any(value == c and type(value) is type(c) for c in get_args(kind)):
             allowed = ", ".join(str(choice) for choice in get_args(kind))
             raise SettingsError(f"{where}: {name} = {value!r}: choose one of {allowed}")
         return value
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and abs(value) > LARGEST_WHOLE:
+        raise SettingsError(f"{where}: {name} = {value!r}: must be at most {LARGEST_WHOLE}")
     if kind is int and not (number and float(value).is_integer()):
         raise SettingsError(f"{where}: {name} = {value!r}: must be a whole number")
     if kind is float and not (number and math.isfinite(value)):

@@ -7,6 +7,7 @@ and PyAV, in the same child, takes over where it fails.
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import select
 import struct
@@ -124,10 +125,12 @@ class GuardedDecoder:
         data = bytearray(count)
         view = memoryview(data)
         deadline = time.monotonic() + self.stall_limit_s
+        waiting = select.poll()  # select.select fails on handles above 1023
+        waiting.register(handle, select.POLLIN)
         filled = 0
         while filled < count:
-            ready, _, _ = select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            left = deadline - time.monotonic()
+            if left <= 0 or not waiting.poll(math.ceil(left * 1000)):
                 raise TimeoutError
             got = os.readv(handle, [view[filled:]])
             if not got:

@@ -88,7 +88,7 @@ def demo(
         prep_frames("ucf101", workers=workers)
         prep_flow("ucf101", bound=BOUND_PX, workers=workers)
         recall = {
-            "mean frame, no network": _mean_frame_recall("ucf101.zarr"),
+            "mean frame, no network": mean_frame_recall("ucf101.zarr"),
             "random weights": random_recall("ucf101.zarr", seed, device),
         }
         for name, cluster in ((PLAIN, "none"), (CLUSTERED, "finch")):
@@ -118,7 +118,7 @@ def _draw(seed: int, groups: int, say: Callable[[str], None]) -> int:
     return videos
 
 
-def _mean_frame_recall(path: str) -> dict[str, float]:
+def mean_frame_recall(path: str) -> dict[str, float]:
     """What the scene alone gives away: recall of each video's mean frame, 32 pixels small."""
     import cv2
 

@@ -1,6 +1,7 @@
 """Encoder x clip store -> embedding cache; training and evaluation both use it."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from slic.cache.embeddings import write_embeddings
 from slic.cache.index import SPLITS
 from slic.clips import centre_view, even_starts, normalise
 from slic.encoders import Encoder
+from slic.errors import SlicError, WorkError
 from slic.processes import loader_context, one_thread
 
 CLIPS_AT_ONCE = 32
@@ -79,21 +81,44 @@ class _TestClips(Dataset):
 
     def __init__(self, store: ClipStore, entries: Sequence[Entry], protocol: Protocol) -> None:
         self.store, self.protocol = store, protocol
-        p = protocol
-        self.clips = [
-            (entry.id, start)
-            for entry in entries
-            for start in even_starts(entry.frames or 0, p.clips, frames=p.frames, stride=p.stride)
-        ]
+        # Not the clips: ten of each of 240,000 videos are much to send to every worker.
+        self.videos = [(entry.id, entry.frames or 0) for entry in entries]
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.videos) * self.protocol.clips
 
     def __getitem__(self, index: int) -> Tensor:
-        video, start = self.clips[index]
         p = self.protocol
-        clip = self.store.read(video, start, p.frames, stride=p.stride)
+        video, length = self.videos[index // p.clips]
+        starts = even_starts(length, p.clips, frames=p.frames, stride=p.stride)
+        clip = self.store.read(video, starts[index % p.clips], p.frames, stride=p.stride)
         return torch.from_numpy(centre_view(clip, p.size))
+
+
+@contextlib.contextmanager
+def worker_errors() -> Iterator[None]:
+    """Within, an error of a DataLoader's worker is the line it was, without the traceback.
+
+    Raises:
+        SlicError: of the kind raised in the worker.
+        WorkError: a worker died.
+    """
+    try:
+        yield
+    except SlicError as error:
+        lines = str(error).splitlines()
+        if len(lines) < 2:
+            raise
+        kind = type(error)
+        line = lines[-1].removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
+        raise kind(line) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkError(
+            "a reading process died (out of memory?): run the same command again to continue,"
+            " with fewer --workers"
+        ) from error
 
 
 @torch.no_grad()
@@ -134,15 +159,22 @@ def embed(
         worker_init_fn=one_thread,
     )
     rows: list[tuple[FloatRows, FloatRows]] = []
-    for clips in loader:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            outputs = encoder(normalise(clips, device=device))
-        means = [o.float().unflatten(0, (-1, protocol.clips)).mean(1).cpu() for o in outputs]
-        rows.append((means[0].numpy(), means[1].numpy()))
-        if advance:
-            advance(len(means[0]), len(clips))
-    encoder.train(training)
+    try:
+        for clips in _read(loader):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+                outputs = encoder(normalise(clips, device=device))
+            means = [o.float().unflatten(0, (-1, protocol.clips)).mean(1).cpu() for o in outputs]
+            rows.append((means[0].numpy(), means[1].numpy()))
+            if advance:
+                advance(len(means[0]), len(clips))
+    finally:
+        encoder.train(training)
     return np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
+
+
+def _read(loader: DataLoader) -> Iterator[Tensor]:
+    with worker_errors():
+        yield from loader
 
 
 def write_cache(

@@ -12,6 +12,7 @@ from torchvision.models.video.resnet import BasicBlock, Conv3DSimple
 from slic.config import EncoderName
 from slic.errors import CheckpointError
 
+CHECKPOINT_FORMAT = 1
 PROJECTION_DIM = 128
 # Kinetics-400 statistics of RGB in 0..1; saved in each checkpoint, used at every stage.
 MEAN = (0.43216, 0.394666, 0.37645)
@@ -20,10 +21,19 @@ STD = (0.22803, 0.22145, 0.216989)
 
 @dataclass(frozen=True)
 class Architecture:
-    """Widths of an encoder: channels of the first stage, and of the head's hidden layer."""
+    """What tells one 3-D ResNet of 18 layers from another.
+
+    Attributes:
+        width: channels of the first stage.
+        hidden: units of the projection head's hidden layer.
+        stem_frames: frames that the stem's convolution spans.
+        stem_stride: its step in frames.
+    """
 
     width: int
     hidden: int
+    stem_frames: int
+    stem_stride: int
 
     @property
     def features(self) -> int:
@@ -32,16 +42,18 @@ class Architecture:
 
 
 ARCHITECTURES: dict[EncoderName, Architecture] = {
-    "r3d18": Architecture(width=64, hidden=2048),  # paper, section 4.1
-    "small": Architecture(width=12, hidden=384),
+    "r3d18": Architecture(width=64, hidden=2048, stem_frames=7, stem_stride=1),  # section 4.1
+    # Half the frames after the stem: half the time a step, and more learnt in it (measured).
+    "small": Architecture(width=16, hidden=512, stem_frames=3, stem_stride=2),
 }
 
 
 class Encoder(nn.Module):
-    """R3D-18 with a projection head (paper, section 4.1), at any width.
+    """R3D-18 with a projection head (paper, section 4.1), and its small sister.
 
-    The stem is a 7x7x7 convolution of stride (1, 2, 2) without max-pooling; shortcuts are
-    1x1x1 convolutions with batch normalisation; the head is Linear, BN, ReLU, Linear.
+    The stem is one convolution, 7x7 in space and of stride 2 there (for R3D-18 7 frames long
+    and of stride 1 in time), without max-pooling; shortcuts are 1x1x1 convolutions with batch
+    normalisation; the head is Linear, BN, ReLU, Linear.
 
     Args:
         name: which architecture.
@@ -53,7 +65,14 @@ class Encoder(nn.Module):
         shape = ARCHITECTURES[name]
         widths = [shape.width * factor for factor in (1, 2, 4, 8)]
         self.stem = nn.Sequential(
-            nn.Conv3d(3, widths[0], 7, stride=(1, 2, 2), padding=3, bias=False),
+            nn.Conv3d(
+                3,
+                widths[0],
+                (shape.stem_frames, 7, 7),
+                stride=(shape.stem_stride, 2, 2),
+                padding=(shape.stem_frames // 2, 3, 3),
+                bias=False,
+            ),
             nn.BatchNorm3d(widths[0]),
             nn.ReLU(inplace=True),
         )
@@ -98,7 +117,8 @@ def _stage(channels_in: int, channels: int, *, stride: int) -> nn.Sequential:
 def new_encoder(name: EncoderName, *, seed: int) -> Encoder:
     """An encoder with random weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed: it would seed the GPUs' generators as well.
+        torch.default_generator.manual_seed(seed)
         return Encoder(name)
 
 
@@ -115,7 +135,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A checkpoint's content, loaded without running code from it.
 
     Raises:
-        CheckpointError: missing, damaged, or not slic's.
+        CheckpointError: missing, damaged, not slic's, or of a newer format.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -127,6 +147,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a checkpoint ({reason[:120]})") from None
     if not isinstance(content, dict) or not {"format", "encoder", "model"} <= content.keys():
         raise CheckpointError(f"{path}: not a checkpoint of slic")
+    if content["format"] != CHECKPOINT_FORMAT:
+        found = content["format"]
+        raise CheckpointError(
+            f"{path}: format {found!r}, but this slic reads {CHECKPOINT_FORMAT}; upgrade it"
+        )
     return content
 
 
@@ -134,12 +159,14 @@ def encoder_of(content: dict[str, Any], *, where: str) -> Encoder:
     """The encoder of a checkpoint's content, in eval mode.
 
     Raises:
-        CheckpointError: an unknown encoder, or weights of another.
+        CheckpointError: an unknown encoder, weights of another, or another normalisation.
     """
     name = content["encoder"]
-    if name not in ARCHITECTURES:
+    if name not in list(ARCHITECTURES):
         raise CheckpointError(f"{where}: of an unknown encoder {name!r}")
-    encoder = Encoder(name)
+    if (content.get("mean"), content.get("std")) != (list(MEAN), list(STD)):
+        raise CheckpointError(f"{where}: trained with another normalisation than this slic's")
+    encoder = new_encoder(name, seed=0)
     try:
         encoder.load_state_dict(content["model"])
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -1,9 +1,11 @@
 """Work spread over processes: bounded in flight, results as they come, no orphans."""
 
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.context
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,11 +26,24 @@ def default_workers() -> int:
 
 
 def one_thread(_worker: int = 0) -> None:
-    """Keep a worker to one thread: its fellows already fill the cores."""
+    """Keep a worker to one thread, as its fellows already fill the cores, and to its parent."""
     import cv2
 
     die_with_parent()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that asked for it ends.
+
+    A worker of a fork server is not its child: the server lives for as long as its workers do,
+    so that both would outlive a killed run.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def loader_context() -> multiprocessing.context.BaseContext:

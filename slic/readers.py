@@ -8,6 +8,7 @@ raw RGB frames. The last header has `end` or `error`.
 import contextlib
 import ctypes
 import json
+import math
 import os
 import signal
 import struct
@@ -46,6 +47,7 @@ def _resized(frames: Iterator[Block], short_side: int) -> Iterator[Block]:
     """Frames at the stored size: that of the first frame, whatever comes later."""
     import cv2
 
+    cv2.setNumThreads(1)
     size: tuple[int, int] | None = None
     for frame in frames:
         size = size or fitted_size(frame.shape[0], frame.shape[1], short_side=short_side)
@@ -92,7 +94,8 @@ READERS = {"decord": _decord_frames, "pyav": _pyav_frames}
 
 def _one_line(error: BaseException) -> str:
     """The telling part of an exception: decord's spans pages of C++ frames."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = getattr(error, "strerror", None) or str(error)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     text = lines[0] if lines else ""
     text = text.split(": ", 1)[-1] if "video_reader.cc" in text or "/src/" in text else text
     return f"{type(error).__name__} {text}".strip()[:200]
@@ -127,7 +130,8 @@ def _answer(out: BinaryIO, request: dict[str, Any]) -> None:
         _send_block(out, block)
     if not count:
         raise ValueError("no frame decodes")
-    _send(out, {"end": True, **about})
+    fps = about["fps"] if math.isfinite(about["fps"]) else 0.0
+    _send(out, {"end": True, "fps": fps, "remark": about["remark"]})
 
 
 def main() -> None:

@@ -4,8 +4,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,46 @@ class Run:
         return self.store.name.removesuffix(".zarr")
 
     def records(self, kind: str) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl of one kind: `epoch`, `clustering` or `done`."""
+        """The lines of metrics.jsonl of one kind: `epoch`, `clustering` or `done`.
+
+        A last line that a crash or a full disk has cut short is left out.
+
+        Raises:
+            CheckpointError: another line is damaged.
+        """
         if not self.metrics.exists():
             return []
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
-        return [r for r in map(json.loads, filter(None, lines)) if r["kind"] == kind]
+        lines = self.metrics.read_text(encoding="utf-8").split("\n")
+        try:
+            records = [json.loads(line) for line in lines[:-1]]
+            return [record for record in records if record["kind"] == kind]
+        except (ValueError, TypeError, KeyError):
+            raise CheckpointError(f"{self.metrics}: holds a line that is no record") from None
+
+
+def lock_run(path: Path) -> Callable[[], None]:
+    """Keep other processes from training a run folder; returns what unlocks it.
+
+    The system drops the lock with the process, however that ends, so it is never stale.
+
+    Raises:
+        CheckpointError: another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return lambda: None
+    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise CheckpointError(f"{path}: is being trained by another process") from None
+    except OSError:
+        # A file system without locks: training matters more.
+        os.close(handle)
+        return lambda: None
+    return partial(os.close, handle)
 
 
 def create_run(
@@ -164,7 +200,9 @@ def choose_run(
         path = Path(name) if "/" in name else RUNS / name
         if not (path / "config.toml").exists():
             return create_run(path, settings, **about)  # type: ignore[arg-type]
-        return _same_or_refuse(open_run(path), settings, store_digest, new=new)
+        run = _same_or_refuse(open_run(path), settings, store_digest, new=new)
+        # The same store may have moved.
+        return replace(run, store=store)
     prefix = f"{store.name.removesuffix('.zarr')}-{settings.encoder}"
     known = list(numbered_runs(prefix))
     if not new:
@@ -173,7 +211,7 @@ def choose_run(
                 continue
             run = open_run(path)
             if run.settings == settings and run.store_digest == store_digest:
-                return run
+                return replace(run, store=store)
     number = known[-1][0] + 1 if known else 1
     return create_run(RUNS / f"{prefix}-{number}", settings, **about)  # type: ignore[arg-type]
 

@@ -1,11 +1,13 @@
 """The clip store: a Zarr v3 group of JPEG-coded videos, their flow, and an index of them all."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -25,6 +27,10 @@ View = Literal["frames", "flow"]
 ZERO_FLOW = 128
 FLOW_QUALITY = 95
 OPEN_ARRAYS = 4096
+DIGESTED = ("id", "label", "group", "split1", "split2", "split3", "settings", "source_digest")
+PUBLISH_ATTEMPTS = 5
+LEFTOVER_S = 24 * 3600
+_HALF_MADE = {"frames": {"zarr.json"}, "flow": {"zarr.json"}, "index": {"zarr.json", "writing"}}
 
 
 def video_key(video_id: str) -> str:
@@ -58,7 +64,7 @@ class ClipStore:
         self.path = Path(path)
         self.writable = writable
         self.attributes = _read_attributes(self.path)
-        if not (self.path / "index" / "index.sqlite").is_file() and not writable:
+        if not (self.path / "index" / "index.sqlite").is_file():
             raise StoreError(f"{self.path}: the store has no index; run `slic prep frames` again")
         self.index = Index(self.path / "index" / "index.sqlite", writable=writable)
         self._readers: OrderedDict[tuple[str, View], ArrayReader] = OrderedDict()
@@ -67,8 +73,12 @@ class ClipStore:
     def create(cls, path: str | os.PathLike[str]) -> "ClipStore":
         """Open a store for writing, making an empty one where there is none."""
         path = Path(path)
-        if not (path / "zarr.json").exists():
+        if (path / "zarr.json").exists():
+            _read_attributes(path)
+        else:
             _make_groups(path)
+        (path / "index" / "writing").mkdir(parents=True, exist_ok=True)
+        Index(path / "index" / "index.sqlite", writable=True).close()
         return cls(path, writable=True)
 
     @property
@@ -82,7 +92,8 @@ class ClipStore:
 
     def set_settings(self, view: View, settings: dict[str, Any]) -> None:
         """Record the parameters of frames or flow in the store's attributes."""
-        self.attributes = {**self.attributes, view: settings}
+        # Another process may have recorded the other view since this store was opened.
+        self.attributes = {**_read_attributes(self.path), view: settings}
         meta = json.loads((self.path / "zarr.json").read_text())
         meta["attributes"] = self.attributes
         _replace_text(self.path / "zarr.json", json.dumps(meta, indent=2))
@@ -98,7 +109,7 @@ class ClipStore:
     @property
     def ids(self) -> list[str]:
         """Ids of the stored videos, in order."""
-        return [entry.id for entry in self.entries()]
+        return [video_id for (video_id,) in self.index.rows("id")]
 
     def entry(self, video_id: str) -> Entry:
         """The index row of one stored video.
@@ -115,9 +126,8 @@ class ClipStore:
     def digest(self) -> str:
         """Short digest of what the store holds: ids, sources, parameters, labels and splits."""
         content = hashlib.blake2b(digest_size=4)
-        for e in self.entries():
-            row = (e.id, e.label, e.group, e.split1, e.split2, e.split3, e.settings)
-            content.update(repr((*row, e.source_digest)).encode())
+        for row in self.index.rows(*DIGESTED):
+            content.update(repr(row).encode())
         return content.hexdigest()
 
     def read(
@@ -144,6 +154,8 @@ class ClipStore:
             StoreError: no such video, no flow, or a position outside the video.
             DamagedChunk: stored bytes fail their checksum; the message names the video.
         """
+        if view not in VIEWS:
+            raise StoreError(f"unknown view {view!r}: choose frames or flow")
         reader = self._reader(video_id, "frames")
         frames = reader.shape[0]
         if not (0 <= start < frames and count >= 1 and stride >= 1):
@@ -160,15 +172,16 @@ class ClipStore:
         try:
             return reader.read(wanted)
         except DamagedChunk as error:
-            raise DamagedChunk(f"{self.path}: {video_id}: {view} damaged: {error}") from error
+            raise self._damaged(video_id, view, str(error)) from error
 
     def flow_bound(self, video_id: str) -> float:
         """Flow in pixels a frame at which a video's quantised flow saturates."""
-        return float(self._reader(video_id, "flow").attributes["bound"])
+        bound = self._reader(video_id, "flow").attributes.get("bound")
+        if not isinstance(bound, int | float) or not 0 < bound < float("inf"):
+            raise self._damaged(video_id, "flow", f"bound {bound!r}")
+        return float(bound)
 
     def _reader(self, video_id: str, view: View) -> ArrayReader:
-        if view not in VIEWS:
-            raise StoreError(f"unknown view {view!r}: choose frames or flow")
         reader = self._readers.pop((video_id, view), None)
         if reader is None:
             entry = self.entry(video_id)
@@ -176,14 +189,34 @@ class ClipStore:
                 raise StoreError(
                     f"{self.path}: {video_id} has no flow; run `slic prep flow {self.path}`"
                 )
-            try:
-                reader = ArrayReader(self.path / view / entry.key)
-            except DamagedChunk as error:
-                raise DamagedChunk(f"{self.path}: {video_id}: {error}") from error
+            reader = self._open_array(entry, view)
         self._readers[(video_id, view)] = reader
         if len(self._readers) > OPEN_ARRAYS:
             self._readers.popitem(last=False)
         return reader
+
+    def _open_array(self, entry: Entry, view: View) -> ArrayReader:
+        try:
+            reader = ArrayReader(self.path / view / entry.key)
+        except DamagedChunk as error:
+            raise self._damaged(entry.id, view, str(error)) from error
+        # An array's metadata have no checksum; and a writer may have been killed between the
+        # array and its entry.
+        size = (entry.height, entry.width)
+        frames = entry.frames or 0
+        wanted = (frames, *size, 3) if view == "frames" else (max(0, frames - 1), *size, 2)
+        if reader.shape != wanted:
+            found = f"array of {reader.shape} where the index says {wanted}"
+            raise self._damaged(entry.id, view, found)
+        if view == "frames" and reader.attributes.get("source") != entry.source_digest:
+            raise self._damaged(entry.id, view, "array of another video file than the index says")
+        return reader
+
+    def _damaged(self, video_id: str, view: View, why: str) -> DamagedChunk:
+        return DamagedChunk(
+            f"{self.path}: {video_id}: {view} damaged ({why}); delete"
+            f" {self.path / view / video_key(video_id)} and run `slic prep {view}` again"
+        )
 
     @contextlib.contextmanager
     def write(self, video_id: str, *, view: View, codec: Codec) -> Iterator[ArrayWriter]:
@@ -198,18 +231,36 @@ class ClipStore:
     def publish(self, writer: ArrayWriter, video_id: str, *, view: View) -> None:
         """Move a closed array into place, replacing an older one of the video."""
         target = self.path / view / video_key(video_id)
-        old = writer.folder.with_name(writer.folder.name + "-old")
-        with contextlib.suppress(FileNotFoundError):
-            target.rename(old)
-        writer.folder.rename(target)
+        for attempt in range(PUBLISH_ATTEMPTS):
+            old = writer.folder.with_name(f"{writer.folder.name}-old{attempt}")
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(old)
+            try:
+                writer.folder.rename(target)
+                break
+            except OSError as error:
+                # Another process put the same video there meanwhile.
+                again = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+                if not again or attempt == PUBLISH_ATTEMPTS - 1:
+                    raise
+            finally:
+                shutil.rmtree(old, ignore_errors=True)
         sync(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
         self._readers.pop((video_id, view), None)
 
     def drop(self, video_id: str, *, view: View) -> None:
         """Remove one array of a video, if it is there."""
         shutil.rmtree(self.path / view / video_key(video_id), ignore_errors=True)
         self._readers.pop((video_id, view), None)
+
+    def clear_leftovers(self) -> None:
+        """Remove what killed writers left; what is younger than a day may still be written."""
+        writing = self.path / "index" / "writing"
+        with contextlib.suppress(FileNotFoundError), os.scandir(writing) as found:
+            for item in found:
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - item.stat().st_mtime > LEFTOVER_S:
+                        shutil.rmtree(item.path, ignore_errors=True)
 
     def keys(self, view: View) -> set[str]:
         """Keys of the arrays that are in place."""
@@ -244,7 +295,13 @@ def _make_groups(path: Path) -> None:
 
 
 def _foreign(path: Path) -> bool:
-    return any(item.name not in {"frames", "flow", "index"} for item in path.iterdir())
+    """Whether a folder holds more than the empty groups of a store whose making was killed."""
+    return any(
+        item.name not in _HALF_MADE
+        or not item.is_dir()
+        or any(inner.name not in _HALF_MADE[item.name] for inner in item.iterdir())
+        for item in path.iterdir()
+    )
 
 
 def _read_attributes(path: Path) -> dict[str, Any]:
@@ -255,8 +312,8 @@ def _read_attributes(path: Path) -> dict[str, Any]:
         attributes, found = meta["attributes"], meta["attributes"]["format"]
     except FileNotFoundError:
         raise StoreError(f"{path}: not a clip store (it has no zarr.json)") from None
-    except PermissionError:
-        raise StoreError(f"{path}: permission denied") from None
+    except OSError as error:
+        raise StoreError(f"{path}: zarr.json cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise StoreError(f"{path}: not a clip store (zarr.json has no slic format)") from None
     if not isinstance(found, int) or found < 1:

@@ -20,7 +20,6 @@ from slic.errors import DamagedChunk
 
 CODEC_NAME = "slic.jpeg"
 BLOCK = 8
-JPEG_LONGEST_SIDE = 65_500
 
 
 def padded(length: int) -> int:
@@ -80,6 +79,13 @@ def _check_size(data: bytes, *, height: int, width: int) -> None:
         raise DamagedChunk(f"JPEG of {found[0]}x{found[1]} where {height}x{width} is expected")
 
 
+def _check_chunk(spec: ArraySpec) -> None:
+    shape, dtype = spec.shape, spec.dtype.to_native_dtype()
+    if len(shape) != 4 or shape[0] != 1 or shape[-1] not in (2, 3) or dtype != np.uint8:
+        wanted = "(1, H, W, 3) or (1, H, W, 2) of uint8"
+        raise ValueError(f"{CODEC_NAME} codes chunks {wanted}, not {shape} of {dtype}")
+
+
 @dataclass(frozen=True)
 class JpegCodec(ArrayBytesCodec):
     """Zarr codec `slic.jpeg`: chunks `(1, H, W, 3)` or `(1, H, W, 2)` uint8 to bare JPEGs."""
@@ -99,12 +105,14 @@ class JpegCodec(ArrayBytesCodec):
         raise NotImplementedError("a JPEG's size is not known before it is encoded")
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        _check_chunk(chunk_spec)
         frames = np.empty(chunk_spec.shape, dtype=np.uint8)
         decode = decode_frame if chunk_spec.shape[-1] == 3 else decode_flow
         decode(chunk_data.to_bytes(), frames[0])
         return chunk_spec.prototype.nd_buffer.from_numpy_array(frames)
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
+        _check_chunk(chunk_spec)
         frame = chunk_data.as_numpy_array()[0]
         encode = encode_frame if chunk_spec.shape[-1] == 3 else encode_flow
         return chunk_spec.prototype.buffer.from_bytes(encode(frame, quality=self.quality))

@@ -61,8 +61,9 @@ class EmbeddingCache:
         self.splits: dict[int, NDArray[np.str_]] = {
             number: _text(file[name]) for number, name in SPLIT_NAMES.items() if name in file
         }
-        rows = {len(self.ids), len(self.backbone), len(self.projection)}
-        if len(rows) > 1 or any(len(s) != len(self.ids) for s in self.splits.values()):
+        columns = [self.backbone, self.projection, *self.splits.values()]
+        columns += [] if self.labels is None else [self.labels]
+        if any(len(column) != len(self.ids) for column in columns):
             raise ValueError("its data sets differ in length")
 
 
@@ -97,8 +98,9 @@ def write_embeddings(
         with h5py.File(aside, "w") as file:
             file.attrs.update({**attributes, "format": FORMAT, "slic": __version__})
             file.create_dataset("video", data=list(ids), dtype=TEXT)
-            file.create_dataset("backbone", data=backbone.astype(np.float32))
-            file.create_dataset("projection", data=projection.astype(np.float32))
+            # HDF5 checks these sums as it reads, so that a flipped bit is an error.
+            for name, rows in (("backbone", backbone), ("projection", projection)):
+                file.create_dataset(name, data=rows.astype(np.float32), fletcher32=rows.size > 0)
             if any(label is not None for label in labels):
                 file.create_dataset("label", data=[label or "" for label in labels], dtype=TEXT)
             for number, split in splits.items():

@@ -7,7 +7,7 @@ video's array is whole and in place.
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -75,7 +75,7 @@ class Index:
 
     Args:
         path: the SQLite file.
-        writable: open for writing, creating the table where it is missing.
+        writable: open for writing, creating the file and its table where they are missing.
     """
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
@@ -101,6 +101,11 @@ class Index:
         rows = self._query(f"SELECT {_QUOTED} FROM videos WHERE id = ?", video_id)
         return Entry(*rows[0]) if rows else None
 
+    def rows(self, *columns: str) -> list[tuple]:
+        """Some fields of the videos that are stored, in order of id; much quicker than entries."""
+        quoted = ", ".join(f'"{name}"' for name in columns)
+        return self._query(f"SELECT {quoted} FROM videos WHERE reason IS NULL ORDER BY id")
+
     def put(self, entry: Entry) -> None:
         """Enter or replace one row, durably."""
         marks = ", ".join("?" * len(COLUMNS))
@@ -112,6 +117,12 @@ class Index:
         """Note the fingerprint of a video's flow."""
         with self._write() as connection:
             connection.execute("UPDATE videos SET flow = ? WHERE id = ?", (flow, video_id))
+
+    def set_mtimes(self, times: Mapping[str, int]) -> None:
+        """Note newer times of source files whose content is the same, `{id: nanoseconds}`."""
+        rows = [(time, video_id) for video_id, time in times.items()]
+        with self._write() as connection:
+            connection.executemany("UPDATE videos SET source_mtime_ns = ? WHERE id = ?", rows)
 
     def relabel(self, videos: Iterable[Video]) -> int:
         """Renew label, group and splits of the videos already entered; how many changed."""
@@ -126,22 +137,34 @@ class Index:
         try:
             return self._open().execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: the index cannot be read ({error})") from error
+            raise StoreError(self._said("read", error)) from error
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
+        if not self.writable:
+            raise StoreError(f"{self.path}: the index is open for reading only")
         try:
             with self._open() as connection:
                 yield connection
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: the index cannot be written ({error})") from error
+            raise StoreError(self._said("written", error)) from error
+
+    def _said(self, done: str, error: sqlite3.Error) -> str:
+        # Locks and full disks are OperationalErrors; what is no database at all is not.
+        damaged = type(error) is sqlite3.DatabaseError
+        advice = "; delete it and run `slic prep frames` again" if damaged else ""
+        return f"{self.path}: the index cannot be {done} ({error}){advice}"
 
     def _open(self) -> sqlite3.Connection:
         # A connection must not cross a fork.
         if self._connection is None or self._owner != os.getpid():
-            mode = "rwc" if self.writable else "ro"
+            # A reader must be able to roll back what a killed writer left; SQLite itself falls
+            # back to reading where the file cannot be written.
+            mode = "rwc" if self.writable else "rw"
             uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-            self._connection = sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT_S)
+            self._connection = sqlite3.connect(
+                uri, uri=True, timeout=LOCK_TIMEOUT_S, check_same_thread=False
+            )
             self._owner = os.getpid()
         return self._connection
 

@@ -147,7 +147,6 @@ def _write_metadata(
         serializer=JpegCodec(quality=codec.quality) if jpeg else BytesCodec(),
         compressors=[Crc32cCodec()] if jpeg else [ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()],
         chunk_key_encoding={"name": "default", "separator": "."},
-        config={"write_empty_chunks": True},
         attributes=attributes,
         overwrite=False,
     )
@@ -174,11 +173,14 @@ class ArrayReader:
         self.folder = folder
         try:
             meta = json.loads((folder / "zarr.json").read_bytes())
-            self.shape: tuple[int, int, int, int] = tuple(meta["shape"])
-            self.attributes: dict[str, Any] = meta["attributes"]
+            frames, height, width, channels = (int(n) for n in meta["shape"])
+            self.shape = (frames, height, width, channels)
+            self.attributes: dict[str, Any] = dict(meta["attributes"])
             self._shard_frames = int(meta["chunk_grid"]["configuration"]["chunk_shape"][0])
+            if min(self.shape) < 0 or self._shard_frames < 1:
+                raise ValueError("a size is negative")
             self._codec = _codec_of(meta["codecs"][0]["configuration"]["codecs"])
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise DamagedChunk(f"{folder / 'zarr.json'} does not describe an array") from error
         self._indices: dict[int, NDArray[np.uint64]] = {}
 

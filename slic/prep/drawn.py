@@ -54,7 +54,7 @@ def draw_dataset(
     frames: int = 40,
     size: tuple[int, int] = (128, 96),
     fps: float = 25.0,
-    scene_bias: float = 0.5,
+    scene_bias: float = 0.4,
     seed: int = 0,
     on_video: Callable[[int], None] | None = None,
 ) -> int:

@@ -161,7 +161,7 @@ def _kicking(phase: float, manner: Manner) -> Pose:
     high = _rise(phase)
     kick = -0.6 + 2.4 * manner.vigour * high, -0.7 * (1.0 - high)
     legs = (-manner.stance, 0.0), kick
-    return Pose(arms=_idle_arms(manner), legs=legs, lean=-0.2 * high)
+    return Pose(arms=_idle_arms(manner), legs=legs, lean=-0.35 * high)
 
 
 def _running(phase: float, manner: Manner) -> Pose:
@@ -182,7 +182,7 @@ def _squatting(phase: float, manner: Manner) -> Pose:
     low = _rise(phase)
     legs = _both(manner.stance + 1.25 * manner.vigour * low, -2.1 * low)
     angle, bend = manner.arm
-    return Pose(arms=_both(angle + 0.6 * low, bend), legs=legs)
+    return Pose(arms=_both(angle + (1.6 - angle) * low, bend * (1.0 - low)), legs=legs)
 
 
 def _walking(phase: float, manner: Manner) -> Pose:

@@ -31,6 +31,7 @@ from slic.prep.tvl1 import (
 )
 from slic.processes import default_workers, run_jobs
 from slic.progress import progress
+from slic.videos import Dataset
 
 Engine = Literal["auto", "cpu", "opencv"]
 BOUND_SHARE = 12
@@ -110,20 +111,22 @@ def prep_flow(
         )
         notes, new_failures = first.notes, first.new_failures
     target = ClipStore(path, writable=True)
-    ids = {v.id for v in found.videos} if found else None
-    entries = [e for e in target.index.entries() if ids is None or e.id in ids]
-    chosen = sample(entries, limit)
+    target.clear_leftovers()
+    chosen = sample(_entries(target, found), limit)
     settings = _settings(target, bound)
     agree_on_settings(target, "flow", settings, overwrite=overwrite)
     result = PrepResult(store=str(path), videos=len(chosen), notes=notes)
     result.failures = list_failures(chosen)
     jobs = _missing(target, chosen, settings, resolve_engine(engine), overwrite=overwrite)
     _run(target, jobs, workers or default_workers(), result)
-    result.failed = len(result.failures)
     result.new_failures += new_failures
-    result.skipped = result.videos - result.written - result.failed
-    result.seconds = round(time.monotonic() - begin, 3)
-    return result
+    return result.finished(begin)
+
+
+def _entries(store: ClipStore, dataset: Dataset | None) -> list[Entry]:
+    """The store's entries, or those of them that are in the data set."""
+    ids = {video.id for video in dataset.videos} if dataset else None
+    return [entry for entry in store.index.entries() if ids is None or entry.id in ids]
 
 
 def _frame_parameters(

@@ -88,16 +88,19 @@ def prep_frames(
     settings |= {"quality": JPEG_QUALITY} if codec == "jpeg" else {}
     agree_on_settings(target, "frames", settings, overwrite=overwrite)
     videos = sample(found.videos, limit)
-    target.index.relabel(videos)
+    target.clear_leftovers()
+    renewed = target.index.relabel(found.videos)
     result = PrepResult(store=str(path), videos=len(videos), notes=list(found.notes))
+    if renewed:
+        result.notes.append(f"label, group or split renewed of {renewed} stored videos")
+    others = set(target.ids) - {v.id for v in found.videos}
+    if others:
+        result.notes.append(f"{path} also holds {len(others)} videos that are not in this data set")
     jobs = _missing(target, found, videos, settings, overwrite=overwrite, retry=retry)
     _run(target, jobs, workers or default_workers(), result)
     entries = {entry.id: entry for entry in target.index.entries()}
     result.failures = list_failures(entries[v.id] for v in videos if v.id in entries)
-    result.failed = len(result.failures)
-    result.skipped = result.videos - result.written - result.failed
-    result.seconds = round(time.monotonic() - begin, 3)
-    return result
+    return result.finished(begin)
 
 
 def _missing(
@@ -113,37 +116,40 @@ def _missing(
     present = store.keys("frames")
     digest = fingerprint(settings)
     codec = Codec(settings["codec"], quality=settings.get("quality", 0))
-    jobs = []
+    jobs, touched = [], {}
     for video in videos:
         entry = entries.get(video.id)
-        done = entry is not None and _is_done(entry, dataset.root, digest, present, retry=retry)
+        mtime_ns = _same_source(entry, dataset.root / video.path) if entry else None
+        if entry and mtime_ns is not None and mtime_ns != entry.source_mtime_ns:
+            touched[video.id] = mtime_ns
+        done = entry and mtime_ns is not None and _is_done(entry, digest, present, retry=retry)
         if overwrite or not done:
             side = settings["short_side"]
             jobs.append(FrameJob(dataset.root, store.path, video, side, codec, digest))
+    store.index.set_mtimes(touched)
     return jobs
 
 
-def _is_done(entry: Entry, root: Path, settings: str, present: set[str], *, retry: bool) -> bool:
-    """Whether an entry still stands for its file and parameters."""
-    if not _same_source(entry, root / entry.path):
-        return False
+def _is_done(entry: Entry, settings: str, present: set[str], *, retry: bool) -> bool:
+    """Whether an entry of an unchanged file stands for these parameters."""
     if entry.reason is not None:
         return not retry
     return entry.settings == settings and entry.key in present
 
 
-def _same_source(entry: Entry, path: Path) -> bool:
+def _same_source(entry: Entry, path: Path) -> int | None:
+    """The time of a file whose content is still the entry's, or None."""
     try:
         stat = path.stat()
         if stat.st_size != entry.source_bytes:
-            return False
-        return (
-            stat.st_mtime_ns == entry.source_mtime_ns
-            or read_source(path).digest == entry.source_digest
-        )
+            return None
+        if stat.st_mtime_ns == entry.source_mtime_ns:
+            return stat.st_mtime_ns
+        source = read_source(path)
+        return source.mtime_ns if source.digest == entry.source_digest else None
     except OSError:
         # A file that cannot be read is no reason to decode it again.
-        return True
+        return entry.source_mtime_ns
 
 
 def _run(store: ClipStore, jobs: list[FrameJob], workers: int, result: PrepResult) -> None:
@@ -157,6 +163,8 @@ def _run(store: ClipStore, jobs: list[FrameJob], workers: int, result: PrepResul
                 result.frames += entry.frames or 0
             else:
                 result.new_failures += 1
+                store.drop(entry.id, view="frames")
+                store.drop(entry.id, view="flow")
             advance(1, entry.frames or 0)
 
 
@@ -234,6 +242,8 @@ def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding) -> En
                 height, width = block.shape[1:3]
             attributes = {"id": entry.id, "fps": about.fps, "source": entry.source_digest}
             writer.close(attributes)
+            # Flow of other frames must not stand beside these.
+            store.drop(entry.id, view="flow")
             store.publish(writer, entry.id, view="frames")
     except OSError as error:
         raise WorkError(

@@ -56,7 +56,7 @@ def draw_clip(
     clip: int,
     frames: int = 40,
     size: tuple[int, int] = (128, 96),
-    scene_bias: float = 0.5,
+    scene_bias: float = 0.4,
     seed: int = 0,
 ) -> np.ndarray:
     """One clip of an action, the same for the same arguments.
@@ -95,7 +95,7 @@ def iterate_clip(
     clip: int,
     frames: int = 40,
     size: tuple[int, int] = (128, 96),
-    scene_bias: float = 0.5,
+    scene_bias: float = 0.4,
     seed: int = 0,
 ) -> Iterator[np.ndarray]:
     """The frames of `draw_clip` one by one, each (H, W, 3) uint8 RGB, in flat memory."""
@@ -129,7 +129,7 @@ def _background_hue(
     rng: np.random.Generator, action: str, *, group: int, scene_bias: float, seed: int
 ) -> float:
     """The action's own hue for its share of the groups, else any hue; in [0, 1)."""
-    any_hue, shift = rng.uniform(0.0, 1.0), rng.normal(0.0, 0.02)
+    any_hue, shift = rng.uniform(0.0, 1.0), rng.normal(0.0, 0.03)
     # Steps of the golden ratio spread the biased groups evenly over training and test groups.
     turn = (_generator(seed, action).uniform() + group * _GOLDEN) % 1.0
     own = ACTIONS.index(action) / len(ACTIONS) + shift
@@ -218,9 +218,9 @@ def _cast(rng: np.random.Generator, brightness: float) -> _Actor:
     return _Actor(
         body=body,
         manner=manner,
-        x=rng.uniform(-0.17, 0.17),
+        x=rng.uniform(-0.14, 0.14),
         ground=rng.uniform(0.91, 0.99),
-        height=rng.uniform(0.7, 0.84),
+        height=rng.uniform(0.72, 0.84),
     )
 
 

@@ -1,6 +1,7 @@
 """Which store a data set goes to, with which parameters, and what a stage reports."""
 
 import hashlib
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,13 @@ class PrepResult:
     failures: list[tuple[str, str]] = field(default_factory=list)
     new_failures: int = 0
     notes: list[str] = field(default_factory=list)
+
+    def finished(self, begin: float) -> "PrepResult":
+        """Itself, with failures and the rest counted, and the time since `begin` (monotonic)."""
+        self.failed = len(self.failures)
+        self.skipped = self.videos - self.written - self.failed
+        self.seconds = round(time.monotonic() - begin, 3)
+        return self
 
     def json(self) -> dict[str, Any]:
         """The keys of `--json`."""

@@ -153,8 +153,11 @@ def _saturation(frames: Clip, factor: float) -> Clip:
 
 def _hue(frames: Clip, turns: float) -> Clip:
     tall = np.ascontiguousarray(frames).reshape(-1, frames.shape[2], 3)
-    hsv = cv2.cvtColor(tall, cv2.COLOR_RGB2HSV_FULL)
-    hsv[..., 0] += np.uint8(round(turns * 256) % 256)
+    levels = np.arange(256)
+    # OpenCV gives hue in 256ths of a turn and takes it in 255ths: shifted unheeded, hues drift.
+    hues = np.rint((levels / 256 + turns) % 1 * 255)
+    table = np.stack((hues, levels, levels), axis=-1).astype(np.uint8)
+    hsv = cv2.LUT(cv2.cvtColor(tall, cv2.COLOR_RGB2HSV_FULL), table[None])
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), np.uint8).reshape(frames.shape)
 
 

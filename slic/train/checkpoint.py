@@ -11,10 +11,8 @@ from torch import nn
 
 from slic import __version__
 from slic.cache.shards import sync
-from slic.encoders import MEAN, STD, Encoder, load_checkpoint
+from slic.encoders import CHECKPOINT_FORMAT, MEAN, STD, Encoder, load_checkpoint
 from slic.errors import CheckpointError
-
-FORMAT = 1
 
 
 @dataclass
@@ -53,7 +51,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint aside, sync it, and rename it into place."""
     content = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "slic": __version__,
         "encoder": encoder.name,
         "model": {k: v.detach().cpu() for k, v in encoder.state_dict().items()},
@@ -85,13 +83,13 @@ def restore(
         CheckpointError: damaged, of another encoder or other settings, or incomplete.
     """
     content = load_checkpoint(path)
-    if content["settings"] != settings:
+    if content.get("settings") != settings:
         raise CheckpointError(f"{path}: of other settings than its run's config.toml")
     try:
         progress = Progress(**content["progress"])
         encoder.load_state_dict(content["model"])
         optimiser.load_state_dict(content["optimiser"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         first = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{path}: cannot be continued from ({first})") from None
     return progress

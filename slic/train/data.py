@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from slic.cache import ClipStore
-from slic.clips import as_tensor, centre_view, even_starts
+from slic.clips import as_tensor, centre_view, clip_span, even_starts
 from slic.config import Settings
+from slic.embed import worker_errors
 from slic.errors import StoreError
 from slic.processes import loader_context, one_thread
 from slic.train.augment import augment_flow, augment_frames, draw
@@ -21,9 +22,10 @@ from slic.train.sampling import Sample, anywhere, seeded
 class ClipDataset(Dataset):
     """One clip of each video of a store, for people with their own training loop.
 
-    `dataset[i]` is a dict of `clip`, a uint8 tensor `(T, H, W, 3)`, `id` and `label`. The clip
-    is the centre one, resized and centre-cropped; call `set_epoch` for random clips instead,
-    which depend on (seed, epoch, id) alone.
+    `dataset[i]` is a dict of `clip`, a uint8 tensor `(T, size, size, 3)`, `id` and `label`
+    (empty where the video has none, so that batches collate). The clip is the centre one,
+    resized and centre-cropped; call `set_epoch` for random clips instead, which depend on
+    (seed, epoch, id) alone.
 
     Args:
         store: a store or its path.
@@ -52,24 +54,27 @@ class ClipDataset(Dataset):
         missing = [video for video in self.ids if video not in entries]
         if missing:
             raise StoreError(f"{self.store.path}: holds no video {missing[0]!r}")
-        self.labels = [entries[video].label for video in self.ids]
+        self.labels = [entries[video].label or "" for video in self.ids]
         self.lengths = [entries[video].frames or 0 for video in self.ids]
         self.frames, self.stride, self.size, self.seed = frames, stride, size, seed
         self.epoch: int | None = None
 
     def set_epoch(self, epoch: int | None) -> None:
-        """Draw random clips for an epoch; None for the centre clips."""
+        """Draw random clips for an epoch; None for the centre clips.
+
+        Workers that a DataLoader keeps (`persistent_workers`) do not hear of it.
+        """
         self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | str | None]:
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
         video, length = self.ids[index], self.lengths[index]
         if self.epoch is None:
             start = even_starts(length, 1, frames=self.frames, stride=self.stride)[0]
         else:
-            span = (self.frames - 1) * self.stride + 1
+            span = clip_span(self.frames, self.stride)
             start = anywhere(length, span, seeded(self.seed, self.epoch, video))
         clip = self.store.read(video, start, self.frames, stride=self.stride)
         return {
@@ -176,4 +181,5 @@ class SampleLoader:
     def batches(self, plan: Sequence[Sequence[Sample]]) -> Iterator[Tensor]:
         """Read planned batches, in order: each `(3, B, T, size, size, 3)` uint8."""
         self._plan.batches = plan
-        yield from self._loader
+        with worker_errors():
+            yield from self._loader

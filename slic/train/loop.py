@@ -1,6 +1,7 @@
 """`slic train`: the loop of clustering, sampling and steps (paper, section 3)."""
 
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,9 @@ import torch
 from slic.cache import ClipStore, Entry
 from slic.config import Settings
 from slic.encoders import Encoder, new_encoder
-from slic.errors import StoreError
+from slic.errors import CheckpointError, StoreError
 from slic.progress import progress as show_progress
-from slic.runs import Run
+from slic.runs import Run, lock_run
 from slic.train.checkpoint import Progress, restore, save_checkpoint
 from slic.train.data import SampleLoader
 from slic.train.optimise import learning_rate, make_optimiser
@@ -62,11 +63,17 @@ class State:
 class Training:
     """One run's training, from where its checkpoint stands to the end.
 
+    It holds the run's lock until the training ends or fails.
+
     Args:
         run: its folder and settings.
         device: where to compute.
         workers: reading processes.
         keep: also keep the checkpoint of each clustering.
+
+    Raises:
+        StoreError: the store cannot be trained on.
+        CheckpointError: a checkpoint that does not fit, or another process trains this run.
     """
 
     def __init__(self, run: Run, *, device: torch.device, workers: int, keep: bool = False) -> None:
@@ -79,7 +86,13 @@ class Training:
         codes = {name: code for code, name in enumerate(names)}
         self.truth = {e.id: codes[e.label] for e in self.entries if e.label is not None}
         self.epoch_steps = -(-len(self.entries) // self.settings.batch_size)
-        self.state = self._restored()
+        self._unlock = weakref.finalize(self, lock_run(run.path))
+        try:
+            remove_leftovers(run)
+            self.state = self._restored()
+        except BaseException:
+            self._unlock()
+            raise
 
     def _restored(self) -> State:
         encoder = new_encoder(self.settings.encoder, seed=self.settings.seed).to(self.device)
@@ -99,6 +112,12 @@ class Training:
 
     def __call__(self) -> None:
         """Train to the end; a run interrupted anywhere goes on exactly where it was."""
+        try:
+            self._train()
+        finally:
+            self._unlock()
+
+    def _train(self) -> None:
         settings, progress = self.settings, self.state.progress
         recorder = Recorder(self.run, lines=progress.lines)
         loader = SampleLoader(
@@ -111,8 +130,9 @@ class Training:
                     self._epoch(loader, recorder, advance)
             if progress.clustered_at != progress.epoch:
                 self._cluster(recorder)
-            recorder.write("done", progress.total_steps, {"epoch": progress.epoch})
-            self._save(recorder)
+            if not is_done(self.run):
+                recorder.write("done", progress.total_steps, {"epoch": progress.epoch})
+                self._save(recorder)
         finally:
             recorder.close()
 
@@ -201,6 +221,19 @@ class Training:
         self.state.saved_at = time.monotonic()
 
 
+def remove_leftovers(run: Run) -> None:
+    """Remove what a killed process has left half-written; only for the holder of the lock."""
+    patterns = (
+        ".metrics.jsonl.*",
+        ".clusters.h5.*",
+        "checkpoints/.latest.*",
+        "checkpoints/.epoch*.*",
+        "embeddings/.*-train.h5.*",
+    )
+    for path in (path for pattern in patterns for path in run.path.glob(pattern)):
+        path.unlink(missing_ok=True)
+
+
 def _totals(plan: list[list[Sample]], truth: Mapping[str, int]) -> tuple[int, int]:
     counts = [false_positives(batch, truth) for batch in plan]
     return sum(c[0] for c in counts), sum(c[1] for c in counts)
@@ -230,8 +263,14 @@ def is_done(run: Run) -> bool:
 
 
 def result(run: Run) -> dict[str, Any]:
-    """What `slic train --json` prints of a finished run."""
+    """What `slic train --json` prints of a finished run.
+
+    Raises:
+        CheckpointError: lines of its metrics.jsonl are lost.
+    """
     epochs, clusterings = run.records("epoch"), run.records("clustering")
+    if not epochs or not clusterings:
+        raise CheckpointError(f"{run.metrics}: its lines are lost; the checkpoint is whole")
     last = clusterings[-1]
     return {
         "run": str(run.path),

@@ -1,9 +1,10 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, and clusters.h5."""
 
+import contextlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 
 from slic.cache.embeddings import TEXT
+from slic.cache.shards import sync
 from slic.runs import Run
 
 WIDEST_KEY = 5
@@ -29,8 +31,7 @@ class Recorder:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = run.metrics
-        self.lines = lines
-        _keep_lines(self.path, lines)
+        self.lines = _keep_lines(self.path, lines)
         self._events = SummaryWriter(str(run.path / "tensorboard"))
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
@@ -58,13 +59,26 @@ def _flat(values: Mapping[str, Any]) -> dict[str, float]:
     return numbers
 
 
-def _keep_lines(path: Path, count: int) -> None:
+def _keep_lines(path: Path, count: int) -> int:
+    """Cut a file to its first whole lines; how many there are, which is fewer if some got lost."""
     if not path.exists():
-        return
-    kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:count]
+        return 0
+    whole = path.read_text(encoding="utf-8").split("\n")[:-1][:count]
+    with _replacing(path) as aside:
+        aside.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+    return len(whole)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`; synced and renamed to it at the end, whole or not at all."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    aside.write_text("".join(kept), encoding="utf-8")
-    aside.replace(path)
+    try:
+        yield aside
+        sync(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def record_clusters(path: Path, epoch: int, clusters: Mapping[str, int]) -> None:
@@ -79,12 +93,7 @@ def record_clusters(path: Path, epoch: int, clusters: Mapping[str, int]) -> None
             if list(file["video"].asstr()[:]) == ids:
                 known = {key: file[key][:] for key in file if key != "video"}
     known[f"epoch{epoch:0{WIDEST_KEY}d}"] = np.fromiter(clusters.values(), dtype=np.int64)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with h5py.File(aside, "w") as file:
-            file.create_dataset("video", data=ids, dtype=TEXT)
-            for key in sorted(known):
-                file.create_dataset(key, data=known[key])
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with _replacing(path) as aside, h5py.File(aside, "w") as file:
+        file.create_dataset("video", data=ids, dtype=TEXT)
+        for key in sorted(known):
+            file.create_dataset(key, data=known[key])

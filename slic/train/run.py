@@ -1,12 +1,13 @@
 """What `slic train` does around the loop: choose the run, say what will happen, train, report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slic.cache import ClipStore
-from slic.config import make_settings
+from slic.cache import ClipStore, Entry
+from slic.config import Settings, make_settings
 from slic.devices import pick_device, reading_workers
+from slic.errors import LabelsMissing
 from slic.progress import clock
 from slic.runs import Run, choose_run, only_store
 from slic.train.data import SampleReader
@@ -58,7 +59,7 @@ def train(
     clips = ClipStore(path)
     entries = training_entries(clips, settings)
     if settings.cluster == "labels":
-        pseudo_labels(entries, {}, settings=settings, epoch=0)
+        _require_labels(entries, path, settings)
     chosen = choose_run(
         settings, store=path, store_digest=clips.digest(), preset=named, name=run, new=new
     )
@@ -70,6 +71,13 @@ def train(
     _announce(training, chosen, named, say)
     training()
     return result(chosen)
+
+
+def _require_labels(entries: Sequence[Entry], store: Path, settings: Settings) -> None:
+    try:
+        pseudo_labels(entries, {}, settings=settings, epoch=0)
+    except LabelsMissing as error:
+        raise LabelsMissing(f"{store}: {error}") from None
 
 
 def _announce(training: Training, run: Run, preset: str, say: Callable[[str], None]) -> None:

@@ -26,7 +26,9 @@ def recall_by_numpy(path: str, feature: str, ks: list[int]) -> dict[str, float]:
 @pytest.mark.parametrize("feature", ["backbone", "projection"])
 def test_recall_is_that_of_the_cached_embeddings(work: Path, feature: str) -> None:
     result = retrieve(find_run(None), ks=[1, 2, 5, 100], feature=feature, workers=0, say=str)
-    assert result["recall"] == pytest.approx(recall_by_numpy(result["cache"], feature, [1, 2, 5, 100]))
+    assert result["recall"] == pytest.approx(
+        recall_by_numpy(result["cache"], feature, [1, 2, 5, 100])
+    )
     assert (result["queries"], result["gallery"], result["feature"]) == (6, 18, feature)
     # One of 3 classes is always among all 18 videos.
     assert result["recall"]["100"] == 1.0

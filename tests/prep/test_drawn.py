@@ -258,9 +258,10 @@ def test_fewer_groups_make_smaller_blocks(groups: int, expected: list[tuple[int,
 
 
 def test_videos_decode_to_what_was_drawn(tmp_path: Path):
-    draw_dataset(tmp_path / "set", actions=1, groups=2, clips=1, frames=9, fps=12.5)
+    settings = {"frames": 9, "scene_bias": 1.0, "seed": 5}
+    draw_dataset(tmp_path / "set", actions=1, groups=2, clips=1, fps=12.5, **settings)
     path = tmp_path / "set/UCF-101/ArmCircles/v_ArmCircles_g02_c01.avi"
-    expected = draw_clip("ArmCircles", group=2, clip=1, frames=9)
+    expected = draw_clip("ArmCircles", group=2, clip=1, **settings)
     by_av = decoded(path)
     reader = decord.VideoReader(str(path))
     by_decord = reader.get_batch(range(len(reader))).asnumpy()

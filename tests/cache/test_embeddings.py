@@ -1,0 +1,203 @@
+"""The embedding cache: written whole, read by h5py alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import slic
+from slic.cache import EmbeddingCache
+from slic.cache.embeddings import write_embeddings
+from slic.errors import CacheError
+
+IDS = ["Run/a.avi", "Run/ü b.avi", "Hop/c.avi"]
+BACKBONE = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+PROJECTION = np.random.default_rng(1).normal(size=(3, 128)).astype(np.float32)
+
+
+def write(path: Path, **changed: Any) -> Path:
+    arguments: dict[str, Any] = {
+        "backbone": BACKBONE,
+        "projection": PROJECTION,
+        "labels": ["Run", None, "Hop"],
+        "splits": {1: ["train", "test", None], 2: ["unused"] * 3, 3: [None] * 3},
+        "attributes": {"checkpoint": "e1-abc", "clips": 10, "rate": 0.5},
+    }
+    write_embeddings(path, IDS, **(arguments | changed))
+    return path
+
+
+def test_written_is_read(tmp_path: Path) -> None:
+    cache = EmbeddingCache(write(tmp_path / "new" / "folder" / "x.h5"))
+    assert cache.ids.tolist() == IDS
+    np.testing.assert_array_equal(cache.backbone, BACKBONE)
+    np.testing.assert_array_equal(cache.projection, PROJECTION)
+    assert cache.backbone.dtype == cache.projection.dtype == np.float32
+    assert cache.labels is not None
+    assert cache.labels.tolist() == ["Run", "", "Hop"]
+    assert {n: s.tolist() for n, s in cache.splits.items()} == {
+        1: ["train", "test", "unused"],
+        2: ["unused"] * 3,
+    }
+    assert cache.attributes == {
+        "checkpoint": "e1-abc",
+        "clips": 10,
+        "rate": 0.5,
+        "format": 1,
+        "slic": slic.__version__,
+    }
+    assert [f.name for f in (tmp_path / "new" / "folder").iterdir()] == ["x.h5"]
+
+
+def test_h5py_alone_suffices(tmp_path: Path) -> None:
+    with h5py.File(write(tmp_path / "x.h5"), "r") as file:
+        assert sorted(file) == ["backbone", "label", "projection", "split", "split2", "video"]
+        assert [v.decode() for v in file["video"][:]] == IDS
+        np.testing.assert_array_equal(file["backbone"][:], BACKBONE)
+        np.testing.assert_array_equal(file["projection"][:], PROJECTION)
+        assert file["label"].asstr()[0] == "Run"
+        assert file["split"].asstr()[:].tolist() == ["train", "test", "unused"]
+        assert file.attrs["checkpoint"] == "e1-abc"
+        assert file.attrs["format"] == 1
+
+
+def test_no_labels_and_no_splits(tmp_path: Path) -> None:
+    cache = EmbeddingCache(write(tmp_path / "x.h5", labels=[None] * 3, splits={1: [None] * 3}))
+    assert cache.labels is None
+    assert cache.splits == {}
+
+
+def test_float64_becomes_float32(tmp_path: Path) -> None:
+    cache = EmbeddingCache(write(tmp_path / "x.h5", backbone=BACKBONE.astype(np.float64)))
+    assert cache.backbone.dtype == np.float32
+    np.testing.assert_array_equal(cache.backbone, BACKBONE)
+
+
+def test_no_videos(tmp_path: Path) -> None:
+    write_embeddings(
+        tmp_path / "x.h5",
+        [],
+        backbone=np.empty((0, 16), np.float32),
+        projection=np.empty((0, 128), np.float32),
+        labels=[],
+        splits={1: []},
+        attributes={},
+    )
+    assert EmbeddingCache(tmp_path / "x.h5").backbone.shape == (0, 16)
+
+
+def test_writing_replaces_an_older_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.h5")
+    write(path, backbone=BACKBONE + 1)
+    np.testing.assert_array_equal(EmbeddingCache(path).backbone, BACKBONE + 1)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_changes_when_writing_fails(
+    tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.h5"
+    if there:
+        write(path)
+    content = path.read_bytes() if there else None
+
+    def fail(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("slic.cache.embeddings._sync_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write(path, backbone=BACKBONE + 1)
+    with pytest.raises(ValueError, match=r"."):
+        write(path, labels=["\ud800", "x", "y"])  # no UTF-8 of it
+    assert [f.name for f in tmp_path.iterdir()] == (["x.h5"] if there else [])
+    assert content is None or path.read_bytes() == content
+
+
+# --- files that are none ---------------------------------------------------------------------
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(CacheError) as caught:
+        EmbeddingCache(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert refused(tmp_path / "x.h5").endswith(": no such embedding cache")
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5", b"\x89HDF\r\n\x1a\n" + bytes(200)])
+def test_foreign_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.h5").write_bytes(content)
+    assert "not an embedding cache" in refused(tmp_path / "x.h5")
+
+
+def test_folder(tmp_path: Path) -> None:
+    assert "not an embedding cache" in refused(tmp_path)
+
+
+def edit(change: Callable[[h5py.File], object], path: Path) -> Path:
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return path
+
+
+def _lengthen(name: str) -> Callable[[h5py.File], object]:
+    def change(file: h5py.File) -> None:
+        data = file[name][:]
+        del file[name]
+        kind = h5py.string_dtype() if data.dtype == object else data.dtype
+        file.create_dataset(name, data=np.concatenate([data, data[:1]]), dtype=kind)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.attrs.pop("format"),
+        lambda f: f.attrs.create("format", "soon"),
+        lambda f: f.__delitem__("video"),
+        lambda f: f.__delitem__("backbone"),
+        lambda f: f.move("video", "videos"),
+        _lengthen("backbone"),
+        _lengthen("projection"),
+        _lengthen("video"),
+        _lengthen("label"),
+        _lengthen("split2"),
+    ],
+)
+def test_file_that_lacks_something(tmp_path: Path, change: Callable[[h5py.File], object]) -> None:
+    assert "not an embedding cache" in refused(edit(change, write(tmp_path / "x.h5")))
+
+
+def test_newer_format(tmp_path: Path) -> None:
+    path = edit(lambda f: f.attrs.modify("format", 2), write(tmp_path / "x.h5"))
+    assert "format 2, but this slic reads 1" in refused(path)
+
+
+def test_truncated_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.h5")
+    whole = path.read_bytes()
+    for length in np.random.default_rng(0).integers(1, len(whole), 25):
+        path.write_bytes(whole[:length])
+        assert "not an embedding cache" in refused(path)
+
+
+@pytest.mark.parametrize("rows", [BACKBONE, PROJECTION])
+def test_flipped_bits_of_embeddings_are_seen(tmp_path: Path, rows: np.ndarray) -> None:
+    path = write(tmp_path / "x.h5")
+    whole = path.read_bytes()
+    begin = whole.index(rows.tobytes())
+    rng = np.random.default_rng(0)
+    for place in rng.integers(begin, begin + rows.nbytes, 40):
+        broken = bytearray(whole)
+        broken[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(broken)
+        assert "not an embedding cache" in refused(path)

@@ -1,0 +1,214 @@
+"""The SQLite index of a store."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from slic.cache.index import Entry, Index
+from slic.errors import StoreError
+from slic.videos import Video
+
+
+def entry(name: str, **more: object) -> Entry:
+    return replace(Entry(name, f"key-{name}", name, "Run", "g1", "train", None, "test"), **more)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return Index(tmp_path / "index.sqlite", writable=True)
+
+
+def test_every_field_comes_back(index: Index) -> None:
+    whole = Entry(
+        id="a/ü 'x'.avi",
+        key="k",
+        path="a/x.avi",
+        label='Say "hi"',
+        group="g",
+        split1="train",
+        split2="test",
+        split3="unused",
+        frames=7,
+        height=27,
+        width=33,
+        fps=29.97,
+        settings="abc",
+        source_bytes=2**40,
+        source_mtime_ns=1_700_000_000_123_456_789,
+        source_digest="d",
+        reason=None,
+        remark="odd",
+        flow="f",
+    )
+    index.put(whole)
+    assert index.entry(whole.id) == whole
+    assert [whole.split(n) for n in (1, 2, 3, 4)] == ["train", "test", "unused", None]
+    index.put(entry("b"))
+    assert index.entry("b") == entry("b")
+    assert index.entry("c") is None
+
+
+def test_entries_are_in_order_of_id_however_they_came(index: Index) -> None:
+    for name in ("c", "a", "B", "b/x", "b"):
+        index.put(entry(name))
+    assert [e.id for e in index.entries()] == ["B", "a", "b", "b/x", "c"]
+
+
+def test_rows_are_fields_of_stored_videos_in_order(index: Index) -> None:
+    index.put(entry("b", frames=2))
+    index.put(entry("c", reason="broken"))
+    index.put(entry("a", frames=3))
+    assert index.rows("id", "group", "frames") == [("a", "g1", 3), ("b", "g1", 2)]
+
+
+def test_set_mtimes(index: Index) -> None:
+    index.put(entry("a", source_mtime_ns=1))
+    index.put(entry("b", source_mtime_ns=2))
+    index.set_mtimes({"a": 10**18, "unknown": 5})
+    assert [e.source_mtime_ns for e in index.entries()] == [10**18, 2]
+
+
+def test_put_replaces(index: Index) -> None:
+    index.put(entry("a", frames=3, flow="f"))
+    index.put(entry("a", reason="broken"))
+    assert index.entries() == [entry("a", reason="broken")]
+
+
+def test_set_flow(index: Index) -> None:
+    index.put(entry("a"))
+    index.put(entry("b"))
+    index.set_flow("a", "f")
+    assert index.entries() == [entry("a", flow="f"), entry("b")]
+    index.set_flow("a", None)
+    assert index.entry("a") == entry("a")
+
+
+def test_relabel_counts_what_changes_and_touches_nothing_else(index: Index) -> None:
+    for name in ("a", "b", "c", "d"):
+        index.put(entry(name, frames=5, flow="f"))
+    same = Video("a", "a", "Run", "g1", {1: "train", 3: "test"})
+    videos = [
+        replace(same, id="d", label=None),  # the order is not that of the ids
+        same,
+        replace(same, id="b", label="Jump"),
+        replace(same, id="c", splits={1: "test"}),
+        replace(same, id="not stored", label="Jump"),
+    ]
+    assert index.relabel(videos) == 3
+    assert index.relabel(videos) == 0
+    assert index.relabel([]) == 0
+    rest = {"frames": 5, "flow": "f"}
+    assert index.entries() == [
+        entry("a", **rest),
+        entry("b", label="Jump", **rest),
+        entry("c", split1="test", split3=None, **rest),
+        entry("d", label=None, **rest),
+    ]
+
+
+def test_two_writers_share_a_file(tmp_path: Path) -> None:
+    def put(writer: int) -> None:
+        index = Index(tmp_path / "index.sqlite", writable=True)
+        for number in range(20):
+            index.put(entry(f"{writer}-{number:02d}"))
+        index.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(put, range(2)))
+    index = Index(tmp_path / "index.sqlite")
+    wanted = [f"{writer}-{number:02d}" for writer in range(2) for number in range(20)]
+    assert [e.id for e in index.entries()] == wanted
+
+
+def test_threads_share_a_reader(index: Index) -> None:
+    index.put(entry("a"))
+    reader = Index(index.path)
+    assert reader.entries() == [entry("a")]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(reader.entries).result() == [entry("a")]
+
+
+def test_reader_sees_what_is_entered_later(index: Index) -> None:
+    reader = Index(index.path)
+    assert reader.entries() == []
+    index.put(entry("a"))
+    assert reader.entries() == [entry("a")]
+
+
+def test_name_with_characters_of_a_uri(tmp_path: Path) -> None:
+    folder = tmp_path / "100% a?b#c"
+    folder.mkdir()
+    Index(folder / "index.sqlite", writable=True).put(entry("a"))
+    assert Index(folder / "index.sqlite").entries() == [entry("a")]
+    assert [item.name for item in folder.iterdir()] == ["index.sqlite"]
+
+
+def test_missing_file_is_not_made_by_a_reader(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"index\.sqlite: the index cannot be read"):
+        Index(tmp_path / "index.sqlite").entries()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no database " * 100])
+def test_damaged_file_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "index.sqlite").write_bytes(content)
+    with pytest.raises(StoreError) as caught:
+        Index(tmp_path / "index.sqlite").entries()
+    assert "index.sqlite: the index cannot be read" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_database_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "index.sqlite").write_bytes(b"this is no database " * 100)
+    with pytest.raises(
+        StoreError, match=r"cannot be written.*delete it and run `slic prep frames`"
+    ):
+        Index(tmp_path / "index.sqlite", writable=True)
+
+
+_KILLED_WRITER = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("UPDATE videos SET label = 'half written'")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_reader_rolls_back_what_a_killed_writer_left(index: Index) -> None:
+    wanted = [entry(f"{number:04d}", remark="x" * 200) for number in range(200)]
+    index._open().execute("PRAGMA synchronous = OFF")  # the test's own rows need not be durable
+    for row in wanted:
+        index.put(row)
+    index.close()
+    done = subprocess.run([sys.executable, "-c", _KILLED_WRITER, str(index.path)], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert index.path.with_name("index.sqlite-journal").exists()
+    assert Index(index.path).entries() == wanted
+
+
+def test_pickle_and_fork_open_connections_of_their_own(index: Index) -> None:
+    index.put(entry("a"))
+    assert index.entries() == [entry("a")]
+    state = index.__getstate__()
+    assert state["_connection"] is None
+    # As if in a forked child: another owner than this process.
+    parents = index._open()
+    index._owner = os.getpid() + 1
+    assert index._open() is not parents
+    assert index.entries() == [entry("a")]
+    parents.close()
+
+
+def test_columns_are_the_fields(index: Index) -> None:
+    with sqlite3.connect(index.path) as connection:
+        found = [row[1] for row in connection.execute("PRAGMA table_info(videos)")]
+    connection.close()
+    assert found == [field.name for field in fields(Entry)]

@@ -1,0 +1,323 @@
+"""`prep flow`: what is stored, against TV-L1 of the stored frames and JPEG's own error bound."""
+
+import errno
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+import slic.prep.flow as flow_module
+import slic.prep.frames as frames_module
+from slic.cache import ClipStore, video_key
+from slic.cache.codec import encode_flow
+from slic.errors import InputError, StoreError, WorkError
+from slic.prep.flow import prep_flow, to_gray
+from slic.prep.frames import prep_frames
+from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
+
+SIZE = (48, 36)
+VIDEOS = {"Run/a.avi": 5, "Run/b.avi": 2, "Hop/one.avi": 1}
+
+
+def write_video(path: Path, frames: int, *, seed: int) -> None:
+    """A patch that moves over a textured ground by 1.5 pixels a frame."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    ground, patch = (
+        cv2.resize(rng.integers(0, 256, (9, 12, 3)).astype(np.uint8), SIZE) for _ in range(2)
+    )
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, options={"qmin": "2", "qmax": "2"})
+        (stream.width, stream.height), stream.pix_fmt = SIZE, "yuv420p"
+        for number in range(frames):
+            shift = np.float64([[1, 0, 1.5 * number], [0, 1, -number]])
+            picture = ground.copy()
+            moved = cv2.warpAffine(patch, shift, SIZE)
+            picture[12:30, 8:32] = moved[12:30, 8:32]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_process() -> Iterator[None]:
+    """Jobs run in this process: what is tested is not how they are spread."""
+
+    def serial(work: Callable, jobs: Iterable, *, workers: int) -> Iterator[Any]:
+        return map(work, jobs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames_module, "run_jobs", serial)
+        patch.setattr(flow_module, "run_jobs", serial)
+        yield
+    if frames_module._decoder is not None:
+        frames_module._decoder.close()
+        frames_module._decoder = None
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "set"
+    for seed, (name, frames) in enumerate(VIDEOS.items()):
+        write_video(root / name, frames, seed=seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path) -> Path:
+    """A store with flow, that tests read only."""
+    path = data.parent / "whole.zarr"
+    result = prep_flow(str(data), store=str(path))
+    assert (result.written, result.failed, result.frames) == (3, 0, 5)
+    assert f"flow by {engine_version('auto')}" in result.notes
+    return path
+
+
+@pytest.fixture
+def own(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "own.zarr"))
+
+
+def levels(path: Path, video: str, *, bound: float) -> np.ndarray:
+    """Quantised TV-L1 flow of the stored frames, by the formula written out."""
+    frames = zarr.open_array(path / "frames" / video_key(video), mode="r")[:]
+    flow = tvl1_flow(to_gray(frames)).astype(np.float64)
+    return 128 + np.rint(127 * np.clip(flow / bound, -1, 1))
+
+
+def stored(path: Path, video: str) -> np.ndarray:
+    return zarr.open_array(path / "flow" / video_key(video), mode="r")[:]
+
+
+# --- what is stored --------------------------------------------------------------------------
+
+
+def test_lossless_flow_is_the_quantised_flow_of_the_stored_frames(
+    data: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.zarr"
+    prep_flow(str(data), store=str(path), codec="zstd", bound=2.0)
+    expected = levels(path, "Run/a.avi", bound=2.0)
+    found = stored(path, "Run/a.avi")
+    assert found.shape == (4, 36, 48, 2)
+    # A float32 quotient may round to the other side of a half level.
+    assert np.abs(found - expected).max() <= 1
+    assert (found == expected).mean() > 0.999
+    assert len(np.unique(found)) > 20  # something moves
+    back = (found.astype(float) - 128) * 2.0 / 127
+    frames = zarr.open_array(path / "frames" / video_key("Run/a.avi"), mode="r")[:]
+    flow = np.clip(tvl1_flow(to_gray(frames)), -2, 2)
+    assert np.abs(back - flow).max() <= 2.0 / 127 / 2 * 1.001
+
+
+def test_jpeg_flow_is_that_within_the_error_of_its_own_quantisation(whole: Path) -> None:
+    expected = levels(whole, "Run/a.avi", bound=3.0)
+    found = stored(whole, "Run/a.avi").astype(float)
+    # JPEG rounds each of a block's 64 coefficients by at most half its table's step; its
+    # transform keeps sums of squares; and pixels are rounded once more, in and out.
+    jpeg = Image.open(io.BytesIO(encode_flow(expected[0].astype(np.uint8), quality=95)))
+    steps = np.array(jpeg.quantization[0], float)
+    rms_levels = np.sqrt(np.mean(steps**2)) / 2 + 1
+    assert 1 < rms_levels < 5
+    for field, wanted in zip(found, expected, strict=True):
+        assert np.sqrt(np.mean((field - wanted) ** 2)) <= rms_levels
+    assert np.abs(found - expected).mean() < 1.5
+    assert np.abs(expected - 128).mean() > 3
+
+
+def test_default_bound_is_a_twelfth_of_the_short_side_and_attributes_say_all(whole: Path) -> None:
+    attributes = dict(zarr.open_array(whole / "flow" / video_key("Run/a.avi"), mode="r").attrs)
+    assert attributes == {
+        "id": "Run/a.avi",
+        "bound": 36 / 12,
+        "engine": engine_version("auto"),
+        "parameters": asdict(Tvl1Parameters()),
+    }
+    store = ClipStore(whole)
+    assert store.flow_bound("Run/a.avi") == 3.0
+    settings = store.settings("flow")
+    assert settings is not None
+    assert settings["method"] == "tvl1"
+    assert settings["bound"] == "short side / 12"
+    assert (settings["codec"], settings["quality"]) == ("jpeg", 95)
+    assert json.loads((whole / "zarr.json").read_text())["attributes"]["flow"] == settings
+
+
+def test_video_of_one_frame_has_zero_flow(whole: Path) -> None:
+    assert stored(whole, "Hop/one.avi").shape == (0, 36, 48, 2)
+    clip = ClipStore(whole).read("Hop/one.avi", 0, 4, view="flow")
+    np.testing.assert_array_equal(clip, np.full((4, 36, 48, 2), 128))
+    assert ClipStore(whole).flow_bound("Hop/one.avi") == 3.0
+
+
+def test_flow_in_blocks_is_flow_at_once(
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_module, "BLOCK_FRAMES", 2)
+    path = tmp_path / "s.zarr"
+    prep_flow(str(data), store=str(path))
+    np.testing.assert_array_equal(stored(path, "Run/a.avi"), stored(whole, "Run/a.avi"))
+
+
+def test_gray_is_luma() -> None:
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [10, 20, 30]])
+    frames = colours.astype(np.uint8).reshape(1, 1, 5, 3)
+    # ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B.
+    np.testing.assert_array_equal(to_gray(frames), [[[76, 150, 29, 255, 18]]])
+
+
+# --- again, and otherwise --------------------------------------------------------------------
+
+
+def test_second_run_does_nothing_on_store_and_data_set(data: Path, own: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in own.rglob("zarr.json")}
+    for source, more in ((str(own), {}), (str(data), {"store": str(own)})):
+        result = prep_flow(source, **more)
+        assert (result.videos, result.written, result.skipped, result.frames) == (3, 0, 3, 0)
+        assert not [note for note in result.notes if note.startswith("flow by")]
+    assert {p: p.stat().st_mtime_ns for p in own.rglob("zarr.json")} == before
+
+
+def test_flow_of_a_store_that_has_frames_alone(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(str(data), store=str(path))
+    assert [e.flow for e in ClipStore(path).entries()] == [None] * 3
+    result = prep_flow(str(path))
+    assert (result.store, result.written, result.frames) == (str(path), 3, 5)
+    assert ClipStore(path).read("Run/a.avi", 0, 2, view="flow").shape == (2, 36, 48, 2)
+
+
+def test_limit(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    result = prep_flow(str(data), store=str(path), limit=2)
+    assert (result.videos, result.written) == (2, 2)
+    assert len(ClipStore(path).ids) == 2
+    assert prep_flow(str(path), limit=1).skipped == 1
+
+
+def test_another_bound_is_refused_and_overwrite_replaces(own: Path) -> None:
+    with pytest.raises(StoreError) as caught:
+        prep_flow(str(own), bound=2)
+    assert str(caught.value) == (
+        f"{own}: holds flow with other parameters (bound short side / 12 -> 2.0);"
+        " give --overwrite to replace them, or another --store"
+    )
+    assert ClipStore(own).flow_bound("Run/a.avi") == 3.0
+    result = prep_flow(str(own), bound=2, overwrite=True)
+    assert (result.written, result.skipped) == (3, 0)
+    assert ClipStore(own).flow_bound("Run/a.avi") == 2.0
+    wrong = stored(own, "Run/a.avi") - levels(own, "Run/a.avi", bound=2.0)
+    assert np.abs(wrong).mean() < 1.5
+    assert prep_flow(str(own), bound=2).written == 0
+
+
+@pytest.mark.parametrize("bound", [0, -1, float("nan"), float("inf")])
+def test_impossible_bound(own: Path, bound: float) -> None:
+    with pytest.raises(InputError, match=r"--bound .*: must be above 0 pixels a frame"):
+        prep_flow(str(own), bound=bound)
+
+
+def test_flow_follows_frames_that_are_made_again(data: Path, own: Path) -> None:
+    prep_frames(str(data), store=str(own), short_side=24, overwrite=True)
+    with pytest.raises(StoreError, match=r"has no flow; run `slic prep flow"):
+        ClipStore(own).read("Run/a.avi", 0, 1, view="flow")
+    assert prep_flow(str(own)).written == 3
+    assert ClipStore(own).read("Run/a.avi", 0, 1, view="flow").shape == (1, 24, 32, 2)
+    assert ClipStore(own).flow_bound("Run/a.avi") == 2.0
+
+
+def test_frame_parameters_of_the_store_are_kept_and_others_refused(
+    data: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(str(data), store=str(path), short_side=24, limit=1)
+    assert prep_flow(str(data), store=str(path)).written == 3
+    assert {e.height for e in ClipStore(path).entries()} == {24}
+    with pytest.raises(StoreError, match="short_side 24 -> 32"):
+        prep_flow(str(data), store=str(path), short_side=32)
+
+
+def test_killed_between_array_and_entry(own: Path) -> None:
+    store = ClipStore(own, writable=True)
+    store.index.set_flow("Run/a.avi", None)
+    with pytest.raises(StoreError, match="has no flow"):
+        ClipStore(own).read("Run/a.avi", 0, 1, view="flow")
+    result = prep_flow(str(own))
+    assert (result.written, result.skipped) == (1, 2)
+    assert ClipStore(own).read("Run/a.avi", 0, 1, view="flow").shape == (1, 36, 48, 2)
+
+
+def test_vanished_array_is_made_again(own: Path) -> None:
+    before = stored(own, "Run/a.avi")
+    shutil.rmtree(own / "flow" / video_key("Run/a.avi"))
+    assert prep_flow(str(own)).written == 1
+    np.testing.assert_array_equal(stored(own, "Run/a.avi"), before)
+
+
+def test_index_that_is_lost_is_no_empty_store(own: Path) -> None:
+    (own / "index" / "index.sqlite").unlink()
+    with pytest.raises(StoreError, match="the store has no index"):
+        prep_flow(str(own))
+
+
+# --- what fails ------------------------------------------------------------------------------
+
+
+def test_damaged_frames_fail_alone_and_say_what_to_do(own: Path) -> None:
+    shard = own / "frames" / video_key("Run/a.avi") / "c.0.0.0.0"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 4
+    shard.write_bytes(content)
+    result = prep_flow(str(own), overwrite=True)
+    assert (result.written, result.failed, result.new_failures) == (2, 1, 1)
+    ((video, reason),) = result.failures
+    assert video == "Run/a.avi"
+    assert reason.startswith("frames damaged, no flow: ")
+    assert "run `slic prep frames` again" in reason
+    assert "\n" not in reason
+
+
+def test_advice_for_damaged_frames_works(data: Path, own: Path) -> None:
+    folder = own / "frames" / video_key("Run/a.avi")
+    (folder / "c.0.0.0.0").write_bytes(b"")
+    shutil.rmtree(folder)  # as the message says
+    assert prep_frames(str(data), store=str(own)).written == 1
+    assert prep_flow(str(own)).written == 1
+    assert ClipStore(own).read("Run/a.avi", 0, 1, view="flow").shape == (1, 36, 48, 2)
+
+
+def test_failed_video_is_listed_and_others_get_flow(data: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "set"))
+    (root / "Run" / "b.avi").write_text("no video")
+    first = prep_flow(str(root), store=str(tmp_path / "s.zarr"))
+    assert (first.videos, first.written, first.failed, first.new_failures) == (3, 2, 1, 1)
+    assert [video for video, _ in first.failures] == ["Run/b.avi"]
+    again = prep_flow(str(tmp_path / "s.zarr"))
+    assert (again.written, again.skipped, again.failed, again.new_failures) == (0, 2, 1, 0)
+
+
+def test_full_disk_is_one_line(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("slic.cache.shards.ArrayWriter._flush", full)
+    with pytest.raises(WorkError, match=r"cannot write flow of .*: No space left on device"):
+        prep_flow(str(own), overwrite=True)
+    assert list((own / "index" / "writing").iterdir()) == []
+
+
+def test_foreign_folder_as_store(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("mine")
+    with pytest.raises(StoreError, match="exists and is no clip store"):
+        prep_flow(str(data), store=str(tmp_path / "thesis"))
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]

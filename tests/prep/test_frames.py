@@ -1,0 +1,501 @@
+"""`prep frames` on small videos of one colour each, so that a mix-up of videos shows."""
+
+import csv
+import errno
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import zarr
+
+import slic.prep.frames as frames_module
+from slic.cache import ClipStore, video_key
+from slic.errors import DamagedChunk, DecodeError, InputError, StoreError, WorkError
+from slic.prep.frames import FrameJob, prep_frames
+from slic.prep.store import sample
+from slic.videos import Video
+
+COLOURS = {
+    "red.avi": (200, 30, 40),
+    "green.avi": (30, 180, 50),
+    "blue.avi": (30, 60, 210),
+    "grey.avi": (120, 120, 120),
+    "white.avi": (250, 250, 250),
+}
+LABELS = {"red.avi": "Run", "green.avi": "Run", "blue.avi": "Hop", "grey.avi": "Hop"}
+FRAMES = 3
+
+
+def write_video(path: Path, colour: tuple[int, int, int], *, frames: int = FRAMES) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        picture = np.full((32, 48, 3), colour, np.uint8)
+        for _ in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_csv(root: Path, rows: Iterable[tuple[str, str, str]]) -> str:
+    with (root / "set.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "split"), *rows])
+    return str(root / "set.csv")
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("originals")
+    for name, colour in COLOURS.items():
+        write_video(root / name, colour)
+    return root
+
+
+@pytest.fixture
+def data(originals: Path, tmp_path: Path) -> str:
+    """A csv of the coloured videos, in a folder of its own."""
+    root = Path(shutil.copytree(originals, tmp_path / "videos"))
+    return write_csv(root, [(name, LABELS.get(name, "Sit"), "train") for name in COLOURS])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_decoder() -> Iterator[None]:
+    yield
+    if frames_module._decoder is not None:
+        frames_module._decoder.close()
+        frames_module._decoder = None
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Jobs run in this process; the ids of the videos that are decoded."""
+    ids: list[str] = []
+
+    def serial(work: Callable, jobs: Iterable[FrameJob], *, workers: int) -> Iterator[Any]:
+        for job in jobs:
+            ids.append(job.video.id)
+            yield work(job)
+
+    monkeypatch.setattr(frames_module, "run_jobs", serial)
+    return ids
+
+
+def files(path: Path) -> dict[str, int]:
+    """Every file with the time it was written, but the index's."""
+    found = {str(p.relative_to(path)): p.stat().st_mtime_ns for p in path.rglob("*") if p.is_file()}
+    return {name: at for name, at in found.items() if "sqlite" not in name}
+
+
+def check_colours(path: Path, names: Iterable[str] = COLOURS) -> None:
+    store = ClipStore(path)
+    assert store.ids == sorted(names)
+    for name in names:
+        clip = store.read(name, 0, FRAMES)
+        assert np.abs(clip.astype(int) - COLOURS[name]).max() < 25, name
+
+
+# --- once and again --------------------------------------------------------------------------
+
+
+def test_first_and_second_run(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    first = prep_frames(data, store=str(path))
+    assert first.json() == {
+        "store": str(path),
+        "videos": 5,
+        "written": 5,
+        "skipped": 0,
+        "failed": 0,
+        "frames": 15,
+        "seconds": first.seconds,
+    }
+    check_colours(path)
+    entry = ClipStore(path).entry("red.avi")
+    assert (entry.frames, entry.height, entry.width, entry.fps) == (3, 32, 48, 10.0)
+    assert (entry.label, entry.split1, entry.split2) == ("Run", "train", None)
+    assert entry.source_bytes == (tmp_path / "videos" / "red.avi").stat().st_size
+    group = zarr.open_group(path, mode="r")
+    assert group.attrs["frames"] == {"short_side": 128, "codec": "jpeg", "quality": 90}
+    attributes = dict(group["frames"][video_key("red.avi")].attrs)
+    assert attributes == {"id": "red.avi", "fps": 10.0, "source": entry.source_digest}
+
+    before = files(path)
+    second = prep_frames(data, store=str(path))
+    assert (second.written, second.skipped, second.failed, second.frames) == (0, 5, 0, 0)
+    assert len(done) == 5
+    assert files(path) == before
+
+
+def test_in_worker_processes_and_the_default_store(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = prep_frames(data, workers=2)
+    assert (result.store, result.written, result.failed) == ("set.zarr", 5, 0)
+    check_colours(tmp_path / "set.zarr")
+
+
+def test_zstd_keeps_what_was_decoded(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path), codec="zstd", limit=1)
+    with av.open(str(tmp_path / "videos" / done[0])) as container:
+        expected = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    np.testing.assert_array_equal(ClipStore(path).read(done[0], 0, 3), expected)
+
+
+def test_limit_is_a_stable_sample(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    first = prep_frames(data, store=str(path), limit=2)
+    assert (first.videos, first.written) == (2, 2)
+    chosen = set(done)
+    assert prep_frames(data, store=str(path), limit=2).written == 0
+    wider = prep_frames(data, store=str(path), limit=4)
+    assert (wider.videos, wider.written, wider.skipped) == (4, 2, 2)
+    assert chosen < set(done)
+    assert prep_frames(data, store=str(path)).written == 1
+    assert sorted(done) == sorted(COLOURS)
+
+
+def test_sample_is_spread_and_independent_of_order() -> None:
+    videos = [Video(f"{n // 100}/{n:04d}.avi", "p") for n in range(1000)]
+    chosen = sample(videos, 200)
+    assert len(chosen) == 200
+    assert {v.id for v in chosen} == {v.id for v in sample(videos[::-1], 200)}
+    assert {v.id for v in sample(videos, 50)} < {v.id for v in chosen}
+    assert [v.id for v in chosen] == sorted(v.id for v in chosen)
+    per_folder = [sum(v.id.startswith(f"{n}/") for v in chosen) for n in range(10)]
+    # Binomial (100, 0.2): 20 +- 4 each.
+    assert 5 <= min(per_folder) <= max(per_folder) <= 36
+    assert sample(videos, None) == sample(videos, 1000) == sample(videos, 2000) == videos
+
+
+# --- videos that fail ------------------------------------------------------------------------
+
+
+def test_bad_video_among_good_ones(data: str, tmp_path: Path, done: list[str]) -> None:
+    path, bad, empty = (
+        tmp_path / "s.zarr",
+        tmp_path / "videos/grey.avi",
+        tmp_path / "videos/white.avi",
+    )
+    bad.write_text("no video at all")
+    empty.write_bytes(b"")
+    first = prep_frames(data, store=str(path))
+    assert (first.written, first.failed, first.new_failures) == (3, 2, 2)
+    reasons = dict(first.failures)
+    assert sorted(reasons) == ["grey.avi", "white.avi"]
+    assert "pyav: " in reasons["grey.avi"]
+    assert "\n" not in reasons["grey.avi"]
+    assert reasons["white.avi"] == "the file is empty"
+    check_colours(path, ["red.avi", "green.avi", "blue.avi"])
+    assert len(ClipStore(path).keys("frames")) == 3
+
+    again = prep_frames(data, store=str(path))
+    assert (again.written, again.skipped, again.failed, again.new_failures) == (0, 3, 2, 0)
+    assert dict(again.failures) == reasons
+    assert len(done) == 5
+
+    retried = prep_frames(data, store=str(path), retry=True)
+    assert (retried.written, retried.failed, retried.new_failures) == (0, 2, 2)
+    assert sorted(done[5:]) == ["grey.avi", "white.avi"]
+
+    # A file that has been mended needs no --retry.
+    write_video(bad, COLOURS["grey.avi"])
+    mended = prep_frames(data, store=str(path))
+    assert (mended.written, mended.skipped, mended.failed) == (1, 3, 1)
+    check_colours(path, ["red.avi", "green.avi", "blue.avi", "grey.avi"])
+
+
+def test_stored_video_whose_file_turns_bad_is_no_longer_there(
+    data: str, tmp_path: Path, done: list[str]
+) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    (tmp_path / "videos" / "grey.avi").write_text("no video at all")
+    result = prep_frames(data, store=str(path))
+    assert (result.written, result.skipped, result.failed) == (0, 4, 1)
+    assert video_key("grey.avi") not in ClipStore(path).keys("frames")
+    with pytest.raises(StoreError, match=r"holds no video 'grey\.avi' \(decord"):
+        ClipStore(path).read("grey.avi", 0, 1)
+
+
+def test_second_reader_writes_what_the_first_broke_off(
+    data: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that fails after some frames leaves none of them."""
+    blocks = frames_module.GuardedDecoder.blocks
+
+    def failing(self: Any, path: Path, *, reader: str, **more: Any) -> Iterator[np.ndarray]:
+        if reader == "decord":
+            yield np.zeros((7, 8, 8, 3), np.uint8)
+            raise DecodeError("decord: on purpose")
+        yield from blocks(self, path, reader="pyav", **more)
+
+    monkeypatch.setattr(frames_module, "available_readers", lambda: ("decord", "pyav"))
+    monkeypatch.setattr(frames_module.GuardedDecoder, "blocks", failing)
+    assert prep_frames(data, store=str(tmp_path / "s.zarr")).written == 5
+    check_colours(tmp_path / "s.zarr")
+    assert list((tmp_path / "s.zarr" / "index" / "writing").iterdir()) == []
+
+
+# --- parameters ------------------------------------------------------------------------------
+
+
+def test_other_parameters_are_refused_and_overwrite_replaces(
+    data: str, tmp_path: Path, done: list[str]
+) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    before = files(path)
+    with pytest.raises(StoreError) as caught:
+        prep_frames(data, store=str(path), short_side=16)
+    assert str(caught.value) == (
+        f"{path}: holds frames with other parameters (short_side 128 -> 16);"
+        " give --overwrite to replace them, or another --store"
+    )
+    with pytest.raises(StoreError, match=r"codec jpeg -> zstd, quality 90 -> None"):
+        prep_frames(data, store=str(path), codec="zstd")
+    assert files(path) == before
+
+    result = prep_frames(data, store=str(path), short_side=16, overwrite=True)
+    assert (result.written, result.skipped) == (5, 0)
+    assert ClipStore(path).read("red.avi", 0, 1).shape == (1, 16, 24, 3)
+    assert prep_frames(data, store=str(path), short_side=16).written == 0
+    check_colours(path)
+
+
+def test_broken_off_overwrite_goes_on_without_it(
+    data: str, tmp_path: Path, done: list[str]
+) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    part = prep_frames(data, store=str(path), short_side=16, overwrite=True, limit=2)
+    assert part.written == 2
+    rest = prep_frames(data, store=str(path), short_side=16)
+    assert (rest.written, rest.skipped) == (3, 2)
+    assert {e.height for e in ClipStore(path).entries()} == {16}
+
+
+# --- sources that change ---------------------------------------------------------------------
+
+
+def test_replaced_file_is_decoded_again(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    store = ClipStore(path, writable=True)
+    store.index.set_flow("red.avi", "of the red frames")
+    shutil.copytree(path / "frames" / video_key("red.avi"), path / "flow" / video_key("red.avi"))
+    write_video(tmp_path / "videos" / "red.avi", (10, 10, 10), frames=4)
+    result = prep_frames(data, store=str(path))
+    assert (result.written, result.skipped) == (1, 4)
+    assert done[5:] == ["red.avi"]
+    entry = ClipStore(path).entry("red.avi")
+    assert (entry.frames, entry.flow) == (4, None)
+    assert ClipStore(path).read("red.avi", 0, 4).max() < 40
+    # Flow of frames that are gone is gone too, for readers of plain Zarr as well.
+    assert ClipStore(path).keys("flow") == set()
+
+
+def test_touched_file_is_not_decoded_again(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    for name in COLOURS:
+        os.utime(tmp_path / "videos" / name, (1, 1))
+    assert prep_frames(data, store=str(path)).skipped == 5
+    assert len(done) == 5
+
+
+def test_touched_file_is_read_once_only(
+    data: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    os.utime(tmp_path / "videos" / "red.avi", (1, 1))
+    prep_frames(data, store=str(path))
+
+    def forbidden(path: Path) -> None:
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr(frames_module, "read_source", forbidden)
+    assert prep_frames(data, store=str(path)).skipped == 5
+
+
+def test_file_of_the_same_size_and_another_time(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    video = tmp_path / "videos" / "red.avi"
+    content = bytearray(video.read_bytes())
+    content[-1] ^= 1
+    video.write_bytes(content)
+    os.utime(video, (1, 1))
+    assert prep_frames(data, store=str(path)).written == 1
+    assert done[5:] == ["red.avi"]
+
+
+# --- labels ----------------------------------------------------------------------------------
+
+
+def test_relabelling_decodes_nothing(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    before = files(path)
+    rows = [
+        (name, "Fly" if name == "red.avi" else LABELS.get(name, "Sit"), "train") for name in COLOURS
+    ]
+    rows[1] = (*rows[1][:2], "test")
+    result = prep_frames(write_csv(tmp_path / "videos", rows[::-1]), store=str(path), limit=1)
+    assert result.written == 0
+    assert "label, group or split renewed of 2 stored videos" in result.notes
+    entries = {e.id: (e.label, e.split1) for e in ClipStore(path).entries()}
+    assert entries == {name: (label, split) for name, label, split in rows}
+    assert len(done) == 5
+    assert files(path) == before
+    again = prep_frames(str(tmp_path / "videos" / "set.csv"), store=str(path))
+    assert not [note for note in again.notes if "renewed" in note]
+
+
+def test_labels_and_pixels_stay_with_ids_when_rows_are_shuffled(
+    data: str, tmp_path: Path, done: list[str]
+) -> None:
+    path = tmp_path / "s.zarr"
+    rows = [(name, name.split(".")[0], "train") for name in COLOURS]
+    prep_frames(write_csv(tmp_path / "videos", rows[::-1]), store=str(path), limit=3)
+    shuffled = [rows[i] for i in (3, 0, 4, 1, 2)]
+    prep_frames(write_csv(tmp_path / "videos", shuffled), store=str(path))
+    assert {e.id: e.label for e in ClipStore(path).entries()} == {r[0]: r[1] for r in rows}
+    check_colours(path)
+
+
+def test_videos_that_left_the_data_set_are_told(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    fewer = write_csv(tmp_path / "videos", [("red.avi", "Run", "train")])
+    result = prep_frames(fewer, store=str(path))
+    assert result.videos == 1
+    assert f"{path} also holds 4 videos that are not in this data set" in result.notes
+
+
+# --- crashes ---------------------------------------------------------------------------------
+
+
+def forget(path: Path, video: str) -> None:
+    connection = sqlite3.connect(path / "index" / "index.sqlite")
+    with connection:
+        connection.execute("DELETE FROM videos WHERE id = ?", (video,))
+    connection.close()
+
+
+def test_vanished_array_is_made_again(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    shutil.rmtree(path / "frames" / video_key("red.avi"))
+    assert prep_frames(data, store=str(path)).written == 1
+    check_colours(path)
+
+
+def test_killed_between_array_and_entry(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    forget(path, "red.avi")
+    assert "red.avi" not in ClipStore(path).ids
+    assert prep_frames(data, store=str(path)).written == 1
+    check_colours(path)
+
+
+def test_killed_between_array_and_entry_of_a_replaced_video(
+    data: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path))
+    write_video(tmp_path / "videos" / "red.avi", (10, 10, 10))
+
+    def killed(self: Any, entry: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slic.cache.index.Index.put", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prep_frames(data, store=str(path))
+    # The new array stands beside the old entry: not to be read as if they belonged together.
+    with pytest.raises(DamagedChunk, match=r"red\.avi: frames damaged"):
+        ClipStore(path).read("red.avi", 0, 1)
+    assert prep_frames(data, store=str(path)).written == 1
+    assert ClipStore(path).read("red.avi", 0, 1).max() < 40
+
+
+def test_leftovers_do_no_harm_and_go_when_old(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path), limit=2)
+    for name, age in (("red-1-old", 2 * 86400), ("red-2", 60)):
+        folder = path / "index" / "writing" / name
+        folder.mkdir()
+        (folder / "c.0.0.0.0").write_bytes(b"half a shard")
+        os.utime(folder, (time.time() - age,) * 2)
+    assert prep_frames(data, store=str(path)).written == 3
+    check_colours(path)
+    assert [p.name for p in (path / "index" / "writing").iterdir()] == ["red-2"]
+
+
+def test_full_disk_is_one_line_and_what_is_done_stays(
+    data: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path), limit=2)
+
+    def full(self: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slic.cache.shards.ArrayWriter._flush", full)
+        with pytest.raises(WorkError) as caught:
+            prep_frames(data, store=str(path))
+    assert f"{path}: cannot write {done[2]}: No space left on device" in str(caught.value)
+    assert len(ClipStore(path).ids) == 2
+    assert list((path / "index" / "writing").iterdir()) == []
+    assert prep_frames(data, store=str(path)).written == 3
+
+
+# --- places that are no store ----------------------------------------------------------------
+
+
+def test_foreign_folder_as_store(data: str, tmp_path: Path, done: list[str]) -> None:
+    foreign = tmp_path / "thesis"
+    foreign.mkdir()
+    (foreign / "chapter.txt").write_text("mine")
+    before = files(foreign)
+    with pytest.raises(StoreError, match="thesis: exists and is no clip store"):
+        prep_frames(data, store=str(foreign))
+    assert files(foreign) == before
+    assert done == []
+
+
+def test_data_set_folder_as_store(data: str, tmp_path: Path, done: list[str]) -> None:
+    with pytest.raises(StoreError, match="exists and is no clip store"):
+        prep_frames(data, store=str(tmp_path / "videos"))
+    assert done == []
+
+
+def test_store_as_data_set(data: str, tmp_path: Path, done: list[str]) -> None:
+    path = tmp_path / "s.zarr"
+    prep_frames(data, store=str(path), limit=1)
+    with pytest.raises(StoreError, match="is a store; give the data set its frames come from"):
+        prep_frames(str(path))
+    with pytest.raises(InputError, match="is a store already; leave out --store"):
+        prep_frames(str(path), store=str(tmp_path / "other.zarr"))
+    assert not (tmp_path / "other.zarr").exists()
+
+
+def test_no_store_is_made_for_no_data_set(tmp_path: Path, done: list[str]) -> None:
+    with pytest.raises(InputError):
+        prep_frames(str(tmp_path / "none"), store=str(tmp_path / "s.zarr"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError):
+        prep_frames(str(tmp_path / "empty"), store=str(tmp_path / "s.zarr"))
+    assert not (tmp_path / "s.zarr").exists()

@@ -1,0 +1,59 @@
+"""`prep info` of a store whose index is written by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slic.cache import ClipStore, Entry
+from slic.errors import StoreError
+from slic.prep.info import store_info
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    store = ClipStore.create(tmp_path / "s.zarr")
+    run = Entry("a", "a", "a", "Run", None, "train", "test", None, frames=10)
+    store.set_settings("frames", {"short_side": 128})
+    for entry in (
+        replace(run, flow="f"),
+        replace(run, id="b", split1="test", frames=7, remark="decoding stopped after 7 frames"),
+        replace(run, id="c", label="Hop", split2=None, frames=1, flow="f"),
+        replace(run, id="d", label=None, split1="unused", split2=None, frames=2),
+        replace(run, id="e", label="Fly", frames=None, reason="no frame decodes"),
+    ):
+        store.index.put(entry)
+    store.index.close()
+    return tmp_path / "s.zarr"
+
+
+def test_counts(path: Path) -> None:
+    info = store_info(str(path))
+    size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    assert info == {
+        "store": str(path),
+        "videos": 4,
+        "frames": 20,
+        "flow": 2,
+        "labels": 2,
+        "splits": {"1": {"test": 1, "train": 2, "unused": 1}, "2": {"test": 2}},
+        "failed": [{"id": "e", "reason": "no frame decodes"}],
+        "damaged": [{"id": "b", "reason": "decoding stopped after 7 frames"}],
+        "bytes": size,
+        "settings": {"frames": {"short_side": 128}, "flow": None},
+    }
+    assert json.loads(json.dumps(info)) == info
+
+
+def test_empty_store(tmp_path: Path) -> None:
+    ClipStore.create(tmp_path / "s.zarr").index.close()
+    info = store_info(str(tmp_path / "s.zarr"))
+    assert (info["videos"], info["frames"], info["flow"], info["labels"]) == (0, 0, 0, 0)
+    assert (info["splits"], info["failed"], info["damaged"]) == ({}, [], [])
+    assert info["bytes"] > 0
+
+
+def test_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such store"):
+        store_info(str(tmp_path / "none.zarr"))

@@ -1,0 +1,97 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from slic.clips import as_tensor, centre_view, clip_span, even_starts, normalise
+from slic.encoders import MEAN, STD
+
+CPU = torch.device("cpu")
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("frames", "stride", "span"), [(1, 1, 1), (1, 9, 1), (16, 1, 16), (8, 2, 15)]
+)
+def test_a_clip_spans_from_its_first_to_its_last_frame(frames, stride, span):
+    assert clip_span(frames, stride) == span
+    assert len(range(0, span, stride)) == frames
+
+
+def test_one_clip_is_the_centre_one():
+    # 100 frames, 16 in the clip: 84 are left over, 42 before it.
+    assert even_starts(100, 1, frames=16) == [42]
+    assert even_starts(100, 1, frames=8, stride=2) == [42]
+    assert even_starts(101, 1, frames=16) == [42]
+
+
+def test_clips_are_spread_from_the_first_frame_to_the_last():
+    assert even_starts(34, 4, frames=4) == [0, 10, 20, 30]
+    assert even_starts(35, 4, frames=8, stride=1) == [0, 9, 18, 27]
+
+
+@pytest.mark.parametrize("length", [1, 7, 15, 16, 17, 40, 1776])
+@pytest.mark.parametrize("clips", [1, 2, 3, 10])
+def test_even_clips_lie_within_the_video_in_order(length, clips):
+    starts = even_starts(length, clips, frames=8, stride=2)
+    assert len(starts) == clips
+    assert starts == sorted(starts)
+    assert 0 <= starts[0] <= starts[-1] <= max(0, length - 15)
+    if clips > 1:
+        assert (starts[0], starts[-1]) == (0, max(0, length - 15))
+        steps = np.diff(starts)
+        # Rounding moves each start by half a frame at most.
+        assert steps.max() - steps.min() <= 1
+
+
+def test_a_video_shorter_than_a_clip_starts_at_0():
+    assert even_starts(5, 3, frames=8) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(2, 48, 64, 3), (2, 64, 48, 3), (1, 49, 64, 2)])
+def test_the_test_view_is_the_centre_square_resized(shape):
+    clip = noise(*shape)
+    side = min(shape[1:3])
+    top, left = (shape[1] - side) // 2, (shape[2] - side) // 2
+    square = clip[:, top : top + side, left : left + side]
+    assert np.array_equal(centre_view(clip, side), square)
+    smaller = [cv2.resize(f, (32, 32), interpolation=cv2.INTER_AREA) for f in square.copy()]
+    assert np.array_equal(centre_view(clip, 32), smaller)
+    larger = [cv2.resize(f, (96, 96), interpolation=cv2.INTER_LINEAR) for f in square.copy()]
+    assert np.array_equal(centre_view(clip, 96), larger)
+
+
+def test_the_test_view_keeps_all_channels():
+    for channels in (1, 2, 3):
+        for size in (8, 16, 24):
+            view = centre_view(noise(2, 16, 20, channels), size)
+            assert view.shape == (2, size, size, channels)
+            assert view.dtype == np.uint8
+
+
+def test_halving_averages_four_pixels():
+    clip = noise(1, 4, 8, 3)
+    square = clip[:, :, 2:6].astype(float)
+    mean = square.reshape(1, 2, 2, 2, 2, 3).mean(axis=(2, 4))
+    assert np.abs(centre_view(clip, 2) - mean).max() <= 0.5
+
+
+def test_pixels_are_scaled_less_the_mean_over_the_deviation():
+    clips = torch.from_numpy(noise(2, 3, 4, 5, 3))
+    got = normalise(clips, device=CPU)
+    assert (got.shape, got.dtype) == ((2, 3, 3, 4, 5), torch.float32)
+    expected = (clips.double() / 255 - torch.tensor(MEAN).double()) / torch.tensor(STD).double()
+    # Values reach 2.6 in size: float32 rounds them by 3e-7.
+    torch.testing.assert_close(
+        got.double(), expected.permute(0, 4, 1, 2, 3), rtol=0, atol=2e-6, check_stride=False
+    )
+    assert got.is_contiguous(memory_format=torch.channels_last_3d)
+    assert normalise(clips, device=CPU, dtype=torch.float64).dtype == torch.float64
+
+
+def test_a_view_with_negative_strides_becomes_a_tensor():
+    clip = noise(2, 3, 4, 3)
+    assert np.array_equal(as_tensor(clip[:, :, ::-1]).numpy(), clip[:, :, ::-1])

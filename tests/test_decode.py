@@ -1,0 +1,387 @@
+"""Decoding in a guarded child, against PyAV in this process."""
+
+import os
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+import slic.decode as decode
+from slic.decode import Decoding, GuardedDecoder, Reader, available_readers, decode_video
+from slic.errors import DecodeError
+from slic.readers import fitted_size
+
+READERS: tuple[Reader, ...] = available_readers()
+
+
+def write_video(
+    path: Path,
+    frames: int,
+    *,
+    size: tuple[int, int] = (64, 48),
+    codec: str = "mpeg4",
+    noisy: bool = False,
+) -> Path:
+    """A video of moving colours, `size` (width, height); noise makes a file worth cutting."""
+    width, height = size
+    rng = np.random.default_rng(frames)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(frames):
+            picture = np.full((height, width, 3), (30, 60, 200), np.uint8)
+            picture[:, : (3 + 5 * number) % width] = (200, 40, 90)
+            if noisy:
+                picture = rng.integers(0, 256, picture.shape).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def by_pyav(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[GuardedDecoder]:
+    decoder = GuardedDecoder()
+    yield decoder
+    decoder.close()
+
+
+def read(
+    decoder: GuardedDecoder, path: Path, reader: Reader = "pyav", *, short_side: int = 128
+) -> tuple[np.ndarray, Decoding]:
+    about = Decoding()
+    blocks = list(decoder.blocks(path, reader=reader, short_side=short_side, about=about))
+    assert all(1 <= len(block) <= 16 for block in blocks)
+    return np.concatenate(blocks), about
+
+
+# --- what is decoded -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("name", "codec", "frames", "size"),
+    [
+        ("a.avi", "mpeg4", 20, (64, 48)),
+        ("a.mp4", "libx264", 20, (64, 48)),
+        ("a.mkv", "mpeg4", 33, (32, 24)),
+        ("one.avi", "mpeg4", 1, (64, 48)),
+        ("block.avi", "mpeg4", 16, (32, 32)),
+    ],
+)
+def test_frames_are_pyavs(
+    tmp_path: Path,
+    decoder: GuardedDecoder,
+    reader: Reader,
+    name: str,
+    codec: str,
+    frames: int,
+    size: tuple[int, int],
+) -> None:
+    path = write_video(tmp_path / name, frames, size=size, codec=codec)
+    found, about = read(decoder, path, reader)
+    assert found.shape == (frames, size[1], size[0], 3)
+    np.testing.assert_array_equal(found, by_pyav(path))
+    assert about == Decoding(fps=25.0, remark=None)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_odd_sizes(tmp_path: Path, decoder: GuardedDecoder, reader: Reader) -> None:
+    path = write_video(tmp_path / "odd.avi", 5, size=(33, 27))
+    found, _ = read(decoder, path, reader)
+    expected = by_pyav(path)
+    assert found.shape == expected.shape == (5, 27, 33, 3)
+    # decord places the chroma of odd widths otherwise: pixels beside edges of colour differ.
+    wrong = np.abs(found.astype(int) - expected)
+    assert np.median(wrong) == 0
+    assert wrong.mean() < 3
+
+
+def test_colours_are_rgb(tmp_path: Path) -> None:
+    found = decode_video(write_video(tmp_path / "a.avi", 2))
+    # Written red at the left and blue at the right; MPEG-4 changes them by a few levels.
+    assert np.abs(found[0, :, 0].astype(int) - (200, 40, 90)).max() < 25
+    assert np.abs(found[0, :, 30:].astype(int) - (30, 60, 200)).max() < 25
+
+
+@pytest.mark.parametrize("height", [48, 32])
+def test_rotated_by_metadata(tmp_path: Path, decoder: GuardedDecoder, height: int) -> None:
+    path = write_video(tmp_path / "a.mp4", 3, size=(64, height))
+    upright = decode_video(path)
+    data = bytearray(path.read_bytes())
+    # The matrix of a phone held upright: a quarter turn clockwise (ISO 14496-12, tkhd box).
+    matrix = data.index(b"tkhd") + 4 + 40
+    assert struct.unpack_from(">9i", data, matrix) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    turned = (0, 1 << 16, 0, -1 << 16, 0, 0, height << 16, 0, 1 << 30)
+    struct.pack_into(">9i", data, matrix, *turned)
+    path.write_bytes(data)
+    # decord fails where a side is no multiple of 32: then PyAV takes over.
+    for found in (decode_video(path), read(decoder, path, "pyav")[0]):
+        assert found.shape == (3, 64, height, 3)
+        np.testing.assert_array_equal(found, np.rot90(upright, -1, axes=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side", "fitted"),
+    [
+        ((320, 240), 128, (171, 128)),
+        ((240, 320), 128, (128, 171)),
+        ((320, 240), 240, (320, 240)),
+        ((64, 48), 128, (64, 48)),
+        ((129, 128), 128, (129, 128)),
+        ((129, 129), 128, (128, 128)),
+        ((1000, 10), 8, (800, 8)),
+    ],
+)
+def test_fitted_size(size: tuple[int, int], short_side: int, fitted: tuple[int, int]) -> None:
+    assert fitted_size(size[1], size[0], short_side=short_side) == fitted[::-1]
+
+
+@pytest.mark.parametrize("size", [(320, 240), (240, 320)])
+def test_large_video_is_shrunk_by_area(
+    tmp_path: Path, decoder: GuardedDecoder, size: tuple[int, int]
+) -> None:
+    path = write_video(tmp_path / "a.avi", 3, size=size)
+    shape = (128, 171) if size[0] > size[1] else (171, 128)
+    expected = [cv2.resize(f, shape[::-1], interpolation=cv2.INTER_AREA) for f in by_pyav(path)]
+    for reader in READERS:
+        found, _ = read(decoder, path, reader)
+        np.testing.assert_array_equal(found, np.stack(expected))
+
+
+def test_small_video_is_not_enlarged(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 2, size=(64, 48))
+    assert decode_video(path, short_side=128).shape == (2, 48, 64, 3)
+    assert decode_video(path, short_side=24).shape == (2, 24, 32, 3)
+
+
+def test_frame_rate_that_is_no_whole_number(tmp_path: Path, decoder: GuardedDecoder) -> None:
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(30000, 1001))
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(stream.encode())
+    for reader in READERS:
+        assert read(decoder, path, reader)[1].fps == pytest.approx(30000 / 1001, rel=1e-6)
+
+
+# --- what is not -----------------------------------------------------------------------------
+
+
+def test_cut_file_keeps_what_decodes(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.avi", 40, noisy=True)
+    expected = by_pyav(whole)
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(data[: len(data) * 6 // 10])
+    found = decode_video(cut)
+    assert 10 <= len(found) < 30
+    # The frame that the cut went through may be half there.
+    np.testing.assert_array_equal(found[:-1], expected[: len(found) - 1])
+
+
+def test_damage_in_the_middle_is_remarked_or_survived(
+    tmp_path: Path, decoder: GuardedDecoder
+) -> None:
+    path = write_video(tmp_path / "a.avi", 40, noisy=True)
+    expected = by_pyav(path)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(data)
+    found, about = read(decoder, path)
+    np.testing.assert_array_equal(found[:10], expected[:10])
+    assert len(found) >= 30 or about.remark is not None
+
+
+def _cut_mp4(path: Path) -> None:
+    write_video(path, 20, noisy=True)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _audio(path: Path) -> None:
+    with av.open(str(path), "w", format="wav") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+BROKEN = {
+    "cut.mp4": _cut_mp4,
+    "empty.avi": lambda path: path.write_bytes(b""),
+    "text.mp4": lambda path: path.write_text("not a video\n" * 200),
+    "audio.wav": _audio,
+    "folder.avi": lambda path: path.mkdir(),
+    "noise.avi": lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
+}
+
+
+@pytest.mark.parametrize("name", [*BROKEN, "missing.avi"])
+def test_what_does_not_decode_is_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name in BROKEN:
+        BROKEN[name](path)
+    with pytest.raises(DecodeError) as caught:
+        decode_video(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    for reader in READERS:
+        assert f"{reader}: " in message
+
+
+def test_audio_alone_is_named(tmp_path: Path, decoder: GuardedDecoder) -> None:
+    _audio(tmp_path / "a.wav")
+    with pytest.raises(DecodeError, match="pyav: ValueError no video stream"):
+        read(decoder, tmp_path / "a.wav")
+
+
+def test_child_answers_after_errors_without_a_restart(tmp_path: Path) -> None:
+    decoder = GuardedDecoder()
+    good = write_video(tmp_path / "good.avi", 3)
+    try:
+        assert len(read(decoder, good)[0]) == 3
+        child = decoder._child
+        for reader in READERS:
+            with pytest.raises(DecodeError):
+                read(decoder, tmp_path / "missing.avi", reader)
+            assert len(read(decoder, good, reader)[0]) == 3
+        assert decoder._child is child
+    finally:
+        decoder.close()
+
+
+def test_pyav_alone_where_decord_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert available_readers() == ("pyav",)
+
+
+def test_pyav_takes_over_where_decord_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    blocks = GuardedDecoder.blocks
+
+    def failing(self: GuardedDecoder, path: Path, *, reader: Reader, **more: object) -> Iterator:
+        asked.append(reader)
+        if reader == "decord":
+            raise DecodeError("decord: on purpose")
+        return blocks(self, path, reader=reader, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decode, "available_readers", lambda: ("decord", "pyav"))
+    monkeypatch.setattr(GuardedDecoder, "blocks", failing)
+    assert len(decode_video(write_video(tmp_path / "a.avi", 3))) == 3
+    assert asked == ["decord", "pyav"]
+
+
+def test_names_that_are_odd(
+    tmp_path: Path, decoder: GuardedDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "ü 'x' %20 #1?.avi", 3)
+    for reader in READERS:
+        assert len(read(decoder, path, reader)[0]) == 3
+    monkeypatch.chdir(tmp_path)
+    assert len(decode_video(path.name)) == 3
+
+
+# --- the child -------------------------------------------------------------------------------
+
+
+def gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_stalled_child_is_killed_and_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.avi")
+    good = write_video(tmp_path / "good.avi", 3)
+    decoder = GuardedDecoder(stall_limit_s=0.5)
+    try:
+        for reader in READERS:
+            decoder.stall_limit_s = 0.5
+            child = decoder._running().pid
+            with pytest.raises(DecodeError, match=rf"{reader}: no frame in 0\.5 s"):
+                read(decoder, tmp_path / "pipe.avi", reader)
+            assert gone(child)
+            decoder.stall_limit_s = 60
+            assert len(read(decoder, good, reader)[0]) == 3
+    finally:
+        decoder.close()
+
+
+def test_crashed_child_is_replaced(tmp_path: Path) -> None:
+    # Larger than what a pipe holds, so that the child cannot have finished.
+    long = write_video(tmp_path / "long.avi", 64, size=(320, 240))
+    decoder = GuardedDecoder()
+    try:
+        blocks = decoder.blocks(long, reader="pyav", short_side=240, about=Decoding())
+        assert next(blocks).shape == (16, 240, 320, 3)
+        assert decoder._child is not None
+        os.kill(decoder._child.pid, 9)
+        with pytest.raises(DecodeError, match="pyav: crashed"):
+            list(blocks)
+        assert len(read(decoder, long)[0]) == 64
+        # Dead between two videos: that is no error of the next one.
+        assert decoder._child is not None
+        os.kill(decoder._child.pid, 9)
+        decoder._child.wait()
+        assert len(read(decoder, long)[0]) == 64
+    finally:
+        decoder.close()
+
+
+def test_reading_that_is_broken_off_does_not_mix_videos(tmp_path: Path) -> None:
+    long = write_video(tmp_path / "long.avi", 64, size=(320, 240))
+    short = write_video(tmp_path / "short.avi", 3)
+    decoder = GuardedDecoder()
+    try:
+        blocks = decoder.blocks(long, reader="pyav", short_side=240, about=Decoding())
+        next(blocks)
+        blocks.close()  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(read(decoder, short)[0], by_pyav(short))
+    finally:
+        decoder.close()
+
+
+def test_close_ends_the_child_and_may_be_repeated(tmp_path: Path) -> None:
+    decoder = GuardedDecoder()
+    decoder.close()
+    read(decoder, write_video(tmp_path / "a.avi", 2))
+    assert decoder._child is not None
+    child = decoder._child.pid
+    decoder.close()
+    decoder.close()
+    assert gone(child)
+
+
+def test_more_open_files_than_select_takes(tmp_path: Path) -> None:
+    import resource
+
+    path = write_video(tmp_path / "a.avi", 3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1100 if hard == resource.RLIM_INFINITY else min(1100, hard)
+    assert wanted == 1100, "this machine allows too few open files for the test"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1100), hard))
+    handles = [os.open(os.devnull, os.O_RDONLY) for _ in range(1030)]
+    try:
+        assert len(decode_video(path)) == 3
+    finally:
+        for handle in handles:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

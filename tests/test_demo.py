@@ -1,0 +1,68 @@
+"""The demo as a whole, on the smallest set it can draw; what it reaches is for benchmarks/."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slic.cache import ClipStore
+from slic.demo import PLAIN, demo
+from slic.errors import DatasetError, InputError
+
+
+def test_demo_goes_all_the_way_and_does_nothing_twice(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    options = {"groups": 2, "epochs": 1, "workers": 2, "say": str}
+    first = demo(str(folder), **options)
+    assert first["videos"] == 80
+    assert first["recall"].keys() == {"mean frame, no network", "random weights", PLAIN, "slic"}
+    for recall in first["recall"].values():
+        assert 0 <= recall["1"] <= recall["5"] <= recall["10"] <= 1
+    store = ClipStore(folder / "ucf101.zarr")
+    assert len(store.ids) == 80
+    assert all(entry.flow for entry in store.entries())
+
+    made = {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}
+    again = demo(str(folder), **options)
+    for method, recall in again["recall"].items():
+        assert recall == pytest.approx(first["recall"][method])
+    kept = {path: path.stat().st_mtime_ns for path in made}
+    changed = [path.name for path in made if made[path] != kept[path]]
+    # Only the random weights, which belong to no run, are embedded again.
+    assert all("random" in name for name in changed)
+
+    with pytest.raises(DatasetError, match="other"):
+        demo(str(folder), seed=1, **options)
+
+
+def test_mean_frame_recall_is_of_mean_frames(drawn_store: Path) -> None:
+    import cv2
+
+    from slic.demo import mean_frame_recall
+
+    store = ClipStore(drawn_store)
+    rows, labels, words = [], [], []
+    for entry in store.entries():
+        frames = store.read(entry.id, 0, entry.frames or 1).astype(np.float64)
+        rows.append(cv2.resize(frames.mean(axis=0), (32, 32), interpolation=cv2.INTER_AREA))
+        labels.append(entry.label)
+        words.append(entry.split1)
+    pixels = np.stack(rows).reshape(len(rows), -1)
+    pixels -= pixels.mean(axis=0)
+    hits = []
+    for i in range(len(rows)):
+        if words[i] != "test":
+            continue
+        cosines = {
+            j: pixels[i] @ pixels[j] / np.linalg.norm(pixels[i]) / np.linalg.norm(pixels[j])
+            for j in range(len(rows))
+            if words[j] == "train"
+        }
+        hits.append(labels[max(cosines, key=cosines.__getitem__)] == labels[i])
+    assert mean_frame_recall(str(drawn_store))["1"] == pytest.approx(np.mean(hits))
+
+
+def test_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "demo").write_text("in the way")
+    with pytest.raises(InputError, match="--folder"):
+        demo(str(tmp_path / "demo"), say=str)

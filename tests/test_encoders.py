@@ -1,0 +1,258 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models.video import r3d_18
+
+from slic.encoders import (
+    CHECKPOINT_FORMAT,
+    MEAN,
+    STD,
+    Encoder,
+    load_checkpoint,
+    load_encoder,
+    new_encoder,
+    weights_digest,
+)
+from slic.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def r3d18() -> Encoder:
+    return new_encoder("r3d18", seed=0)
+
+
+@pytest.fixture(scope="module")
+def small() -> Encoder:
+    return new_encoder("small", seed=0).eval()
+
+
+def content(encoder: Encoder, /, **changed: Any) -> dict[str, Any]:
+    values = {
+        "format": CHECKPOINT_FORMAT,
+        "encoder": encoder.name,
+        "model": encoder.state_dict(),
+        "mean": list(MEAN),
+        "std": list(STD),
+    }
+    return {**values, **changed}
+
+
+def saved(path: Path, values: Any) -> Path:
+    torch.save(values, path)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_encoder(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_r3d18_stem_is_7x7x7_of_stride_1_2_2_without_pooling(r3d18):
+    conv = r3d18.stem[0]
+    assert (conv.kernel_size, conv.stride, conv.padding) == ((7, 7, 7), (1, 2, 2), (3, 3, 3))
+    assert (conv.in_channels, conv.out_channels, conv.bias) == (3, 64, None)
+    assert not any("Pool" in type(module).__name__ for module in r3d18.modules())
+    shapes = []
+    hooks = [
+        part.register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape)))
+        for part in (r3d18.stem, *r3d18.stages)
+    ]
+    with torch.no_grad():
+        backbone, projection = r3d18.eval()(torch.zeros(1, 3, 8, 32, 32))
+    for hook in hooks:
+        hook.remove()
+    # Stages 2 to 4 halve time, height and width.
+    assert shapes == [
+        (1, 64, 8, 16, 16),
+        (1, 64, 8, 16, 16),
+        (1, 128, 4, 8, 8),
+        (1, 256, 2, 4, 4),
+        (1, 512, 1, 2, 2),
+    ]
+    assert (tuple(backbone.shape), tuple(projection.shape)) == ((1, 512), (1, 128))
+
+
+def test_r3d18_stages_have_the_parameters_of_torchvisions(r3d18):
+    theirs = r3d_18()
+    layers = (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)
+    assert [count(stage) for stage in r3d18.stages] == [count(layer) for layer in layers]
+    # 3 * 64 * 7**3 weights, and scale and shift of the normalisation.
+    assert count(r3d18.stem) == 65_856 + 128
+    # Linear 512-2048, its normalisation, Linear 2048-128.
+    assert count(r3d18.head) == (512 * 2048 + 2048) + 2 * 2048 + (2048 * 128 + 128)
+
+
+def test_r3d18_stages_compute_what_torchvisions_do(r3d18):
+    theirs = r3d_18().eval()
+    layers = (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)
+    for stage, layer in zip(r3d18.stages, layers, strict=True):
+        layer.load_state_dict(stage.state_dict())
+    maps = torch.randn(1, 64, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = maps
+    with torch.no_grad():
+        for layer in layers:
+            expected = layer(expected)
+        assert torch.equal(r3d18.eval().stages(maps), expected)
+
+
+def test_shortcuts_are_1x1x1_convolutions_where_the_shape_changes(r3d18):
+    shortcuts = [stage[0].downsample for stage in r3d18.stages]
+    assert shortcuts[0] is None
+    assert all(s[0].kernel_size == (1, 1, 1) and s[0].stride == (2, 2, 2) for s in shortcuts[1:])
+    assert all(isinstance(s[1], nn.BatchNorm3d) for s in shortcuts[1:])
+    assert all(stage[1].downsample is None for stage in r3d18.stages)
+
+
+def test_convolutions_are_kaiming_fan_out(r3d18):
+    conv = r3d18.stages[3][1].conv2[0]
+    expected = (2 / (512 * 27)) ** 0.5
+    # 7 million normal draws: their deviation has a standard error of 0.03 %.
+    assert conv.weight.std().item() == pytest.approx(expected, rel=0.002)
+
+
+def test_the_projection_is_linear_bn_relu_linear_and_not_normalised(r3d18, small):
+    kinds = [type(layer) for layer in r3d18.head]
+    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    clips = torch.randn(3, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        backbone, projection = small(clips)
+        assert torch.equal(projection, small.head(backbone))
+    lengths = projection.norm(dim=1)
+    assert not torch.allclose(lengths, torch.ones(3), atol=0.05)
+
+
+def test_the_small_encoder_gives_128_and_128(small):
+    with torch.no_grad():
+        backbone, projection = small(torch.zeros(2, 3, 8, 32, 32))
+    assert (tuple(backbone.shape), tuple(projection.shape)) == ((2, 128), (2, 128))
+
+
+def test_the_backbone_is_the_mean_over_time_and_space(small):
+    clips = torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        maps = small.stages(small.stem(clips)).numpy()
+        backbone = small(clips)[0].numpy()
+    naive = maps.reshape(*maps.shape[:2], -1).mean(axis=2)
+    np.testing.assert_allclose(backbone, naive, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_depend_on_the_seed_alone_and_leave_the_global_generator_alone():
+    torch.manual_seed(1)
+    first = new_encoder("small", seed=5).state_dict()
+    after = torch.rand(4)
+    torch.manual_seed(2)
+    second = new_encoder("small", seed=5).state_dict()
+    other = new_encoder("small", seed=6).state_dict()
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(4))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert weights_digest(first) == weights_digest(second) != weights_digest(other)
+
+
+def test_the_digest_depends_on_every_tensor_but_not_on_memory_layout(small):
+    state = small.state_dict()
+    digest = weights_digest(state)
+    shuffled = dict(reversed(list(state.items())))
+    assert weights_digest(shuffled) == digest
+    last = new_encoder("small", seed=0).to(memory_format=torch.channels_last_3d)
+    assert weights_digest(last.state_dict()) == digest
+    for key in ("head.3.bias", "stem.1.running_mean"):
+        assert weights_digest({**state, key: state[key] + 1e-6}) != digest
+
+
+def test_a_checkpoint_gives_the_same_encoder_in_eval_mode(small, tmp_path):
+    path = saved(tmp_path / "latest", content(small))
+    torch.manual_seed(1)
+    loaded = load_encoder(path)
+    after = torch.rand(2)
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(2))
+    assert not loaded.training
+    clips = torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for mine, theirs in zip(loaded(clips), small(clips), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_garbage_is_no_checkpoint(tmp_path):
+    path = tmp_path / "latest"
+    for data in (b"", b"garbage", b"PK\x03\x04garbage", bytes(1000)):
+        path.write_bytes(data)
+        assert "not a checkpoint" in refusal(path)
+
+
+def test_a_truncated_checkpoint_is_refused(small, tmp_path):
+    path = saved(tmp_path / "latest", content(small))
+    data = path.read_bytes()
+    for length in (10, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:length])
+        assert "not a checkpoint" in refusal(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    assert "no such checkpoint" in refusal(tmp_path / "missing")
+    assert "not a checkpoint" in refusal(tmp_path)
+
+
+class Attack:
+    """Touches a file when unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = str(target)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.target, "w")
+
+
+def test_code_in_a_pickle_is_not_executed(small, tmp_path):
+    target = tmp_path / "touched"
+    plain = tmp_path / "plain"
+    plain.write_bytes(pickle.dumps(Attack(target)))
+    assert "not a checkpoint" in refusal(plain)
+    zipped = saved(tmp_path / "zipped", content(small, extra=Attack(target)))
+    assert "not a checkpoint" in refusal(zipped)
+    assert not target.exists()
+
+
+def test_another_encoders_weights_are_refused(small, tmp_path):
+    path = saved(tmp_path / "latest", content(small, encoder="r3d18"))
+    assert "weights do not fit r3d18" in refusal(path)
+    for name in ("r3d50", ["small"], None):
+        path = saved(tmp_path / "latest", content(small, encoder=name))
+        assert "unknown encoder" in refusal(path)
+
+
+def test_incomplete_or_wrong_weights_are_refused(small, tmp_path):
+    state = dict(small.state_dict())
+    del state["head.3.bias"]
+    for model in (state, [], None, {"head.3.bias": 1}):
+        assert "do not fit small" in refusal(saved(tmp_path / "x", content(small, model=model)))
+
+
+def test_foreign_newer_and_otherwise_normalised_checkpoints_are_refused(small, tmp_path):
+    path = tmp_path / "latest"
+    for foreign in ([1, 2], {"state_dict": {}}, torch.zeros(3)):
+        assert "not a checkpoint of slic" in refusal(saved(path, foreign))
+    assert "format 2" in refusal(saved(path, content(small, format=2)))
+    assert "another normalisation" in refusal(saved(path, content(small, mean=[0.5] * 3)))
+    without = content(small)
+    del without["std"]
+    assert "another normalisation" in refusal(saved(path, without))
+
+
+def test_a_checkpoint_keeps_what_else_it_holds(small, tmp_path):
+    path = saved(tmp_path / "latest", content(small, progress={"epoch": 3}))
+    assert load_checkpoint(path)["progress"] == {"epoch": 3}

@@ -1,0 +1,317 @@
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import functional as tv
+
+from slic.config import make_settings
+from slic.train.augment import (
+    BLUR_SIGMAS,
+    JITTER,
+    Draw,
+    augment_flow,
+    augment_frames,
+    draw,
+    random_crop,
+)
+
+SETTINGS = make_settings("cpu-small")
+PLAIN = Draw(top=0, left=0, height=48, width=64, flip=False, jitter=(), gray=False, sigma=0.0)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def channels_first(clip: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(clip).permute(0, 3, 1, 2)
+
+
+def channels_last(clip: torch.Tensor) -> np.ndarray:
+    return clip.permute(0, 2, 3, 1).numpy()
+
+
+def difference(mine: np.ndarray, theirs: np.ndarray) -> int:
+    return int(np.abs(mine.astype(int) - theirs.astype(int)).max())
+
+
+def draws(count: int, **changed) -> list[Draw]:
+    settings = replace(SETTINGS, **changed)
+    return [draw(48, 64, np.random.default_rng(i), settings=settings) for i in range(count)]
+
+
+def within(count: int, n: int, p: float) -> bool:
+    return abs(count - n * p) <= 4 * math.sqrt(n * p * (1 - p))
+
+
+def test_identical_frames_stay_identical():
+    """One draw a clip: nothing differs from frame to frame."""
+    still = np.repeat(noise(1, 48, 64, 3), 5, axis=0)
+    for how in draws(40, jitter_probability=1.0, grayscale_probability=0.5, blur_probability=0.5):
+        out = augment_frames(still, how, 16)
+        assert (out.shape, out.dtype) == ((5, 16, 16, 3), np.uint8)
+        assert out.flags.c_contiguous
+        assert (out == out[:1]).all()
+        flow = augment_flow(still[..., :2], how, 16)
+        assert (flow == flow[:1]).all()
+
+
+def test_frames_are_augmented_one_by_one():
+    """A frame's result does not depend on the frames beside it."""
+    clip = noise(4, 48, 64, 3)
+    for how in draws(20, jitter_probability=1.0, blur_probability=0.5):
+        whole = augment_frames(clip, how, 16)
+        for index in range(4):
+            assert np.array_equal(whole[index], augment_frames(clip[index : index + 1], how, 16)[0])
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 50), (16, 20), (9, 30), (24, 24), (5, 7)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_crop_is_cut_resized_and_mirrored(height, width, flip):
+    clip, size = noise(3, 48, 64, 3), 24
+    how = replace(PLAIN, top=3, left=11, height=height, width=width, flip=flip)
+    out = augment_frames(clip, how, size)
+    shrinks = height > size and width > size
+    for frame, got in zip(clip, out, strict=True):
+        part = np.ascontiguousarray(frame[3 : 3 + height, 11 : 11 + width])
+        expected = cv2.resize(
+            part, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
+        assert np.array_equal(got, expected[:, ::-1] if flip else expected)
+
+
+def test_a_crop_of_the_target_size_is_copied():
+    clip = noise(2, 48, 64, 3)
+    how = replace(PLAIN, top=5, left=7, height=16, width=16)
+    assert np.array_equal(augment_frames(clip, how, 16), clip[:, 5:21, 7:23])
+
+
+def test_shrinking_by_whole_factors_averages():
+    clip = noise(2, 48, 64, 3)
+    how = replace(PLAIN, top=0, left=16, height=48, width=48)
+    naive = clip[:, :, 16:].reshape(2, 16, 3, 16, 3, 3).astype(float).mean(axis=(2, 4))
+    assert np.abs(augment_frames(clip, how, 16) - naive).max() <= 0.5 + 1e-6
+
+
+# torchvision truncates where we round, and its grey weighs red by 0.2989: one level.
+TOLERANCE = {"brightness": 1, "contrast": 1, "saturation": 1}
+PEERS = {
+    "brightness": tv.adjust_brightness,
+    "contrast": tv.adjust_contrast,
+    "saturation": tv.adjust_saturation,
+    "hue": tv.adjust_hue,
+}
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.77, 1.0, 1.31, 1.5])
+@pytest.mark.parametrize("operation", ["brightness", "contrast", "saturation"])
+def test_jitter_is_torchvisions(operation, factor):
+    clip = noise(3, 20, 30, 3)
+    theirs = channels_last(PEERS[operation](channels_first(clip), factor))
+    assert difference(JITTER[operation](clip, factor), theirs) <= TOLERANCE[operation]
+
+
+@pytest.mark.parametrize("turns", [-0.5, -0.2, -0.01, 0.0, 0.1, 0.123, 0.33, 0.5])
+def test_hue_is_torchvisions(turns):
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    clip = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, 18, -1, 3)
+    theirs = channels_last(PEERS["hue"](channels_first(clip), turns))
+    mine = JITTER["hue"](clip, turns)
+    # Hue is a byte twice, on the way there and back, each rounded by half of a step of
+    # 6 levels; torchvision's is float32. Measured: 6 at most, 0.35 on average.
+    assert difference(mine, theirs) <= 7
+    assert np.abs(mine.astype(float) - theirs).mean() < 0.5
+
+
+def test_neutral_amounts_change_nothing():
+    clip = noise(2, 20, 30, 3)
+    for operation in ("brightness", "contrast", "saturation"):
+        assert np.array_equal(JITTER[operation](clip, 1.0), clip)
+    assert np.array_equal(JITTER["brightness"](clip, 0.0), np.zeros_like(clip))
+
+
+def test_a_third_of_a_turn_moves_red_to_green_to_blue():
+    red, green, blue = np.eye(3, dtype=np.uint8).reshape(3, 1, 1, 1, 3) * 255
+    for before, after in ((red, green), (green, blue), (blue, red)):
+        assert difference(JITTER["hue"](before, 1 / 3), after) <= 3
+        assert difference(JITTER["hue"](after, -1 / 3), before) <= 3
+        assert difference(JITTER["hue"](before, 0.0), before) <= 3
+
+
+def test_jitter_is_applied_in_the_order_drawn():
+    clip = noise(2, 16, 16, 3)
+    pairs = (("brightness", 1.4), ("contrast", 0.6), ("hue", 0.2), ("saturation", 1.3))
+    how = replace(PLAIN, height=16, width=16, jitter=pairs)
+    expected = clip
+    for operation, amount in pairs:
+        expected = JITTER[operation](expected, amount)
+    assert np.array_equal(augment_frames(clip, how, 16), expected)
+    backwards = augment_frames(clip, replace(how, jitter=pairs[::-1]), 16)
+    assert not np.array_equal(backwards, expected)
+
+
+def test_gray_is_torchvisions():
+    clip = noise(2, 48, 64, 3)
+    how = replace(PLAIN, height=16, width=16, gray=True)
+    out = augment_frames(clip, how, 16)
+    theirs = tv.rgb_to_grayscale(channels_first(clip[:, :16, :16]), num_output_channels=3)
+    assert (out == out[..., :1]).all()
+    assert difference(out, channels_last(theirs)) <= 1
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
+@pytest.mark.parametrize("flip", [False, True])
+def test_blur_is_torchvisions(sigma, flip):
+    clip = noise(2, 64, 64, 3)
+    how = replace(PLAIN, height=64, width=64, sigma=sigma, flip=flip)
+    # 5 % of the side: 3 pixels on either side.
+    source = channels_first(clip[:, :, ::-1].copy() if flip else clip)
+    theirs = channels_last(tv.gaussian_blur(source, [7, 7], [sigma, sigma]))
+    # OpenCV blurs bytes in fixed point.
+    assert difference(augment_frames(clip, how, 64), theirs) <= 1
+
+
+def test_a_flip_of_flow_mirrors_and_negates_u():
+    flow = noise(3, 16, 16, 2)
+    flow = np.maximum(flow, 1)
+    how = replace(PLAIN, height=16, width=16, flip=True)
+    out = augment_flow(flow, how, 16)
+    expected = (256 - flow[:, :, ::-1, :1].astype(int)).repeat(3, axis=-1)
+    assert out.dtype == np.uint8
+    assert np.array_equal(out, expected)
+    # Twice is as before; nothing moves at 128; level 0, which is unused, counts as 1.
+    assert np.array_equal(augment_flow(out[..., :2], how, 16), flow[..., :1].repeat(3, axis=-1))
+    for level, negated in ((128, 128), (127, 129), (1, 255), (255, 1), (0, 255)):
+        still = np.full((1, 16, 16, 2), level, dtype=np.uint8)
+        assert (augment_flow(still, how, 16) == negated).all()
+
+
+def test_flow_is_u_in_three_channels_without_colour_changes():
+    flow = noise(3, 48, 64, 2)
+    for how in draws(20, jitter_probability=1.0, grayscale_probability=1.0, blur_probability=1.0):
+        bare = replace(how, jitter=(), gray=False, sigma=0.0)
+        out = augment_flow(flow, how, 16)
+        assert out.shape == (3, 16, 16, 3)
+        assert (out == out[..., :1]).all()
+        assert np.array_equal(out, augment_flow(flow, bare, 16))
+        # v plays no part.
+        other = np.stack((flow[..., 0], 255 - flow[..., 1]), axis=-1)
+        assert np.array_equal(out, augment_flow(other, how, 16))
+        # Geometry is that of frames.
+        frames = augment_frames(flow[..., :1].repeat(3, axis=-1), replace(bare, flip=False), 16)
+        if not how.flip:
+            assert np.array_equal(out, frames)
+        else:
+            assert np.array_equal(out, 256 - np.maximum(frames[:, :, ::-1], 1).astype(int))
+
+
+ODD = [(1, 1), (1, 9), (9, 1), (1, 1000), (2, 3), (7, 5), (128, 171), (128, 300), (240, 33)]
+
+
+@pytest.mark.parametrize(("height", "width"), ODD)
+def test_crops_lie_within_the_frame(height, width):
+    clip = noise(1, height, width, 3)
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        top, left, h, w = random_crop(height, width, rng, smallest=0.25)
+        assert 1 <= h <= height
+        assert 1 <= w <= width
+        assert 0 <= top <= height - h
+        assert 0 <= left <= width - w
+        assert all(type(value) is int for value in (top, left, h, w))
+    how = replace(PLAIN, top=top, left=left, height=h, width=w)
+    assert augment_frames(clip, how, 8).shape == (1, 8, 8, 3)
+
+
+def test_crops_have_the_area_and_ratio_asked_for():
+    height, width, n = 400, 400, 3000
+    crops = [random_crop(height, width, np.random.default_rng(i), smallest=0.25) for i in range(n)]
+    h, w = np.array([c[2] for c in crops]), np.array([c[3] for c in crops])
+    area, ratio = h * w / (height * width), w / h
+    # Sides are rounded to a pixel of 170 at least.
+    assert area.min() > 0.25 * 0.99
+    assert ratio.min() > 0.75 * 0.99
+    assert ratio.max() < 4 / 3 * 1.01
+    # Where every try fits (area up to 3/4 does at every ratio), area is uniform, and the
+    # logarithm of the ratio is so around 0.
+    small = area[area < 0.75]
+    assert abs(small.mean() - 0.5) < 4 * (0.5 / math.sqrt(12)) / math.sqrt(len(small))
+    assert within(int((small < 0.5).sum()), len(small), 0.5)
+    assert abs(np.log(ratio).mean()) < 4 * np.log(ratio).std() / math.sqrt(n)
+    expected = math.log(16 / 9) / math.sqrt(12)
+    assert np.log(ratio[area < 0.75]).std() == pytest.approx(expected, rel=0.06)
+
+
+def test_crops_are_everywhere():
+    tops = [random_crop(60, 60, np.random.default_rng(i), smallest=0.25) for i in range(3000)]
+    places = np.array([(t / (60 - h), l / (60 - w)) for t, l, h, w in tops if h < 60 > w])
+    assert np.abs(places.mean(axis=0) - 0.5).max() < 0.03
+    assert places.min() == 0
+    assert places.max() == 1
+
+
+def test_where_no_crop_fits_the_largest_within_the_ratios_is_centred():
+    # Whole area asked for, but 1 x 1000 allows no ratio up to 4/3 of it.
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        assert random_crop(30, 900, rng, smallest=1.0) == (0, 430, 30, 40)
+        assert random_crop(900, 30, rng, smallest=1.0) == (430, 0, 40, 30)
+
+
+def test_probabilities_are_as_asked():
+    n = 2000
+    some = draws(n)
+    assert within(sum(how.flip for how in some), n, 0.5)
+    assert within(sum(bool(how.jitter) for how in some), n, 0.8)
+    assert within(sum(how.gray for how in some), n, 0.2)
+    assert within(sum(how.sigma > 0 for how in some), n, 0.2)
+    none = draws(50, jitter_probability=0.0, grayscale_probability=0.0, blur_probability=0.0)
+    assert not any(how.jitter or how.gray or how.sigma for how in none)
+
+
+def test_amounts_are_uniform_in_their_ranges_and_orders_differ():
+    some = draws(1000, jitter_probability=1.0, blur_probability=1.0)
+    ranges = {
+        "brightness": (0.5, 1.5),
+        "contrast": (0.5, 1.5),
+        "saturation": (0.5, 1.5),
+        "hue": (-0.5, 0.5),
+    }
+    amounts = {name: np.array([dict(how.jitter)[name] for how in some]) for name in ranges}
+    ranges["sigma"], amounts["sigma"] = BLUR_SIGMAS, np.array([how.sigma for how in some])
+    for name, (low, high) in ranges.items():
+        values = amounts[name]
+        assert low <= values.min() < low + 0.02 * (high - low)
+        assert high - 0.02 * (high - low) < values.max() <= high
+        spread = (high - low) / math.sqrt(12)
+        assert abs(values.mean() - (low + high) / 2) < 4 * spread / math.sqrt(1000)
+    assert len({tuple(name for name, _ in how.jitter) for how in some}) == 24
+
+
+def test_strong_jitter_never_makes_a_factor_negative():
+    some = draws(200, jitter=3.0, jitter_probability=1.0)
+    assert min(amount for how in some for name, amount in how.jitter if name != "hue") >= 0
+
+
+def test_a_draw_depends_on_its_generator_alone():
+    assert draws(20) == draws(20)
+    assert len(set(draws(20))) == 20
+
+
+@pytest.mark.parametrize("size", [(48, 64), (1, 500), (64, 48)])
+def test_the_same_numbers_are_drawn_whatever_comes_out(size):
+    """So the second view's draw does not depend on what became of the first."""
+    after = []
+    for settings in (
+        SETTINGS,
+        replace(SETTINGS, jitter_probability=0.0, blur_probability=1.0, crop_area=1.0),
+    ):
+        rng = np.random.default_rng(7)
+        draw(*size, rng, settings=settings)
+        after.append(rng.random())
+    reference = np.random.default_rng(7)
+    draw(48, 64, reference, settings=SETTINGS)
+    assert after == [reference.random()] * 2

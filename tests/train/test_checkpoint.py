@@ -1,0 +1,146 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from slic.config import make_settings
+from slic.encoders import Encoder, load_checkpoint, load_encoder, new_encoder
+from slic.errors import CheckpointError
+from slic.train.checkpoint import Progress, restore, save_checkpoint
+from slic.train.optimise import make_optimiser
+
+ADAM = make_settings("cpu-small")
+SGD = make_settings("cpu-small", options={"optimiser": "sgd", "lr": 0.1})
+PROGRESS = Progress(
+    epoch=3,
+    step=2,
+    total_steps=11,
+    clusters={"b": 1, "a": 0},
+    clustered_at=2,
+    lines=7,
+    sums={"loss": 0.1 + 0.2, "skipped": 0.0},
+)
+
+
+def fresh(settings, seed: int = 0) -> tuple[Encoder, torch.optim.Optimizer]:
+    encoder = new_encoder("small", seed=seed).to(memory_format=torch.channels_last_3d)
+    return encoder, make_optimiser(encoder, settings)
+
+
+def train(encoder, optimiser, steps: int, *, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    encoder.train()
+    for _ in range(steps):
+        clips = torch.randn(4, 3, 4, 16, 16, generator=generator)
+        loss = encoder(clips)[1].square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def same(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, torch.Tensor):
+        return torch.equal(mine, theirs)
+    if isinstance(mine, dict):
+        return mine.keys() == theirs.keys() and all(same(mine[k], theirs[k]) for k in mine)
+    if isinstance(mine, list):
+        return len(mine) == len(theirs) and all(map(same, mine, theirs))
+    return mine == theirs
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "checkpoints" / "latest"
+    encoder, optimiser = fresh(ADAM)
+    train(encoder, optimiser, 2)
+    save_checkpoint(path, encoder, optimiser, progress=PROGRESS, settings=ADAM.as_dict())
+    return path
+
+
+def changed(saved: Path, folder: Path, **values: Any) -> Path:
+    content = {**load_checkpoint(saved), **values}
+    path = folder / "latest"
+    torch.save({k: v for k, v in content.items() if v is not None}, path)
+    return path
+
+
+@pytest.mark.parametrize("settings", [ADAM, SGD], ids=["adam", "sgd"])
+def test_a_restored_training_goes_on_exactly(settings, tmp_path):
+    encoder, optimiser = fresh(settings)
+    train(encoder, optimiser, 2)
+    path = tmp_path / "latest"
+    save_checkpoint(path, encoder, optimiser, progress=PROGRESS, settings=settings.as_dict())
+    other, its_optimiser = fresh(settings, seed=9)
+    progress = restore(path, other, its_optimiser, settings=settings.as_dict())
+    assert progress == PROGRESS
+    assert same(encoder.state_dict(), other.state_dict())
+    assert same(optimiser.state_dict(), its_optimiser.state_dict())
+    train(encoder, optimiser, 2, seed=1)
+    train(other, its_optimiser, 2, seed=1)
+    assert same(encoder.state_dict(), other.state_dict())
+    assert same(optimiser.state_dict(), its_optimiser.state_dict())
+
+
+def test_a_checkpoint_holds_all_that_later_stages_need(saved):
+    content = load_checkpoint(saved)
+    assert content["settings"] == ADAM.as_dict()
+    assert content["progress"] == vars(PROGRESS)
+    assert len(content["mean"]) == len(content["std"]) == 3
+    assert any(key.startswith("head.") for key in content["model"])
+    assert not load_encoder(saved).training
+
+
+def test_saving_leaves_one_whole_file(saved, tmp_path, monkeypatch):
+    assert [path.name for path in saved.parent.iterdir()] == ["latest"]
+    path = tmp_path / "latest"
+    path.write_bytes(saved.read_bytes())
+
+    def fails(content, file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(path, *fresh(ADAM), progress=PROGRESS, settings={})
+    assert [p.name for p in tmp_path.iterdir()] == ["latest"]
+    assert path.read_bytes() == saved.read_bytes()
+
+
+def refusal(path: Path, settings=ADAM) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        restore(path, *fresh(settings), settings=settings.as_dict())
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_other_settings_are_refused(saved):
+    assert "of other settings" in refusal(saved, SGD)
+
+
+def test_a_checkpoint_that_lacks_a_part_is_refused(saved, tmp_path):
+    for part in ("optimiser", "progress"):
+        path = changed(saved, tmp_path, **{part: None})
+        assert "cannot be continued from" in refusal(path)
+    assert "of other settings" in refusal(changed(saved, tmp_path, settings=None))
+
+
+def test_parts_that_do_not_fit_are_refused(saved, tmp_path):
+    content = load_checkpoint(saved)
+    headless = {k: v for k, v in content["model"].items() if not k.startswith("head.")}
+    for parts in (
+        {"model": headless},
+        {"model": []},
+        {"optimiser": {"state": {}, "param_groups": []}},
+        {"optimiser": 3},
+        {"progress": {"epochs": 3}},
+    ):
+        assert "cannot be continued from" in refusal(changed(saved, tmp_path, **parts))
+
+
+def test_a_cut_off_file_is_refused(saved, tmp_path):
+    path = tmp_path / "latest"
+    path.write_bytes(saved.read_bytes()[:5000])
+    assert "not a checkpoint" in refusal(path)

@@ -1,0 +1,199 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from slic.cache import ClipStore
+from slic.clips import centre_view
+from slic.config import make_settings
+from slic.errors import DamagedChunk, StoreError
+from slic.processes import loader_context
+from slic.train.augment import augment_flow, augment_frames, draw
+from slic.train.data import ClipDataset, SampleLoader, SampleReader
+from slic.train.sampling import Sample, plan_epoch
+
+SETTINGS = make_settings(
+    "cpu-small",
+    options={"frames": 4, "stride": 2, "size": 16, "batch_size": 5, "flow_probability": 0.5},
+)
+
+
+def planned(store: ClipStore, epoch: int) -> list[list[Sample]]:
+    lengths = {entry.id: entry.frames for entry in store.entries()[:10]}
+    clusters = {video: i % 3 for i, video in enumerate(lengths)}
+    return plan_epoch(lengths, clusters, settings=SETTINGS, epoch=epoch)
+
+
+@pytest.fixture(scope="module")
+def damaged(drawn_store: Path, tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    path = tmp_path_factory.mktemp("damaged") / "ucf101.zarr"
+    shutil.copytree(drawn_store, path)
+    store = ClipStore(path)
+    (path / "frames" / store.entries()[0].key / "c.0.0.0.0").unlink()
+    return store
+
+
+def test_a_data_set_gives_the_centre_clip_of_every_video(drawn_store, store):
+    dataset = ClipDataset(drawn_store, frames=6, stride=2, size=16)
+    assert len(dataset) == len(store.ids)
+    for index in (0, 5, 23):
+        item = dataset[index]
+        entry = store.entries()[index]
+        assert (item["id"], item["label"]) == (entry.id, entry.label)
+        # 20 frames, 11 spanned: 4 of the 9 left lie before.
+        expected = centre_view(store.read(entry.id, 4, 6, stride=2), 16)
+        assert item["clip"].dtype == torch.uint8
+        assert np.array_equal(item["clip"].numpy(), expected)
+
+
+def test_a_data_set_of_some_videos_keeps_their_order_and_labels(store):
+    ids = [store.ids[i] for i in (9, 0, 20, 4)]
+    labels = {entry.id: entry.label for entry in store.entries()}
+    dataset = ClipDataset(store, iter(ids), frames=4, size=16)
+    items = [dataset[i] for i in range(len(dataset))]
+    assert [item["id"] for item in items] == ids
+    assert [item["label"] for item in items] == [labels[video] for video in ids]
+
+
+def test_an_unknown_id_is_one_line(store):
+    with pytest.raises(StoreError) as caught:
+        ClipDataset(store, [store.ids[0], "nowhere.avi"])
+    assert str(caught.value) == f"{store.path}: holds no video 'nowhere.avi'"
+    with pytest.raises(StoreError, match="no such store"):
+        ClipDataset(store.path.with_name("missing.zarr"))
+
+
+def test_random_clips_depend_on_seed_epoch_and_id_alone(store):
+    ids = store.ids[:6]
+
+    def clips(order, epoch, seed=0):
+        dataset = ClipDataset(store, order, frames=4, size=16, seed=seed)
+        dataset.set_epoch(epoch)
+        return {dataset[i]["id"]: dataset[i]["clip"].numpy().tobytes() for i in range(len(dataset))}
+
+    first = clips(ids, 1)
+    assert clips(ids[::-1], 1) == first
+    assert clips(ids[2:4], 1).items() <= first.items()
+    assert clips(ids, 2) != first
+    assert clips(ids, 1, seed=1) != first
+    assert clips(ids, None) == clips(ids, None) != first
+
+
+def test_random_clips_of_videos_shorter_than_a_clip_wrap(store):
+    dataset = ClipDataset(store, store.ids[:3], frames=30, size=16)
+    for epoch in (None, 0, 1):
+        dataset.set_epoch(epoch)
+        assert all(dataset[i]["clip"].shape == (30, 16, 16, 3) for i in range(3))
+
+
+def test_a_plain_loader_gives_batches_with_and_without_a_worker(drawn_store):
+    dataset = ClipDataset(drawn_store, frames=4, size=16)
+    here = list(DataLoader(dataset, batch_size=10))
+    assert [tuple(batch["clip"].shape) for batch in here] == [
+        (10, 4, 16, 16, 3),
+        (10, 4, 16, 16, 3),
+        (4, 4, 16, 16, 3),
+    ]
+    assert [video for batch in here for video in batch["id"]] == dataset.ids
+    there = DataLoader(
+        dataset, batch_size=10, num_workers=1, multiprocessing_context=loader_context()
+    )
+    for mine, theirs in zip(here, there, strict=True):
+        assert torch.equal(mine["clip"], theirs["clip"])
+        assert (mine["id"], mine["label"]) == (theirs["id"], theirs["label"])
+
+
+def test_a_plain_loader_takes_videos_without_a_label(store, monkeypatch):
+    bare = [replace(entry, label=None) for entry in store.entries()[:2]]
+    monkeypatch.setattr(store, "entries", lambda: bare)
+    (batch,) = DataLoader(ClipDataset(store, frames=2, size=16), batch_size=2)
+    assert batch["label"] == ["", ""]
+
+
+def test_a_sample_is_read_and_augmented_as_drawn(store):
+    reader = SampleReader(store, SETTINGS)
+    samples = [sample for epoch in range(3) for batch in planned(store, epoch) for sample in batch]
+    kinds = {(s.positive_flow, s.second_flow) for s in samples}
+    assert len(kinds) == 4
+    for s in samples[:12]:
+        views = [
+            (s.anchor, s.start, False),
+            (s.positive, s.positive_start, s.positive_flow),
+            (s.anchor, s.start, s.second_flow),
+        ]
+        rng, expected = np.random.default_rng(s.seed), []
+        for video, start, flow in views:
+            clip = store.read(video, start, 4, stride=2, view="flow" if flow else "frames")
+            how = draw(clip.shape[1], clip.shape[2], rng, settings=SETTINGS)
+            expected.append((augment_flow if flow else augment_frames)(clip, how, 16))
+        got = reader.read(s)
+        assert (got.shape, got.dtype) == ((3, 4, 16, 16, 3), np.uint8)
+        assert np.array_equal(got, expected)
+
+
+def test_the_three_views_are_augmented_independently(store):
+    """The second view shows the anchor's frames, and not the same pixels."""
+    sample = Sample(store.ids[0], 3, store.ids[0], 3, False, False, seed=5)
+    anchor, positive, second = SampleReader(store, SETTINGS).read(sample)
+    assert not np.array_equal(anchor, second)
+    assert not np.array_equal(anchor, positive)
+    plain = replace(
+        SETTINGS, jitter_probability=0, grayscale_probability=0, blur_probability=0, crop_area=1
+    )
+    views = SampleReader(store, plain).read(sample)
+    assert views.shape == (3, 4, 16, 16, 3)
+
+
+def test_batches_hold_the_planned_samples_in_order(store):
+    loader = SampleLoader(store, SETTINGS, workers=0)
+    reader, plan = SampleReader(store, SETTINGS), planned(store, 0)
+    batches = list(loader.batches(plan))
+    assert [tuple(batch.shape) for batch in batches] == [(3, 5, 4, 16, 16, 3)] * 2
+    for batch, clips in zip(plan, batches, strict=True):
+        for column, sample in enumerate(batch):
+            assert np.array_equal(clips[:, column].numpy(), reader.read(sample))
+
+
+def worker_pids(loader: SampleLoader) -> list[int]:
+    return [worker.pid for worker in loader._loader._iterator._workers]
+
+
+@pytest.fixture(scope="module")
+def one_worker(drawn_store):
+    return SampleLoader(ClipStore(drawn_store), SETTINGS, workers=1)
+
+
+def test_workers_give_the_same_batches_and_persist_over_epochs(store, one_worker):
+    here = SampleLoader(store, SETTINGS, workers=0)
+    pids = set()
+    for epoch in (0, 1, 0):
+        plan = planned(store, epoch)
+        mine, theirs = list(here.batches(plan)), list(one_worker.batches(plan))
+        assert len(mine) == len(theirs) == 2
+        assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        pids.update(worker_pids(one_worker))
+    assert len(pids) == 1
+    assert not torch.equal(mine[0], next(iter(here.batches(planned(store, 1)))))
+
+
+def test_an_epoch_given_up_or_empty_does_not_leak_into_the_next(store, one_worker):
+    next(iter(one_worker.batches(planned(store, 2))))
+    assert list(one_worker.batches([])) == []
+    here = SampleLoader(store, SETTINGS, workers=0)
+    plan = planned(store, 3)
+    for a, b in zip(here.batches(plan), one_worker.batches(plan), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_video_is_one_line_that_names_it(damaged, workers):
+    loader = SampleLoader(damaged, SETTINGS, workers=workers)
+    with pytest.raises(DamagedChunk) as caught:
+        list(loader.batches(planned(damaged, 0)))
+    message = str(caught.value)
+    assert message.startswith(f"{damaged.path}: {damaged.ids[0]}: ")
+    assert "\n" not in message

@@ -1,0 +1,62 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from slic.config import make_settings
+from slic.encoders import new_encoder, weights_digest
+from slic.train.data import SampleReader
+from slic.train.optimise import estimate_seconds, learning_rate, make_optimiser
+from slic.train.sampling import Sample
+
+SMALL = make_settings("cpu-small", options={"frames": 4, "size": 16})
+
+
+def test_the_paper_trains_with_sgd_and_momentum():
+    layer = torch.nn.Linear(2, 2)
+    optimiser = make_optimiser(layer, make_settings("ucf101-16f"))
+    assert type(optimiser) is torch.optim.SGD
+    group = optimiser.param_groups[0]
+    values = [group[key] for key in ("lr", "momentum", "weight_decay", "nesterov", "dampening")]
+    assert values == [0.1, 0.5, 0.0, False, 0]
+    assert len(group["params"]) == 2
+
+
+def test_adam_has_decoupled_weight_decay():
+    optimiser = make_optimiser(torch.nn.Linear(2, 2), SMALL)
+    assert type(optimiser) is torch.optim.AdamW
+    assert optimiser.param_groups[0]["weight_decay"] == 0.0001
+
+
+def test_schedules():
+    constant = replace(SMALL, schedule="constant", lr=0.1)
+    assert {learning_rate(step, 100, settings=constant) for step in (0, 50, 99)} == {0.1}
+    cosine = replace(SMALL, schedule="cosine", lr=0.1)
+    rates = [learning_rate(step, 100, settings=cosine) for step in range(101)]
+    assert rates == sorted(rates, reverse=True)
+    expected = [0.1, 0.1 * (1 + 0.5**0.5) / 2, 0.05, 0.0]
+    assert [rates[step] for step in (0, 25, 50, 100)] == pytest.approx(expected)
+    assert rates[99] > 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_estimate_grows_with_the_steps_and_changes_no_weight(store, workers):
+    encoder = new_encoder("small", seed=0)
+    before = weights_digest(encoder.state_dict())
+    samples = [Sample(video, 0, video, 8, True, False, seed=1) for video in store.ids[:2]]
+
+    def seconds(steps):
+        return estimate_seconds(
+            encoder,
+            SampleReader(store, SMALL),
+            samples,
+            settings=SMALL,
+            steps=steps,
+            device=torch.device("cpu"),
+            workers=workers,
+        )
+
+    assert seconds(10) > 0
+    assert seconds(0) == 0
+    assert weights_digest(encoder.state_dict()) == before
+    assert all(weight.grad is None for weight in encoder.parameters())

@@ -1,0 +1,216 @@
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+from slic.cache import ClipStore, EmbeddingCache
+from slic.cache.index import Entry
+from slic.config import make_settings
+from slic.encoders import new_encoder
+from slic.errors import LabelsMissing
+from slic.runs import Run
+from slic.train.clustering import finch
+from slic.train.recluster import (
+    Clustering,
+    cluster_videos,
+    is_query,
+    pseudo_labels,
+    training_recall,
+)
+
+SETTINGS = make_settings("cpu-small", options={"frames": 4, "size": 16, "warmup_epochs": 2})
+
+
+def entry(name: str, label: str | None, group: str | None = None) -> Entry:
+    return Entry(name, name, name, label, group, "train", None, None, frames=20)
+
+
+@pytest.fixture(scope="module")
+def run(drawn_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(tmp_path_factory.mktemp("run"), SETTINGS, drawn_store, "aaaa", "cpu-small")
+
+
+def clustered(run: Run, entries: list[Entry], *, epoch: int = 2, seed: int = 0) -> Clustering:
+    return cluster_videos(
+        new_encoder("small", seed=seed),
+        ClipStore(run.store),
+        entries,
+        run=run,
+        epoch=epoch,
+        device=torch.device("cpu"),
+        workers=0,
+    )
+
+
+def caches(run: Run) -> list[Path]:
+    return sorted(run.embeddings.iterdir())
+
+
+def naive_recall(cache: EmbeddingCache, asked: set[str], rows: np.ndarray) -> dict[str, float]:
+    """Recall of the cache's rows by plain numpy."""
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    query = np.array([video in asked for video in cache.ids])
+    hits = {"1": [], "5": []}
+    for i in np.flatnonzero(query):
+        order = np.argsort(-(unit[~query] @ unit[i]), kind="stable")
+        found = cache.labels[~query][order] == cache.labels[i]
+        for k in hits:
+            hits[k].append(bool(found[: int(k)].any()))
+    return {k: float(np.mean(values)) for k, values in hits.items()}
+
+
+def test_the_record_is_what_the_cache_says(run, store):
+    entries = store.entries()
+    found = clustered(run, entries)
+    (path,) = caches(run)
+    assert path.name.startswith("ucf101.aaaa-e00002.")
+    assert path.name.endswith("-1clips-4x2-16px-train.h5")
+    cache = EmbeddingCache(path)
+    assert cache.ids.tolist() == [e.id for e in entries]
+    labels = finch(cache.projection)
+    assert list(found.clusters.values()) == labels.tolist()
+    assert found.pseudo_labels == found.clusters
+    record = found.record
+    assert record["clusters"] == len(set(labels.tolist()))
+    assert record["nmi"] == pytest.approx(normalized_mutual_info_score(cache.labels, labels))
+    assert record["ami"] == pytest.approx(adjusted_mutual_info_score(cache.labels, labels))
+    asked = {e.id for e in entries if is_query(e)}
+    assert record["recall"] == pytest.approx(naive_recall(cache, asked, cache.backbone))
+    assert (record["epoch"], record["in_use"]) == (2, True)
+    with h5py.File(run.path / "clusters.h5") as file:
+        assert list(file["video"].asstr()[:]) == cache.ids.tolist()
+        assert file["epoch00002"][:].tolist() == labels.tolist()
+
+
+def test_recall_is_of_the_feature_that_retrieval_compares(run, store):
+    projecting = replace(run, settings=replace(SETTINGS, retrieval_feature="projection"))
+    entries = store.entries()
+    record = clustered(projecting, entries).record
+    cache = EmbeddingCache(caches(run)[0])
+    asked = {e.id for e in entries if is_query(e)}
+    assert record["recall"] == pytest.approx(naive_recall(cache, asked, cache.projection))
+
+
+def test_only_the_newest_training_cache_is_kept(run, store):
+    run.embeddings.mkdir(exist_ok=True)
+    evaluation = run.embeddings / "ucf101.aaaa-e00002.12345678-10clips-4x2-16px.h5"
+    evaluation.touch()
+    clustered(run, store.entries()[:6], epoch=3)
+    clustered(run, store.entries()[:6], epoch=4, seed=1)
+    names = [path.name for path in caches(run)]
+    evaluation.unlink()
+    assert len(names) == 2
+    assert evaluation.name in names
+    assert any(name.startswith("ucf101.aaaa-e00004.") for name in names)
+
+
+def test_clusters_travel_with_ids_whatever_the_order(run, store):
+    """A video keeps its cluster mates however the videos are ordered."""
+    entries = store.entries()
+    shuffled = [entries[i] for i in np.random.default_rng(0).permutation(len(entries))]
+    assert [e.id for e in shuffled] != [e.id for e in entries]
+    groups = []
+    for order in (entries, shuffled):
+        found = clustered(run, order)
+        assert list(found.pseudo_labels) == [e.id for e in order]
+        by_cluster: dict[int, set[str]] = {}
+        for video, cluster in found.pseudo_labels.items():
+            by_cluster.setdefault(cluster, set()).add(video)
+        groups.append({frozenset(group) for group in by_cluster.values()})
+        with h5py.File(run.path / "clusters.h5") as file:
+            ids = file["video"].asstr()[:].tolist()
+            stored = dict(zip(ids, file["epoch00002"][:].tolist(), strict=True))
+        assert stored == found.clusters
+    assert groups[0] == groups[1]
+    assert 1 < len(groups[0]) < len(entries)
+
+
+def test_pseudo_labels_are_looked_up_by_id():
+    entries = [entry(name, label) for name, label in (("a", "x"), ("b", "y"), ("c", "x"))]
+    clusters = {"c": 7, "a": 5, "b": 5}
+    args = {"settings": SETTINGS, "epoch": 2}
+    assert pseudo_labels(entries, clusters, **args) == {"a": 5, "b": 5, "c": 7}
+    assert pseudo_labels(entries[::-1], clusters, **args) == {"a": 5, "b": 5, "c": 7}
+
+
+def test_before_the_end_of_the_warm_up_each_video_is_alone():
+    entries = [entry(name, "x") for name in "abc"]
+    clusters = dict.fromkeys("abc", 0)
+    for epoch, distinct in ((0, 3), (1, 3), (2, 1), (3, 1)):
+        labels = pseudo_labels(entries, clusters, settings=SETTINGS, epoch=epoch)
+        assert len(set(labels.values())) == distinct
+    none = replace(SETTINGS, cluster="none")
+    assert len(set(pseudo_labels(entries, clusters, settings=none, epoch=9).values())) == 3
+
+
+def test_true_labels_serve_from_the_start_and_must_all_be_there():
+    settings = replace(SETTINGS, cluster="labels")
+    entries = [entry("a", "x"), entry("b", "y"), entry("c", "x")]
+    labels = pseudo_labels(entries, {}, settings=settings, epoch=0)
+    assert labels["a"] == labels["c"] != labels["b"]
+    with pytest.raises(LabelsMissing, match="1 of 4 videos"):
+        pseudo_labels([*entries, entry("d", None)], {}, settings=settings, epoch=0)
+
+
+def test_whether_clusters_are_in_use_is_recorded(run, store):
+    entries = store.entries()[:6]
+    for cluster, epoch, used in (
+        ("finch", 1, False),
+        ("finch", 2, True),
+        ("none", 2, False),
+        ("labels", 2, False),
+    ):
+        changed = replace(run, settings=replace(SETTINGS, cluster=cluster))
+        assert clustered(changed, entries, epoch=epoch).record["in_use"] is used
+
+
+def test_without_labels_there_is_no_nmi_and_no_recall(run, store):
+    bare = [replace(e, label=None) for e in store.entries()[:8]]
+    record = clustered(run, bare).record
+    assert (record["nmi"], record["ami"], record["recall"]) == (None, None, None)
+    assert record["clusters"] >= 1
+
+
+def test_partly_labelled_videos_count_where_they_can(run, store):
+    entries = [replace(e, label=None) if i % 3 == 0 else e for i, e in enumerate(store.entries())]
+    record = clustered(run, entries).record
+    cache = EmbeddingCache(caches(run)[0])
+    known = cache.labels != ""
+    labels = finch(cache.projection)
+    expected = normalized_mutual_info_score(cache.labels[known], labels[known])
+    assert record["nmi"] == pytest.approx(expected)
+
+
+def test_queries_are_whole_groups_about_a_quarter():
+    entries = [
+        entry(f"{label}{group}{clip}", f"class{label}", f"g{group:02d}")
+        for label in range(40)
+        for group in range(25)
+        for clip in range(2)
+    ]
+    asked = Counter((e.label, e.group) for e in entries if is_query(e))
+    assert set(asked.values()) == {2}
+    # Four standard deviations of 1,000 draws of a quarter.
+    assert abs(len(asked) - 250) < 4 * (1000 * 0.25 * 0.75) ** 0.5
+    # The same number of a group is asked in some classes and not in others.
+    assert len({group for _, group in asked}) == 25
+
+
+def test_recall_needs_labels_queries_and_a_gallery():
+    rows = np.eye(8, dtype=np.float32)
+    asked = [entry(f"v{i}", "x", f"g{i}") for i in range(200)]
+    queries = [e for e in asked if is_query(e)][:8]
+    gallery = [e for e in asked if not is_query(e)][:8]
+    assert training_recall(queries, rows) is None
+    assert training_recall(gallery, rows) is None
+    both = [*queries[:2], *gallery[:2]]
+    assert training_recall([replace(e, label=None) for e in both], rows[:4]) is None
+    # Query 0 is nearest to gallery 2 (same label), query 1 to gallery 3 (another).
+    both[3] = replace(both[3], label="y")
+    points = np.array([[1, 0], [0, 1], [1, 0.1], [0.1, 1]], dtype=np.float32)
+    assert training_recall(both, points) == {"1": 0.5, "5": 1.0}

@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from slic.config import make_settings
+from slic.runs import Run
+from slic.train.record import Recorder, record_clusters
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path, make_settings("cpu-small"), Path("x.zarr"), "aaaa", "cpu-small")
+
+
+def lines(run: Run) -> list[dict]:
+    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+
+
+def clusters(path: Path) -> dict[str, list]:
+    with h5py.File(path, "r") as file:
+        ids = list(file["video"].asstr()[:])
+        return {"video": ids} | {k: file[k][:].tolist() for k in file if k != "video"}
+
+
+def test_lines_are_appended_with_kind_and_step(run):
+    recorder = Recorder(run, lines=0)
+    recorder.write("epoch", 3, {"loss": 0.5, "rate": None})
+    recorder.write("clustering", 4, {"recall": {"1": 0.25}})
+    recorder.close()
+    assert recorder.lines == 2
+    assert lines(run) == [
+        {"kind": "epoch", "step": 3, "loss": 0.5, "rate": None},
+        {"kind": "clustering", "step": 4, "recall": {"1": 0.25}},
+    ]
+
+
+def test_numbers_become_tensorboard_scalars(run):
+    recorder = Recorder(run, lines=0)
+    values = {"loss": 0.5, "nmi": None, "in_use": True, "recall": {"1": 0.25, "5": None}}
+    recorder.write("epoch", 3, values)
+    recorder.close()
+    events = EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    assert sorted(events.Tags()["scalars"]) == ["epoch/loss", "epoch/recall/1"]
+    (event,) = events.Scalars("epoch/recall/1")
+    assert (event.step, event.value) == (3, 0.25)
+
+
+@pytest.mark.parametrize("torn", ["", '{"kind": "ep', '{"kind": "epoch", "step": 9}'])
+def test_lines_of_work_done_again_are_dropped(run, torn):
+    run.metrics.write_text("".join(f'{{"kind": "epoch", "step": {i}}}\n' for i in range(4)) + torn)
+    recorder = Recorder(run, lines=2)
+    assert [line["step"] for line in lines(run)] == [0, 1]
+    recorder.write("epoch", 7, {})
+    recorder.close()
+    assert [line["step"] for line in lines(run)] == [0, 1, 7]
+    assert recorder.lines == 3
+    assert sorted(path.name for path in run.path.iterdir()) == ["metrics.jsonl", "tensorboard"]
+
+
+def test_a_torn_line_is_not_continued(run):
+    run.metrics.write_text('{"kind": "epoch", "step": 0}\n{"kind": "ep')
+    recorder = Recorder(run, lines=5)
+    recorder.write("epoch", 1, {})
+    recorder.close()
+    assert [line["step"] for line in lines(run)] == [0, 1]
+
+
+def test_lost_lines_are_not_counted(run):
+    """Or the next interruption would keep lines of work that is done again."""
+    recorder = Recorder(run, lines=5)
+    recorder.write("epoch", 7, {})
+    recorder.close()
+    assert recorder.lines == len(lines(run)) == 1
+
+
+def test_clusterings_stand_beside_each_other(tmp_path):
+    path = tmp_path / "clusters.h5"
+    record_clusters(path, 0, {"b": 4, "a": 0})
+    record_clusters(path, 10, {"b": 1, "a": 1})
+    assert clusters(path) == {"video": ["b", "a"], "epoch00000": [4, 0], "epoch00010": [1, 1]}
+    record_clusters(path, 10, {"b": 2, "a": 3})
+    assert clusters(path)["epoch00010"] == [2, 3]
+    assert [p.name for p in tmp_path.iterdir()] == ["clusters.h5"]
+
+
+def test_clusterings_of_other_videos_are_not_mixed(tmp_path):
+    path = tmp_path / "clusters.h5"
+    record_clusters(path, 0, {"b": 4, "a": 0})
+    record_clusters(path, 5, {"a": 0, "b": 4})
+    assert clusters(path) == {"video": ["a", "b"], "epoch00005": [0, 4]}
+
+
+def test_a_crash_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "clusters.h5"
+    record_clusters(path, 0, {"b": 4})
+    before = path.read_bytes()
+
+    def fails(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("slic.train.record.sync", fails)
+    with pytest.raises(OSError, match="disk full"):
+        record_clusters(path, 1, {"b": 5})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["clusters.h5"]

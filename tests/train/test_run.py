@@ -1,0 +1,172 @@
+import json
+import shutil
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slic.cache import ClipStore
+from slic.errors import (
+    CheckpointError,
+    InputError,
+    LabelsMissing,
+    SettingsError,
+    SlicError,
+    StoreError,
+)
+from slic.runs import lock_run, open_run
+from slic.train.loop import Training
+from slic.train.run import train
+
+TINY = {"frames": 2, "size": 8, "epochs": 1, "batch_size": 9, "warmup_epochs": 0}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn_store: Path) -> Path:
+    """A folder with the drawn store in it, and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ucf101.zarr").symlink_to(drawn_store)
+    return tmp_path
+
+
+def trained(store: str | None = None, **options: Any) -> tuple[dict[str, Any], list[str]]:
+    said: list[str] = []
+    changed = {**TINY, **options.pop("options", {})}
+    values = {"device": "cpu", "workers": 0, "say": said.append, **options}
+    return train(store, options=changed, **values), said
+
+
+def refusal(kind: type[SlicError], **options: Any) -> str:
+    with pytest.raises(kind) as caught:
+        trained(**options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_same_command_trains_then_says_that_it_is_done(here):
+    first, said = trained()
+    assert first["run"] == "runs/ucf101-small-1"
+    assert said[0] == "runs/ucf101-small-1: preset cpu-small, small on cpu, 18 videos"
+    assert said[1].startswith("2 steps left of 1 epochs: about ")
+    assert len(said) == 2
+    keys = ["run", "epochs", "steps", "checkpoint", "loss", "clusters", "nmi", "ami", "recall"]
+    assert list(first) == keys
+    assert json.loads(json.dumps(first)) == first
+    assert Path(first["checkpoint"]).is_file()
+    before = Path(first["checkpoint"]).read_bytes()
+    second, said = trained()
+    assert second == first
+    assert said == [
+        "runs/ucf101-small-1: done already; give --new for another run of these settings"
+    ]
+    assert Path(first["checkpoint"]).read_bytes() == before
+
+
+def test_other_settings_and_new_start_the_next_run(here):
+    assert trained()[0]["run"] == "runs/ucf101-small-1"
+    assert trained(options={"seed": 1})[0]["run"] == "runs/ucf101-small-2"
+    again = trained(new=True)[0]
+    assert again["run"] == "runs/ucf101-small-3"
+    losses = {
+        n: open_run(Path(f"runs/ucf101-small-{n}")).records("epoch")[0]["loss"] for n in "123"
+    }
+    assert losses["1"] == losses["3"] != losses["2"]
+    assert trained(run="mine")[0]["run"] == "runs/mine"
+
+
+def test_an_interrupted_run_is_continued(here, monkeypatch):
+    def interrupted(self, *args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(options={"epochs": 2})
+    with monkeypatch.context() as patch:
+        real = Training._epoch
+
+        def twice(self, *args):
+            if self.state.progress.epoch == 1:
+                raise KeyboardInterrupt
+            real(self, *args)
+
+        patch.setattr(Training, "_epoch", twice)
+        with pytest.raises(KeyboardInterrupt):
+            trained(options={"epochs": 2})
+    found, said = trained(options={"epochs": 2})
+    assert found["run"] == "runs/ucf101-small-1"
+    assert "continuing after epoch 1, step 2" in said
+    assert any(line.startswith("2 steps left of 2 epochs") for line in said)
+    assert (found["epochs"], found["steps"]) == (2, 4)
+
+
+def test_the_config_of_a_run_gives_its_settings(here):
+    first = trained(options={"seed": 5})[0]
+    config = f"{first['run']}/config.toml"
+    again, said = train(config=config, device="cpu", workers=0, say=lambda line: None), []
+    assert again == first
+    assert said == []
+
+
+def test_a_run_that_another_process_trains_is_refused(here):
+    trained(run="mine", options={"epochs": 1})
+    unlock = lock_run(Path("runs/mine"))
+    try:
+        # Finished: nothing to train, nothing to refuse.
+        trained(run="mine")
+        Path("runs/mine/metrics.jsonl").unlink()
+        message = refusal(CheckpointError, run="mine")
+    finally:
+        unlock()
+    assert message == "runs/mine: is being trained by another process"
+
+
+def test_wrong_input_is_one_line_and_makes_no_run(here):
+    assert "unknown setting" in refusal(SettingsError, options={"sead": 1})
+    assert "no preset" in refusal(SettingsError, preset="cpu")
+    assert "missing.toml" in refusal(SettingsError, config="missing.toml")
+    assert "no such store" in refusal(InputError, store="missing.zarr")
+    assert "--device tpu" in refusal(InputError, device="tpu")
+    assert not Path("runs").exists()
+
+
+def test_without_a_store_and_with_several_they_are_named(here):
+    Path("b.zarr").mkdir()
+    assert "b.zarr, ucf101.zarr" in refusal(StoreError)
+    shutil.rmtree("b.zarr")
+    Path("ucf101.zarr").unlink()
+    assert "no *.zarr here" in refusal(StoreError)
+
+
+def test_missing_flow_labels_and_videos_are_one_line_and_make_no_run(here, monkeypatch):
+    real = ClipStore.entries
+
+    def changed(**values):
+        def entries(self):
+            return [replace(entry, **values) for entry in real(self)]
+
+        monkeypatch.setattr(ClipStore, "entries", entries)
+
+    changed(flow=None)
+    assert "ucf101.zarr: 18 of 18 training videos have no flow" in refusal(StoreError)
+    changed(label=None)
+    message = refusal(LabelsMissing, options={"cluster": "labels"})
+    assert message.startswith("ucf101.zarr: 18 of 18 videos have no label")
+    monkeypatch.setattr(ClipStore, "entries", lambda self: real(self)[-1:])
+    assert "1 training video(s)" in refusal(StoreError)
+    assert not Path("runs").exists()
+
+
+def test_a_store_relabelled_since_starts_another_run(here, drawn_store):
+    """What the store held when a run began is part of what the run is."""
+    Path("ucf101.zarr").unlink()
+    shutil.copytree(drawn_store, "ucf101.zarr")
+    assert trained()[0]["run"] == "runs/ucf101-small-1"
+    index = Path("ucf101.zarr/index/index.sqlite")
+    with sqlite3.connect(index) as connection:
+        connection.execute("UPDATE videos SET label = 'x' || label")
+    connection.close()
+    assert trained()[0]["run"] == "runs/ucf101-small-2"
+    assert "its store has changed" in refusal(CheckpointError, run="ucf101-small-1")
