@@ -30,6 +30,7 @@ eval_app = typer.Typer(help="Measure a run from cached embeddings.", no_args_is_
 app.add_typer(prep_app, name="prep")
 app.add_typer(eval_app, name="eval")
 
+INTERRUPTED = 130
 Layout = Literal["auto", "ucf101", "classes", "csv", "flat"]
 Codec = Literal["jpeg", "zstd"]
 Feature = Literal["backbone", "projection"]
@@ -389,16 +390,17 @@ def demo_command(
 def main() -> None:
     """Run the command line; errors are one line on stderr, and the exit code tells their kind."""
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        # Typer turns Ctrl-C into this code, silently.
+        if code == INTERRUPTED:
+            say("slic: stopped; the same command goes on where it was")
+        sys.exit(code)
     except TyperException as error:
         say(f"slic: {error.format_message()}")
         sys.exit(error.exit_code)
     except SlicError as error:
         say(f"slic: {error}")
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        say("slic: stopped; the same command goes on where it was")
-        sys.exit(130)
     except BrokenPipeError:
         # Whoever read stdout (head, less) is gone: that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,6 +10,7 @@ import ctypes
 import json
 import math
 import os
+import re
 import signal
 import struct
 import sys
@@ -96,8 +97,9 @@ def _one_line(error: BaseException) -> str:
     """The telling part of an exception: decord's spans pages of C++ frames."""
     said = getattr(error, "strerror", None) or str(error)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    text = lines[0] if lines else ""
-    text = text.split(": ", 1)[-1] if "video_reader.cc" in text or "/src/" in text else text
+    # decord says "[time] file:line: Check failed: expression (value vs. value) what is wrong",
+    # where the value may be whatever lay in memory.
+    text = re.sub(r"^.*Check failed: .*? vs\. \S+\) (ERROR )?", "", lines[0] if lines else "")
     return f"{type(error).__name__} {text}".strip()[:200]
 
 

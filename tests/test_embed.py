@@ -55,7 +55,7 @@ def test_embeddings_are_the_means_over_clips_in_the_order_given(encoder, store):
         device=CPU,
         advance=lambda videos, clips: done.append((videos, clips)),
     )
-    assert (backbone.shape, projection.shape) == ((5, 96), (5, 128))
+    assert (backbone.shape, projection.shape) == ((5, 128), (5, 128))
     assert backbone.dtype == projection.dtype == np.float32
     assert np.sum(done, axis=0).tolist() == [5, 15]
     encoder.eval()

@@ -247,7 +247,7 @@ def test_crops_have_the_area_and_ratio_asked_for():
 
 def test_crops_are_everywhere():
     tops = [random_crop(60, 60, np.random.default_rng(i), smallest=0.25) for i in range(3000)]
-    places = np.array([(t / (60 - h), l / (60 - w)) for t, l, h, w in tops if h < 60 > w])
+    places = np.array([(top / (60 - h), left / (60 - w)) for top, left, h, w in tops if h < 60 > w])
     assert np.abs(places.mean(axis=0) - 0.5).max() < 0.03
     assert places.min() == 0
     assert places.max() == 1
