@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from slic.prep.store import (
     sample,
 )
 from slic.prep.tvl1 import (
+    Engine,
     Tvl1Parameters,
     engine_version,
     quantise,
@@ -33,7 +34,6 @@ from slic.processes import default_workers, run_jobs
 from slic.progress import progress
 from slic.videos import Dataset
 
-Engine = Literal["auto", "cpu", "opencv"]
 BOUND_SHARE = 12
 BLOCK_FRAMES = 64
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from slic.prep.tvl1 import Tvl1Parameters
 from slic.prep.tvl1_kernels import refine
+from slic.prep.tvl1_parameters import Tvl1Parameters
 from slic.prep.tvl1_warp import PAD, stack_gradients
 
 SMALLEST_SIDE = 16  # a coarser scale would have fewer pixels than this along a side
