@@ -31,6 +31,7 @@ app.add_typer(prep_app, name="prep")
 app.add_typer(eval_app, name="eval")
 
 INTERRUPTED = 130
+PRESETS = "the preset's"
 Layout = Literal["auto", "ucf101", "classes", "csv", "flat"]
 Codec = Literal["jpeg", "zstd"]
 Feature = Literal["backbone", "projection"]
@@ -210,35 +211,50 @@ def prep_info_command(
 def train_command(
     store: Annotated[
         str | None,
-        typer.Argument(metavar="[STORE]", help="A clip store.", show_default="the only one here"),
+        typer.Argument(metavar="STORE", help="A clip store.", show_default="the only one here"),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Where settings start.", show_default="by device")
+        str | None,
+        typer.Option("--preset", help="ucf101-16f or cpu-small.", show_default="by device"),
     ] = None,
     config: Annotated[
         str | None, typer.Option("--config", help="TOML file that changes settings.")
     ] = None,
     cluster_every: Annotated[
-        int | None, typer.Option("--cluster-every", help="Epochs between clusterings.")
+        int | None,
+        typer.Option("--cluster-every", help="Epochs between clusterings.", show_default=PRESETS),
     ] = None,
     warmup_epochs: Annotated[
-        int | None, typer.Option("--warmup-epochs", help="Epochs before clusters are used.")
+        int | None,
+        typer.Option(
+            "--warmup-epochs", help="Epochs before clusters are used.", show_default=PRESETS
+        ),
     ] = None,
     cluster: Annotated[
         Literal["finch", "none", "labels"] | None,
-        typer.Option("--cluster", help="Source of pseudo-labels."),
+        typer.Option("--cluster", help="Source of pseudo-labels.", show_default=PRESETS),
     ] = None,
     objective: Annotated[
-        Literal["triplet", "infonce"] | None, typer.Option("--objective", help="Loss.")
+        Literal["triplet", "infonce"] | None,
+        typer.Option("--objective", help="Loss.", show_default=PRESETS),
     ] = None,
     encoder: Annotated[
-        Literal["r3d18", "small"] | None, typer.Option("--encoder", help="Network.")
+        Literal["r3d18", "small"] | None,
+        typer.Option("--encoder", help="Network.", show_default=PRESETS),
     ] = None,
     no_flow: Annotated[bool, typer.Option("--no-flow", help="RGB views alone.")] = False,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the videos.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Samples a step.")] = None,
-    split: Annotated[int | None, typer.Option("--split", help="Whose training videos.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of every random draw.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Passes over the videos.", show_default=PRESETS)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Samples a step.", show_default=PRESETS)
+    ] = None,
+    split: Annotated[
+        int | None, typer.Option("--split", help="Whose training videos.", show_default=PRESETS)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of every random draw.", show_default=PRESETS)
+    ] = None,
     run: Annotated[
         str | None, typer.Option("--run", help="Name of the run.", show_default="numbered")
     ] = None,
@@ -252,8 +268,7 @@ def train_command(
 ) -> None:
     """Pretrain on a clip store, into runs/. The same command again continues.
 
-    Settings come from the preset, then the config file, then the options; an option without a
-    default here leaves them alone.
+    Settings come from the preset, then the config file, then the options.
     """
     from slic.train.run import train
 

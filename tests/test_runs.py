@@ -116,7 +116,7 @@ def test_a_named_run_is_made_then_continued():
 def test_a_named_run_of_other_settings_says_which():
     chosen(name="mine")
     message = refusal(replace(SETTINGS, seed=1, epochs=3), name="mine")
-    assert "epochs 30 -> 3, seed 0 -> 1" in message
+    assert f"epochs {SETTINGS.epochs} -> 3, seed 0 -> 1" in message
     assert message.startswith("runs/mine: ")
 
 

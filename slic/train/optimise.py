@@ -12,7 +12,8 @@ from slic.encoders import Encoder
 from slic.train.data import SampleReader
 from slic.train.sampling import Sample
 
-PROBE_SAMPLES = 4
+PROBE_SAMPLES = 8
+LONGEST_PROBE_S = 10.0
 
 
 def make_optimiser(encoder: nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -57,21 +58,32 @@ def estimate_seconds(
         device: of the encoder.
         workers: reading processes, which read while the device computes.
     """
-    begin = time.perf_counter()
-    some = samples[:PROBE_SAMPLES]
-    for sample in some:
-        reader.read(sample)
-    reading = (time.perf_counter() - begin) / len(some)
     count = min(settings.batch_size, len(samples))
-    probe = count if device.type == "cuda" else min(count, PROBE_SAMPLES)
-    computing = _step_seconds(copy.deepcopy(encoder), probe, settings, device) / probe
+    reading = _reading_seconds(reader, samples[: PROBE_SAMPLES + 1]) * count
+    probe = min(count, PROBE_SAMPLES)
+    computing = _step_seconds(encoder, probe, settings, device) * count / probe
+    if computing < LONGEST_PROBE_S:
+        # Small batches are slow for their size.
+        computing = _step_seconds(encoder, count, settings, device)
     each = max(computing, reading / workers) if workers else computing + reading
-    return each * count * steps
+    return each * steps
+
+
+def _reading_seconds(reader: SampleReader, samples: list[Sample]) -> float:
+    """Time that one sample takes to read, the first one's start-up left out."""
+    timed = samples[1:] or samples
+    reader.read(samples[0])
+    begin = time.perf_counter()
+    for sample in timed:
+        reader.read(sample)
+    return (time.perf_counter() - begin) / len(timed)
 
 
 def _step_seconds(
     encoder: Encoder, samples: int, settings: Settings, device: torch.device
 ) -> float:
+    """Time of one step of so many samples on a copy of the encoder, the first one left out."""
+    encoder = copy.deepcopy(encoder)
     shape = (3 * samples, 3, settings.frames, settings.size, settings.size)
     clips = torch.zeros(shape, device=device).to(memory_format=torch.channels_last_3d)
     encoder.train()
