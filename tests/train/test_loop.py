@@ -254,9 +254,10 @@ def test_a_run_is_locked_while_it_trains(drawn_store, tmp_path, monkeypatch):
     training = Training(run, device=CPU, workers=0)
     with pytest.raises(CheckpointError, match="is being trained by another process"):
         Training(run, device=CPU, workers=0)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(loop, "forward_loss", interrupted)
-        training()
+        with pytest.raises(KeyboardInterrupt):
+            training()
     # A training that has failed holds it no more, nor one that cannot begin.
     content = run.checkpoint.read_bytes()
     run.checkpoint.write_bytes(b"garbage")

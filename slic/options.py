@@ -1,0 +1,43 @@
+"""The command line's options that several commands share, and what their help says."""
+
+from typing import Annotated, Literal
+
+import typer
+
+PRESETS = "the preset's"
+Layout = Literal["auto", "ucf101", "classes", "csv", "flat"]
+Codec = Literal["jpeg", "zstd"]
+Feature = Literal["backbone", "projection"]
+
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder, csv, or store.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Path of the store.", show_default="./<name>.zarr")
+]
+LayoutOption = Annotated[Layout, typer.Option("--layout", help="How to read the folder.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes.", show_default="all cores")
+]
+Readers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Reading processes.", show_default="by device"),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="At most so many videos, spread.", show_default="all"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Try again what failed before.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RunOption = Annotated[
+    str | None, typer.Option("--run", help="Run below runs/, or its path.", show_default="newest")
+]
+OtherStore = Annotated[
+    str | None, typer.Option("--store", help="Another store.", show_default="the run's")
+]
+Split = Annotated[
+    int | None, typer.Option("--split", help="Split: 1, 2, 3.", show_default="the run's")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
+Clips = Annotated[
+    int | None, typer.Option("--clips", help="Clips a video.", show_default="the run's")
+]
