@@ -123,10 +123,14 @@ class ClipStore:
             raise StoreError(f"{self.path}: holds no video {video_id!r}{why}")
         return entry
 
-    def digest(self) -> str:
-        """Short digest of what the store holds: ids, sources, parameters, labels and splits."""
+    def digest(self, *, flow: bool = False) -> str:
+        """Short digest of what the store holds: ids, sources, parameters, labels and splits.
+
+        Args:
+            flow: of the flow as well.
+        """
         content = hashlib.blake2b(digest_size=4)
-        for row in self.index.rows(*DIGESTED):
+        for row in self.index.rows(*DIGESTED, *(["flow"] if flow else [])):
             content.update(repr(row).encode())
         return content.hexdigest()
 

@@ -60,9 +60,9 @@ def train(
     entries = training_entries(clips, settings)
     if settings.cluster == "labels":
         _require_labels(entries, path, settings)
-    chosen = choose_run(
-        settings, store=path, store_digest=clips.digest(), preset=named, name=run, new=new
-    )
+    # A run that uses flow does not go on with other flow.
+    digest = clips.digest(flow=settings.flow_probability > 0)
+    chosen = choose_run(settings, store=path, store_digest=digest, preset=named, name=run, new=new)
     if is_done(chosen):
         say(f"{chosen.path}: done already; give --new for another run of these settings")
         return result(chosen)
