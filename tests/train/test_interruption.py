@@ -52,7 +52,7 @@ def one_thread() -> Iterator[None]:
 
 
 def new_run(folder: Path, store: Path, settings: Settings) -> Run:
-    digest = ClipStore(store).digest()
+    digest = ClipStore(store).digest(flow=settings.flow_probability > 0)
     return create_run(folder, settings, store=store, store_digest=digest, preset="cpu-small")
 
 

@@ -170,3 +170,17 @@ def test_a_store_relabelled_since_starts_another_run(here, drawn_store):
     connection.close()
     assert trained()[0]["run"] == "runs/ucf101-small-2"
     assert "its store has changed" in refusal(CheckpointError, run="ucf101-small-1")
+
+
+def test_a_run_goes_on_with_the_flow_it_began_with_only(work: Path, drawn: Path) -> None:
+    from slic.prep.flow import prep_flow
+
+    options = {**TINY, "seed": 3}
+    prep_flow(str(drawn), store="own.zarr", bound=3.0, workers=1)
+    said = {"device": "cpu", "workers": 0, "say": str, "preset": "cpu-small"}
+    first = train("own.zarr", options=options, **said)
+    blind = train("own.zarr", options={**options, "flow_probability": 0.0}, **said)
+    prep_flow("own.zarr", bound=2.0, overwrite=True, workers=1)
+    assert train("own.zarr", options=options, **said)["run"] != first["run"]
+    again = train("own.zarr", options={**options, "flow_probability": 0.0}, **said)
+    assert again["run"] == blind["run"]
