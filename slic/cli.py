@@ -363,7 +363,7 @@ def demo_command(
     ] = None,
     groups: Annotated[
         int, typer.Option("--groups", min=2, help="Scenes an action, of 4 clips each.")
-    ] = 25,
+    ] = 20,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
