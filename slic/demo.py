@@ -143,8 +143,8 @@ class _Named(io.TextIOBase):
 def train_and_retrieve(job: TrainJob) -> tuple[str, dict[str, float]]:
     """Train on half of the cores, in the current folder: (name, recall of the test groups).
 
-    Two small trainings side by side take two thirds of the time that they take in turn, as
-    small steps do not spread well over cores.
+    Two small trainings side by side take less time than in turn, as small steps do not spread
+    well over cores.
     """
     torch.set_num_threads(max(1, default_workers() // 2))
     options = {"cluster": job.cluster, "seed": job.seed, "epochs": job.epochs}
