@@ -393,7 +393,9 @@ def main() -> None:
             say("slic: stopped; the same command goes on where it was")
         sys.exit(code)
     except TyperException as error:
-        say(f"slic: {error.format_message()}")
+        # Without arguments the help has been printed, and there is no message.
+        if message := error.format_message():
+            say(f"slic: {message}")
         sys.exit(error.exit_code)
     except SlicError as error:
         say(f"slic: {error}")

@@ -181,3 +181,9 @@ def test_version(slic) -> None:
 
     code, out, _ = slic("--version")
     assert (code, out.strip()) == (0, f"slic {__version__}")
+
+
+def test_help_without_arguments(slic) -> None:
+    code, out, err = slic()
+    assert (code, err) == (2, "")
+    assert "train" in out
