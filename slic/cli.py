@@ -13,14 +13,16 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from slic import __version__
-from slic.errors import SlicError
+from slic.errors import InputError, SlicError, WorkError
 from slic.options import (
     PRESETS,
     Clips,
     Codec,
     Dataset,
     Device,
+    Engine,
     Feature,
+    FlowDevice,
     Json,
     LayoutOption,
     Limit,
@@ -50,6 +52,13 @@ app.add_typer(prep_app, name="prep")
 app.add_typer(eval_app, name="eval")
 
 INTERRUPTED = 130
+CHECKED = (
+    ("error_px", "end-point error", "{:.4f} px"),
+    ("worst_px", "  worst pair", "{:.4f} px"),
+    ("equal", "equal levels", "{:.2%}"),
+    ("within_1", "within 1 level", "{:.2%}"),
+    ("worst_within_1", "  worst pair", "{:.2%}"),
+)
 
 
 def say(line: str) -> None:
@@ -115,12 +124,18 @@ def prep_frames_command(
 
 @prep_app.command("flow")
 def prep_flow_command(
+    context: typer.Context,
     dataset: Dataset,
     store: StoreOption = None,
     layout: LayoutOption = "auto",
     engine: Annotated[
-        Literal["auto", "cpu", "opencv"], typer.Option("--engine", help="opencv is for checking.")
+        Engine, typer.Option("--engine", help="auto: cuda on a GPU, else cpu.")
     ] = "auto",
+    device: FlowDevice = "auto",
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="Of TV-L1, named as in OpenCV."),
+    ] = None,
     bound: Annotated[
         float | None,
         typer.Option("--bound", help="Largest flow, pixels.", show_default="short side / 12"),
@@ -133,16 +148,35 @@ def prep_flow_command(
     limit: Limit = None,
     overwrite: Overwrite = False,
     retry: Retry = False,
+    check: Annotated[
+        int | None,
+        typer.Option(
+            "--check", metavar="N", help="Write nothing: compare N stored pairs with OpenCV."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of --check's draw.")] = 0,
     as_json: Json = False,
 ) -> None:
     """TV-L1 optical flow beside the frames; the frames first, if missing."""
+    if check is not None:
+        _refuse_beside("--check", context, "dataset", "store", "layout", "workers", "seed")
+        from slic.prep.check import check_flow
+
+        found = check_flow(
+            dataset, pairs=check, seed=seed, store=store, layout=layout, workers=workers
+        )
+        _show_check(found, as_json=as_json)
+        return
     from slic.prep.flow import prep_flow
+    from slic.prep.tvl1_parameters import parse_parameters
 
     result = prep_flow(
         dataset,
         store=store,
         layout=layout,
         engine=engine,
+        device=device,
+        parameters=parse_parameters(param or []),
         bound=bound,
         short_side=short_side,
         workers=workers,
@@ -166,6 +200,44 @@ def _show_prep(result: Any, *, as_json: bool, unit: str) -> None:
     }
     show(result.json(), as_json=as_json, rows=rows)
     if result.new_failures:
+        raise typer.Exit(1)
+
+
+def _refuse_beside(option: str, context: typer.Context, *fitting: str) -> None:
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and name not in (*fitting, option.strip("-"), "as_json"):
+            other = name.replace("_", "-")
+            raise InputError(f"--{other} has no part in {option}: leave it out")
+
+
+def _show_check(result: Any, *, as_json: bool) -> None:
+    for pair in result.damaged:
+        say(f"not compared: {pair.id}, pair {pair.pair}: {pair.reason}")
+    if result.left_out:
+        say(f"left out, of 1-pixel sides, which OpenCV cannot do: {result.left_out} videos")
+    figures = result.json()
+    rows = {
+        "store": figures["store"],
+        "pairs": f"{figures['pairs']} of {figures['of_pairs']}, of {figures['videos']} videos,"
+        f" in {clock(figures['seconds'])}",
+        "against": f"{figures['against']}; flow beyond the bound counts as the bound",
+    }
+    if figures["pairs"]:
+        worst, stored, storing = figures["worst"], figures, figures["storing"]
+        table = Table("", "stored flow", "OpenCV's, stored alike", box=None, pad_edge=False)
+        for key, name, form in CHECKED:
+            table.add_row(name, form.format(stored[key]), form.format(storing[key]))
+        if not as_json:
+            Console(highlight=False).print(table)
+        rows["flow by"] = figures["engine"]
+        rows["deviation"] = f"{figures['deviation']:.2f}; right flow stays below 1"
+        rows["worst pair"] = f"{worst['id']}, pair {worst['pair']}"
+    show(figures, as_json=as_json, rows=rows)
+    if result.problem:
+        raise WorkError(result.problem)
+    if result.damaged:
         raise typer.Exit(1)
 
 
@@ -225,6 +297,10 @@ def train_command(
         typer.Option("--encoder", help="Network.", show_default=PRESETS),
     ] = None,
     no_flow: Annotated[bool, typer.Option("--no-flow", help="RGB views alone.")] = False,
+    components: Annotated[
+        Literal["u", "v", "uv"] | None,
+        typer.Option("--components", help="Of the flow in its views.", show_default=PRESETS),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", help="Passes over the videos.", show_default=PRESETS)
     ] = None,
@@ -261,6 +337,7 @@ def train_command(
         "objective": objective,
         "encoder": encoder,
         "flow_probability": 0.0 if no_flow else None,
+        "components": components,
         "epochs": epochs,
         "batch_size": batch_size,
         "split": split,
@@ -363,7 +440,7 @@ def demo_command(
     ] = None,
     groups: Annotated[
         int, typer.Option("--groups", min=2, help="Scenes an action, of 4 clips each.")
-    ] = 20,
+    ] = 16,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:

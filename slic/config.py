@@ -14,6 +14,7 @@ from slic.errors import SettingsError
 EncoderName = Literal["r3d18", "small"]
 Objective = Literal["triplet", "infonce"]
 PseudoLabels = Literal["finch", "none", "labels"]
+Components = Literal["u", "v", "uv"]
 Optimiser = Literal["sgd", "adam"]
 Schedule = Literal["constant", "cosine"]
 Feature = Literal["backbone", "projection"]
@@ -22,7 +23,7 @@ SplitNumber = Literal[1, 2, 3]
 PRESETS = ("ucf101-16f", "cpu-small")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides what a run computes; the presets say where each value is from.
 
@@ -34,6 +35,7 @@ class Settings:
         temperature: of InfoNCE.
         same_video: p_alpha, the probability that a positive is of the anchor's own video.
         flow_probability: 1 - p_beta, the probability that a view is optical flow.
+        components: what a view of flow shows: horizontal u, vertical v, or both.
         cluster: pseudo-labels by FINCH, none (each video alone), or the true labels.
         cluster_every: epochs between clusterings.
         warmup_epochs: epochs before the first clustering.
@@ -61,6 +63,7 @@ class Settings:
     temperature: float
     same_video: float
     flow_probability: float
+    components: Components = "u"  # a default, for the runs that were made without this setting
     cluster: PseudoLabels
     cluster_every: int
     warmup_epochs: int
@@ -88,6 +91,7 @@ class Settings:
 
 
 _TYPES = {f.name: f.type for f in fields(Settings)}
+_DEFAULTS = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
 _PROBABILITIES = {name for name in _TYPES if name.endswith("_probability")} | {"same_video"}
 _SHARES = {"crop_area"}
 _AT_LEAST: dict[str, float] = dict.fromkeys(
@@ -152,7 +156,7 @@ def settings_from(values: Mapping[str, Any], *, where: str) -> Settings:
         SettingsError: a key is unknown or missing, or a value impossible.
     """
     checked = _all_checked(values, where=where)
-    missing = [f.name for f in fields(Settings) if f.default is MISSING and f.name not in values]
+    missing = [name for name in _TYPES if name not in _DEFAULTS and name not in values]
     if missing:
         raise SettingsError(f"{where}: lacks {', '.join(missing)}")
     settings = Settings(**checked)
@@ -162,6 +166,11 @@ def settings_from(values: Mapping[str, Any], *, where: str) -> Settings:
             f" {settings.margin}"
         )
     return settings
+
+
+def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name as an older slic wrote them, with those that it did not know."""
+    return {**_DEFAULTS, **values}
 
 
 def _all_checked(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:

@@ -33,9 +33,9 @@ from slic.train.run import train
 FOLDER = "slic-demo"
 PRESET = "cpu-small"
 STORE = "ucf101.zarr"
-GROUPS, CLIPS, FRAMES, SIZE = 20, 4, 32, (128, 96)
-# Flow of the drawn figures seldom exceeds this; a twelfth of the short side would be 8.
-BOUND_PX = 3.0
+GROUPS, CLIPS, FRAMES, SIZE = 16, 4, 24, (96, 72)
+# A sixth of the moving values saturate; with the usual twelfth of the height flow looks blank.
+BOUND_PX = 2.25
 KS = (1, 5, 10)
 PLAIN, CLUSTERED = "without-clusters", "slic"
 

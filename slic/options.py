@@ -7,6 +7,7 @@ import typer
 PRESETS = "the preset's"
 Layout = Literal["auto", "ucf101", "classes", "csv", "flat"]
 Codec = Literal["jpeg", "zstd"]
+Engine = Literal["auto", "cuda", "cpu", "torch", "opencv"]
 Feature = Literal["backbone", "projection"]
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder, csv, or store.")]
@@ -38,6 +39,9 @@ Split = Annotated[
     int | None, typer.Option("--split", help="Split: 1, 2, 3.", show_default="the run's")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
+FlowDevice = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda (all GPUs), cuda:1, mps.")
+]
 Clips = Annotated[
     int | None, typer.Option("--clips", help="Clips a video.", show_default="the run's")
 ]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from slic.errors import WorkError
 from slic.readers import die_with_parent
@@ -18,6 +18,7 @@ from slic.readers import die_with_parent
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 IN_FLIGHT_PER_WORKER = 3
+LOOK_EVERY_S = 1.0
 
 
 def default_workers() -> int:
@@ -58,8 +59,28 @@ def loader_context() -> multiprocessing.context.BaseContext:
     return context
 
 
+_counter: Any = None  # a worker's share in the number that run_jobs watches
+
+
+def _start_worker(counter: Any) -> None:
+    global _counter
+    _counter = counter
+    one_thread()
+
+
+def count(units: int) -> None:
+    """Tell the `counted` of `run_jobs` of units done, from within a job."""
+    if _counter is not None:
+        with _counter.get_lock():
+            _counter.value += units
+
+
 def run_jobs(
-    work: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
+    work: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    *,
+    workers: int,
+    counted: Callable[[int], None] | None = None,
 ) -> Iterator[Result]:
     """Apply `work` to every job in `workers` processes; results in order of completion.
 
@@ -67,21 +88,28 @@ def run_jobs(
         work: a function of a module, picklable.
         jobs: its arguments, picklable; read as needed.
         workers: processes.
+        counted: takes, once a second, the units that jobs have told `count` of since.
 
     Raises:
         WorkError: a process died; what is done so far is kept.
     """
-    queue = iter(jobs)
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=one_thread)
-    running: set[Future[Result]] = set()
+    counter = context.Value("q", 0)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(counter,)
+    )
+    seen = 0
+
+    def look() -> None:
+        nonlocal seen
+        now = counter.value
+        if counted is not None and now > seen:
+            counted(now - seen)
+        seen = now
+
     try:
-        running |= {pool.submit(work, job) for job in islice(queue, IN_FLIGHT_PER_WORKER * workers)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(work, job) for job in islice(queue, len(done))}
-            for future in done:
-                yield future.result()
+        most = IN_FLIGHT_PER_WORKER * workers
+        yield from in_flight(lambda job: pool.submit(work, job), jobs, most=most, look=look)
     except BrokenProcessPool:
         raise WorkError(
             "a worker process died (out of memory?): run the same command again to continue,"
@@ -89,3 +117,28 @@ def run_jobs(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_flight(
+    submit: Callable[[Job], "Future[Result]"],
+    jobs: Iterable[Job],
+    *,
+    most: int,
+    look: Callable[[], None] = lambda: None,
+) -> Iterator[Result]:
+    """Submit jobs, at most `most` at once; results in order of completion.
+
+    Args:
+        submit: starts a job.
+        jobs: read as needed.
+        most: jobs under way.
+        look: called once a second, and before results are handed over.
+    """
+    queue = iter(jobs)
+    running = {submit(job) for job in islice(queue, most)}
+    while running:
+        done, running = wait(running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+        look()
+        for future in done:
+            yield future.result()
+        running |= {submit(job) for job in islice(queue, len(done))}

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskProgressColumn,
     TextColumn,
@@ -35,7 +34,7 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def progress(
-    total: int, what: str, *, unit: str = "videos"
+    total: int, what: str, *, unit: str = "videos", units: float | None = None
 ) -> Iterator[Callable[[int, float], None]]:
     """Show progress over `total` videos; call the yielded `advance(videos, units)`.
 
@@ -43,47 +42,81 @@ def progress(
         total: videos to do.
         what: short description, such as `frames`.
         unit: what the rate counts, such as `pairs`.
+        units: how many of these there are in all, if known; the time left is then told by them.
     """
     begin = time.monotonic()
     if not sys.stderr.isatty():
-        yield _plain(total, what, unit, begin)
+        yield _plain(total, what, unit, units, begin)
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[videos]}"),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=messages(), transient=False) as bar:
-        task = bar.add_task(what, total=total, rate="")
-        units = 0.0
+        done = Done(total, units)
+        task = bar.add_task(what, total=1.0, rate="", videos=f"0/{total}")
 
         def advance(videos: int, count: float) -> None:
-            nonlocal units
-            units += count
-            rate = units / max(time.monotonic() - begin, 1e-6)
-            bar.update(task, advance=videos, rate=f"{rate:,.0f} {unit}/s")
+            done.add(videos, count)
+            rate = done.units / max(time.monotonic() - begin, 1e-6)
+            bar.update(
+                task,
+                completed=done.share,
+                videos=f"{done.videos}/{total}",
+                rate=f"{rate:,.0f} {unit}/s",
+            )
 
         yield advance
 
 
-def _plain(total: int, what: str, unit: str, begin: float) -> Callable[[int, float], None]:
-    state = {"done": 0.0, "units": 0.0, "said": begin}
+class Done:
+    """Videos and units done so far.
+
+    Args:
+        total: videos in all.
+        total_units: units in all, if known.
+    """
+
+    def __init__(self, total: int, total_units: float | None) -> None:
+        self.total, self.total_units = total, total_units
+        self.videos, self.units = 0, 0.0
+
+    def add(self, videos: int, units: float) -> None:
+        """Count some more."""
+        self.videos += videos
+        self.units += units
+
+    @property
+    def share(self) -> float:
+        """Share of the whole, 0 to 1: of the units if their number is known."""
+        if self.videos >= self.total:
+            return 1.0
+        if self.total_units:
+            return min(self.units / self.total_units, 1.0)
+        return self.videos / self.total
+
+
+def _plain(
+    total: int, what: str, unit: str, units: float | None, begin: float
+) -> Callable[[int, float], None]:
+    done, said = Done(total, units), begin
     console = messages()
 
     def advance(videos: int, count: float) -> None:
-        state["done"] += videos
-        state["units"] += count
+        nonlocal said
+        done.add(videos, count)
         now = time.monotonic()
-        last = state["done"] >= total
-        if not last and now - state["said"] < PLAIN_EVERY_S:
+        last = videos > 0 and done.videos >= total
+        if not last and now - said < PLAIN_EVERY_S:
             return
-        state["said"] = now
-        rate = state["units"] / max(now - begin, 1e-6)
-        left = (total - state["done"]) * (now - begin) / max(state["done"], 1)
-        tail = "" if last else f", {clock(left)} left"
-        console.print(f"{what}: {state['done']:.0f}/{total}, {rate:,.0f} {unit}/s{tail}")
+        said = now
+        rate = done.units / max(now - begin, 1e-6)
+        left = (1 - done.share) * (now - begin) / done.share if done.share else float("inf")
+        tail = "" if last or left == float("inf") else f", {clock(left)} left"
+        console.print(f"{what}: {done.videos}/{total}, {rate:,.0f} {unit}/s{tail}")
 
     return advance

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from slic.config import PRESETS, make_settings, read_config, read_preset, settings_from
+from slic.config import (
+    PRESETS,
+    make_settings,
+    read_config,
+    read_preset,
+    settings_from,
+    with_defaults,
+)
 from slic.errors import SettingsError
 
 # Khorasgani et al., CVPR 2022: sections 3 and 4; what it leaves open, from the authors' code.
@@ -20,6 +27,7 @@ PAPER = {
     "temporal_weight": 1.0,
     "same_video": 0.2,
     "flow_probability": 0.25,
+    "components": "u",
     "cluster": "finch",
     "cluster_every": 5,
     "warmup_epochs": 0,
@@ -169,6 +177,7 @@ def test_a_wrong_value_of_a_file_names_the_file(tmp_path):
         ("optimiser", "lamb", "choose one of sgd, adam"),
         ("schedule", 1, "choose one of constant, cosine"),
         ("retrieval_feature", "both", "choose one of backbone, projection"),
+        ("components", "w", "choose one of u, v, uv"),
         ("split", 4, "choose one of 1, 2, 3"),
         ("split", True, "choose one of 1, 2, 3"),
         ("split", 1.0, "choose one of 1, 2, 3"),
@@ -203,6 +212,15 @@ def test_missing_settings_are_named():
     del values["seed"], values["lr"]
     with pytest.raises(SettingsError, match=r"here: lacks lr, seed$"):
         settings_from(values, where="here")
+
+
+def test_what_an_older_slic_did_not_set_is_as_it_was_then():
+    values = {**read_preset("cpu-small"), "seed": 5}
+    del values["components"]
+    settings = settings_from(values, where="here")
+    assert (settings.components, settings.seed) == ("u", 5)
+    assert with_defaults(values) == settings.as_dict()
+    assert with_defaults({"components": "uv"}) == {"components": "uv"}
 
 
 def test_an_unknown_preset_names_the_nearest():

@@ -65,6 +65,16 @@ def test_its_config_can_be_given_back(here):
     assert make_settings("ucf101-16f", config=run.path / "config.toml") == settings
 
 
+def test_a_run_of_an_older_slic_has_the_settings_that_it_had_then():
+    run = chosen()
+    config = run.path / "config.toml"
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith("components")))
+    assert open_run(run.path).settings == SETTINGS
+    assert chosen().path == run.path
+    assert chosen(replace(SETTINGS, components="v")).path != run.path
+
+
 def test_the_same_settings_continue_the_run():
     assert chosen().path == chosen().path
     assert [number for number, _ in numbered_runs("ucf101-small")] == [1]

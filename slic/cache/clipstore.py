@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache.index import Entry, Index
+from slic.cache.levels import ZERO_LEVEL, dequantise
 from slic.cache.shards import ArrayReader, ArrayWriter, Codec, sync
 from slic.errors import DamagedChunk, StoreError
 
 FORMAT = 1
 VIEWS = ("frames", "flow")
 View = Literal["frames", "flow"]
-ZERO_FLOW = 128
 FLOW_QUALITY = 95
 OPEN_ARRAYS = 4096
 DIGESTED = ("id", "label", "group", "split1", "split2", "split3", "settings", "source_digest")
@@ -171,19 +171,48 @@ class ClipStore:
         if view == "flow":
             reader = self._reader(video_id, "flow")
             if frames == 1:
-                return np.full((count, *reader.shape[1:]), ZERO_FLOW, dtype=np.uint8)
+                return np.full((count, *reader.shape[1:]), ZERO_LEVEL, dtype=np.uint8)
             wanted = np.minimum(wanted, frames - 2)
         try:
             return reader.read(wanted)
         except DamagedChunk as error:
             raise self._damaged(video_id, view, str(error)) from error
 
+    def read_flow(
+        self, video_id: str, start: int, count: int, *, stride: int = 1
+    ) -> NDArray[np.float32]:
+        """One clip's flow in pixels; which fields, `read` says.
+
+        Args:
+            video_id: id of a stored video that has flow.
+            start: first frame, 0 <= start < frames of the video.
+            count: fields in the clip, at least 1.
+            stride: step in frames, at least 1; the flow stays that of one frame to the next.
+
+        Returns:
+            float32 `(count, H, W, 2)`: u to the right and v down, in pixels a frame. Motion
+            beyond the video's `flow_bound` was stored as the bound.
+
+        Raises:
+            StoreError, DamagedChunk: as `read`, or the array names no bound.
+        """
+        levels = self.read(video_id, start, count, stride=stride, view="flow")
+        return dequantise(levels, self.flow_bound(video_id))
+
     def flow_bound(self, video_id: str) -> float:
         """Flow in pixels a frame at which a video's quantised flow saturates."""
-        bound = self._reader(video_id, "flow").attributes.get("bound")
+        bound = self.flow_attributes(video_id).get("bound")
         if not isinstance(bound, int | float) or not 0 < bound < float("inf"):
             raise self._damaged(video_id, "flow", f"bound {bound!r}")
         return float(bound)
+
+    def flow_attributes(self, video_id: str) -> dict[str, Any]:
+        """What is recorded of a video's flow: `bound`, `engine`, `parameters`."""
+        return self._reader(video_id, "flow").attributes
+
+    def flow_codec(self, video_id: str) -> Codec:
+        """How a video's flow is coded."""
+        return self._reader(video_id, "flow").codec
 
     def _reader(self, video_id: str, view: View) -> ArrayReader:
         reader = self._readers.pop((video_id, view), None)

@@ -167,6 +167,7 @@ class ArrayReader:
     Attributes:
         shape: `(T, H, W, C)`.
         attributes: the array's attributes.
+        codec: of its chunks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -179,7 +180,7 @@ class ArrayReader:
             self._shard_frames = int(meta["chunk_grid"]["configuration"]["chunk_shape"][0])
             if min(self.shape) < 0 or self._shard_frames < 1:
                 raise ValueError("a size is negative")
-            self._codec = _codec_of(meta["codecs"][0]["configuration"]["codecs"])
+            self.codec = _codec_of(meta["codecs"][0]["configuration"]["codecs"])
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise DamagedChunk(f"{folder / 'zarr.json'} does not describe an array") from error
         self._indices: dict[int, NDArray[np.uint64]] = {}
@@ -214,7 +215,7 @@ class ArrayReader:
             chunk = data[begin : end - 4]
             if google_crc32c.value(chunk) != struct.unpack("<I", data[end - 4 : end])[0]:
                 raise DamagedChunk(f"{self.folder.name}: a frame fails its checksum")
-            self._codec.decode(chunk, out[target])
+            self.codec.decode(chunk, out[target])
 
     def _index(self, shard: int) -> NDArray[np.uint64]:
         if shard not in self._indices:

@@ -1,17 +1,18 @@
 """`slic prep flow`: TV-L1 optical flow of the stored frames, beside them."""
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slic.cache import ClipStore, Codec, Entry
 from slic.cache.clipstore import FLOW_QUALITY, fingerprint
 from slic.cache.shards import CodecName
-from slic.errors import DamagedChunk, InputError, WorkError
+from slic.errors import InputError
+from slic.prep.flow_video import BOUND_SHARE, FlowDone, FlowJob, store_flow_here
 from slic.prep.frames import prep_frames
 from slic.prep.store import (
     LayoutChoice,
@@ -22,43 +23,10 @@ from slic.prep.store import (
     resolve,
     sample,
 )
-from slic.prep.tvl1 import (
-    Engine,
-    Tvl1Parameters,
-    engine_version,
-    quantise,
-    resolve_engine,
-    tvl1_flow,
-)
+from slic.prep.tvl1 import ON_DEVICES, Engine, Tvl1Parameters, engine_version, resolve_engine
 from slic.processes import default_workers, run_jobs
 from slic.progress import progress
 from slic.videos import Dataset
-
-BOUND_SHARE = 12
-BLOCK_FRAMES = 64
-
-
-@dataclass(frozen=True)
-class FlowJob:
-    """One video whose flow is to be computed."""
-
-    store: Path
-    entry: Entry
-    engine: str
-    bound: float | None
-    codec: Codec
-    parameters: dict[str, Any]
-    settings: str
-
-
-@dataclass(frozen=True)
-class FlowDone:
-    """One video's outcome: the fingerprint to enter, or the reason there is none."""
-
-    id: str
-    pairs: int
-    settings: str | None
-    reason: str | None = None
 
 
 def prep_flow(
@@ -67,6 +35,8 @@ def prep_flow(
     store: str | None = None,
     layout: LayoutChoice = "auto",
     engine: Engine = "auto",
+    device: str | None = None,
+    parameters: dict[str, Any] | None = None,
     bound: float | None = None,
     short_side: int | None = None,
     codec: CodecName | None = None,
@@ -81,11 +51,13 @@ def prep_flow(
         dataset: folder, csv, or store.
         store: path of the store; `./<name>.zarr` if None.
         layout: how a folder is to be read.
-        engine: which TV-L1 to use; it does not change what is computed.
+        engine, device: which TV-L1 to use, as in `slic.prep.tvl1.resolve_engine`; it does not
+            change what is computed. "cuda" takes all GPUs that are visible, one process each.
+        parameters: of TV-L1 that are not to be its defaults.
         bound: flow at which the stored values saturate, pixels a frame; a twelfth of the
             short side if None.
         short_side, codec: for frames that are still missing; as the store has them if None.
-        workers: processes; all cores if None.
+        workers: processes, as many as cores if None; on a device, threads that read and write.
         limit: at most so many videos, a stable sample.
         overwrite: compute again what the store holds, with new parameters if they differ.
         retry: try frames again that failed before.
@@ -97,6 +69,8 @@ def prep_flow(
     begin = time.monotonic()
     if bound is not None and not (np.isfinite(bound) and bound > 0):
         raise InputError(f"--bound {bound}: must be above 0 pixels a frame")
+    tvl1 = Tvl1Parameters.named(**(parameters or {}))
+    name, where = resolve_engine(engine, device)
     found, path = resolve(dataset, store=store, layout=layout)
     notes, new_failures = [], 0
     if found is not None:
@@ -113,12 +87,12 @@ def prep_flow(
     target = ClipStore(path, writable=True)
     target.clear_leftovers()
     chosen = sample(_entries(target, found), limit)
-    settings = _settings(target, bound)
+    settings = _settings(target, bound, tvl1)
     agree_on_settings(target, "flow", settings, overwrite=overwrite)
     result = PrepResult(store=str(path), videos=len(chosen), notes=notes)
     result.failures = list_failures(chosen)
-    jobs = _missing(target, chosen, settings, resolve_engine(engine), overwrite=overwrite)
-    _run(target, jobs, workers or default_workers(), result)
+    jobs = _missing(target, chosen, settings, name, overwrite=overwrite)
+    _run(target, jobs, where, workers, result)
     result.new_failures += new_failures
     return result.finished(begin)
 
@@ -140,13 +114,13 @@ def _frame_parameters(
     }
 
 
-def _settings(store: ClipStore, bound: float | None) -> dict[str, Any]:
+def _settings(store: ClipStore, bound: float | None, tvl1: Tvl1Parameters) -> dict[str, Any]:
     frames = store.settings("frames") or {}
     codec = frames.get("codec", "jpeg")
     quality = {"quality": FLOW_QUALITY} if codec == "jpeg" else {}
     return {
         "method": "tvl1",
-        **asdict(Tvl1Parameters()),
+        **asdict(tvl1),
         "bound": f"short side / {BOUND_SHARE}" if bound is None else float(bound),
         "codec": codec,
         **quality,
@@ -164,6 +138,7 @@ def _missing(
     present = store.keys("flow")
     codec = Codec(settings["codec"], quality=settings.get("quality", 0))
     bound = settings["bound"] if isinstance(settings["bound"], float) else None
+    parameters = Tvl1Parameters(**{name: settings[name] for name in asdict(Tvl1Parameters())})
     jobs = []
     for entry in entries:
         # Flow belongs to the very frames it was computed from.
@@ -171,63 +146,65 @@ def _missing(
         digest = fingerprint({**settings, **of})
         done = entry.flow == digest and entry.key in present
         if entry.reason is None and (overwrite or not done):
-            parameters = asdict(Tvl1Parameters())
             jobs.append(FlowJob(store.path, entry, engine, bound, codec, parameters, digest))
     return jobs
 
 
-def _run(store: ClipStore, jobs: list[FlowJob], workers: int, result: PrepResult) -> None:
+def _run(
+    store: ClipStore,
+    jobs: list[FlowJob],
+    device: str,
+    workers: int | None,
+    result: PrepResult,
+) -> None:
     if not jobs:
         return
-    result.notes.append(f"flow by {engine_version(jobs[0].engine)}")
-    with progress(len(jobs), "flow", unit="pairs") as advance:
-        for done in run_jobs(store_flow, jobs, workers=min(workers, len(jobs))):
+    # The longest first, so that none is left alone at the end.
+    jobs.sort(key=_work, reverse=True)
+    pairs = sum(_pairs(job) for job in jobs)
+    with progress(len(jobs), "flow", unit="pairs", units=pairs) as advance:
+
+        def counted(pairs: int) -> None:
+            result.frames += pairs
+            advance(0, pairs)
+
+        for done in _solved(jobs, device, workers, counted, result.notes):
             if done.reason is None:
                 store.index.set_flow(done.id, done.settings)
                 result.written += 1
-                result.frames += done.pairs
             else:
                 result.failures.append((done.id, done.reason))
                 result.new_failures += 1
-            advance(1, done.pairs)
+            advance(1, 0)
 
 
-def store_flow(job: FlowJob) -> FlowDone:
-    """Compute one video's flow and move it into the store."""
-    entry = job.entry
-    frames, height, width = entry.frames or 0, entry.height or 0, entry.width or 0
-    store = ClipStore(job.store, writable=True)
-    bound = job.bound or min(height, width) / BOUND_SHARE
-    attributes = {
-        "id": entry.id,
-        "bound": bound,
-        "engine": engine_version(job.engine),
-        "parameters": job.parameters,
-    }
-    try:
-        with store.write(entry.id, view="flow", codec=job.codec) as writer:
-            for start in range(0, frames - 1, BLOCK_FRAMES - 1):
-                count = min(BLOCK_FRAMES, frames - start)
-                gray = to_gray(store.read(entry.id, start, count))
-                flow = tvl1_flow(gray, engine=job.engine, **job.parameters)  # type: ignore[arg-type]
-                for field in quantise(flow, bound):
-                    writer.append(field)
-            writer.close(attributes, empty_shape=(height, width, 2))
-            store.publish(writer, entry.id, view="flow")
-    except DamagedChunk as error:
-        return FlowDone(entry.id, 0, None, f"frames damaged, no flow: {error}")
-    except OSError as error:
-        raise WorkError(
-            f"{job.store}: cannot write flow of {entry.id}: {error.strerror};"
-            " what is complete stays"
-        ) from error
-    finally:
-        store.index.close()
-    return FlowDone(entry.id, writer.count, job.settings)
+def _pairs(job: FlowJob) -> int:
+    return max(0, (job.entry.frames or 0) - 1)
 
 
-def to_gray(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGB `(T, H, W, 3)` uint8 to luma `(T, H, W)` uint8, by OpenCV's weights."""
-    import cv2
+def _work(job: FlowJob) -> int:
+    return _pairs(job) * (job.entry.height or 0) * (job.entry.width or 0)
 
-    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
+
+def _solved(
+    jobs: list[FlowJob],
+    device: str,
+    workers: int | None,
+    counted: Callable[[int], None],
+    notes: list[str],
+) -> Iterator[FlowDone]:
+    """Outcomes of all jobs as they come, by processes or by devices."""
+    engine, parameters = jobs[0].engine, jobs[0].parameters
+    if engine not in ON_DEVICES:
+        count = min(workers or default_workers(), len(jobs))
+        notes.append(f"flow by {engine_version(engine)} in {count} processes")
+        yield from run_jobs(store_flow_here, jobs, workers=count, counted=counted)
+        return
+    from slic.prep.flow_device import DeviceWork, default_threads, devices_for, flow_on_devices
+
+    works = [
+        DeviceWork(engine, name, parameters, workers or default_threads())
+        for name in devices_for(engine, device)
+    ]
+    notes.append(f"flow by {engine_version(engine)} on {', '.join(w.device for w in works)}")
+    yield from flow_on_devices(jobs, works, counted=counted, say=notes.append)

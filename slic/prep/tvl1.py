@@ -4,6 +4,7 @@ The variant, its parameters and their defaults are those of OpenCV's `DualTVL1Op
 which is one of the engines; the others reproduce its results faster.
 """
 
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,35 +16,64 @@ __all__ = [
     "ENGINES",
     "Engine",
     "Tvl1Parameters",
-    "dequantise",
     "engine_version",
-    "quantise",
     "resolve_engine",
     "tvl1_flow",
 ]
 
-Engine = Literal["auto", "cpu", "opencv"]
+Engine = Literal["auto", "cuda", "cpu", "torch", "opencv"]
 
 ENGINES: tuple[str, ...] = get_args(Engine)
-ZERO_LEVEL = 128  # quantised value of no motion
-_CPU_REVISION = 1  # to be raised when the CPU engine's results change
+ON_DEVICES = ("cuda", "torch")
+# To be raised when an engine's results change.
+_REVISIONS = {"cpu": 1, "cuda": 1, "torch": 1}
 
 
-def resolve_engine(engine: str) -> str:
-    """The engine that `engine` stands for on this machine: "cpu" or "opencv".
+def resolve_engine(engine: str, device: str | None = None) -> tuple[str, str]:
+    """The engine and the device that are meant on this machine.
+
+    Args:
+        engine: "cuda" (Triton on a GPU), "cpu" (Numba), "torch" (plain PyTorch on any device),
+            "opencv", or "auto": "cuda" where there is a GPU and Triton, else "cpu".
+        device: "cpu", "cuda", "cuda:1" or another of PyTorch's; the engine's best if None or
+            "auto".
+
+    Returns:
+        One of ENGINES, not "auto"; and the device.
 
     Raises:
-        InputError: there is no such engine.
+        InputError: there is no such engine, or it or the device cannot be used here.
     """
     if engine not in ENGINES:
         raise InputError(f"unknown TV-L1 engine {engine!r}: use one of {', '.join(ENGINES)}")
-    return "cpu" if engine == "auto" else engine
+    wanted = None if device == "auto" else device
+    if engine == "auto":
+        engine = _best_engine(wanted)
+    if engine in ON_DEVICES:
+        from slic.prep.tvl1_device import check_device
+
+        return engine, check_device(engine, wanted)
+    if wanted not in (None, "cpu"):
+        raise InputError(f"TV-L1 engine {engine!r} does not run on device {device!r}: use 'cpu'")
+    return engine, "cpu"
+
+
+def _best_engine(device: str | None) -> str:
+    if device == "cpu":
+        return "cpu"
+    if device is not None and not device.startswith("cuda"):
+        return "torch"
+    import torch
+
+    if device is None and not torch.cuda.is_available():
+        return "cpu"
+    return "cuda" if find_spec("triton") else "torch"
 
 
 def engine_version(engine: str) -> str:
-    """Name and version of an engine's results, to be stored beside them."""
-    if resolve_engine(engine) == "cpu":
-        return f"cpu-{_CPU_REVISION}"
+    """Name and version of a resolved engine's results, to be stored beside them."""
+    if engine in _REVISIONS:
+        return f"{engine}-{_REVISIONS[engine]}"
     import cv2
 
     return f"opencv-{cv2.__version__}"
@@ -60,9 +90,8 @@ def tvl1_flow(
 
     Args:
         frames: gray, uint8 `(T, H, W)`.
-        engine: "cpu" (compiled on first use, then cached), "opencv", or "auto" for the best
-            one here.
-        device: None or "cpu".
+        engine, device: as in `resolve_engine`. The compiled engines compile on first use and
+            keep the result on disk.
         **parameters: fields of `Tvl1Parameters`.
 
     Returns:
@@ -71,19 +100,24 @@ def tvl1_flow(
 
     Raises:
         InputError: frames of another shape or dtype, an unknown engine, device or parameter.
+        WorkError: the device has too little memory for one pair.
     """
-    chosen = resolve_engine(engine)
-    if device not in (None, "cpu"):
-        raise InputError(f"TV-L1 engine {chosen!r} does not run on device {device!r}: use 'cpu'")
+    name, where = resolve_engine(engine, device)
     settings = Tvl1Parameters.named(**parameters)
     _check_frames(frames)
     if len(frames) < 2:
         return np.empty((0, *frames.shape[1:], 2), np.float32)
-    if chosen == "opencv":
-        return _opencv_flow(frames, settings)
-    from slic.prep import tvl1_cpu
+    if name == "opencv":
+        from slic.prep import tvl1_opencv
 
-    return tvl1_cpu.flow(frames, settings)
+        return tvl1_opencv.flow(frames, settings)
+    if name == "cpu":
+        from slic.prep import tvl1_cpu
+
+        return tvl1_cpu.flow(frames, settings)
+    from slic.prep.tvl1_device import DeviceSolver
+
+    return DeviceSolver(name, where, settings).flow(frames)
 
 
 def _check_frames(frames: object) -> None:
@@ -93,57 +127,3 @@ def _check_frames(frames: object) -> None:
         raise InputError(f"frames for TV-L1 are {frames.dtype}: give uint8, 0 to 255")
     if frames.ndim != 3 or 0 in frames.shape[1:]:
         raise InputError(f"frames for TV-L1 have shape {frames.shape}: give gray (T, H, W)")
-
-
-def _opencv_flow(frames: np.ndarray, p: Tvl1Parameters) -> np.ndarray:
-    import cv2
-
-    if 1 in frames.shape[1:]:  # it takes gradients from memory that it never filled
-        raise InputError(f"OpenCV cannot do TV-L1 on frames {frames.shape[1:]}: use engine 'cpu'")
-    arguments = {
-        "tau": p.tau,
-        "lambda_": p.lambda_,
-        "theta": p.theta,
-        "nscales": p.nscales,
-        "warps": p.warps,
-        "epsilon": p.epsilon,
-        "innnerIterations": p.inner_iterations,  # spelt so in OpenCV
-        "outerIterations": p.outer_iterations,
-        "scaleStep": p.scale_step,
-        "medianFiltering": p.median_filtering,
-    }
-    result = np.empty((len(frames) - 1, *frames.shape[1:], 2), np.float32)
-    for index, flow in enumerate(result):
-        # A new object for each pair: after a small image it would keep fewer scales.
-        solver = cv2.optflow.DualTVL1OpticalFlow_create(**arguments)  # type: ignore[attr-defined]
-        first, second = np.ascontiguousarray(frames[index : index + 2])
-        flow[:] = solver.calc(first, second, None)
-    return result
-
-
-def quantise(flow: np.ndarray, bound: float) -> np.ndarray:
-    """Flow in pixels as uint8 of the same shape: 128 + rint(127 * clip(flow / bound, -1, 1)).
-
-    No motion is exactly 128, level 0 is unused, and the opposite of q is 256 - q.
-
-    Raises:
-        InputError: the bound, in pixels, is not positive.
-    """
-    scaled = np.asarray(flow, np.float32) / np.float32(_check_bound(bound))
-    return (ZERO_LEVEL + np.rint(127 * np.clip(scaled, -1, 1))).astype(np.uint8)
-
-
-def dequantise(quantised: np.ndarray, bound: float) -> np.ndarray:
-    """Flow in pixels, float32, from `quantise`d levels of the same shape.
-
-    Raises:
-        InputError: the bound, in pixels, is not positive.
-    """
-    levels = np.asarray(quantised).astype(np.float32) - ZERO_LEVEL
-    return levels * np.float32(_check_bound(bound) / 127)
-
-
-def _check_bound(bound: float) -> float:
-    if not 0 < bound < float("inf"):
-        raise InputError(f"bound of the flow is {bound!r}: use a positive number of pixels")
-    return bound

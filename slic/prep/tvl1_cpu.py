@@ -7,10 +7,8 @@ import cv2
 import numpy as np
 
 from slic.prep.tvl1_kernels import refine
-from slic.prep.tvl1_parameters import Tvl1Parameters
+from slic.prep.tvl1_parameters import SMALLEST_SIDE, Tvl1Parameters
 from slic.prep.tvl1_warp import PAD, stack_gradients
-
-SMALLEST_SIDE = 16  # a coarser scale would have fewer pixels than this along a side
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,9 @@ class Scale:
 
 def _smaller(image: np.ndarray, step: float) -> np.ndarray | None:
     """The next scale of an image, or None where a side gets too small."""
-    resized = cv2.resize(image, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
-    return resized if min(resized.shape) >= SMALLEST_SIDE else None
+    if min(round(side * step) for side in image.shape) < SMALLEST_SIDE:
+        return None
+    return cv2.resize(image, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
 
 
 def _pyramid(frame: np.ndarray, parameters: Tvl1Parameters) -> list[Level]:
@@ -65,7 +64,7 @@ def _pyramid(frame: np.ndarray, parameters: Tvl1Parameters) -> list[Level]:
         stack = np.zeros((height + 2 * PAD, width + 2 * PAD, 4), np.float32)
         stack_gradients(image, stack)
         levels.append(Level(image, stack))
-        image = _smaller(image, parameters.scale_step) if min(image.shape) > 1 else None
+        image = _smaller(image, parameters.scale_step)
     return levels
 
 

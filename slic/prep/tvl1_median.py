@@ -1,12 +1,11 @@
 """Median filter of a float32 plane as a network of minima and maxima, compiled by Numba.
 
-Such a network has no branches, so the loop over a row becomes vector instructions. The columns
-under a 5x5 window are sorted once and shared by the windows of the row; then each rank is
-sorted across. In a matrix sorted along both axes only 13 of the 25 values can be the median,
-and a short network, found by a search over their 162 cases of zeros and ones, picks it.
+The loop over a row becomes vector instructions. The columns under a 5x5 window are sorted once
+and shared by the windows of the row.
 """
 
 # mypy: disable-error-code="no-untyped-def"
+from slic.prep.median_network import middle_of_13, over, sort3, sort5
 from slic.prep.tvl1_jit import compiled, helper
 
 
@@ -20,42 +19,9 @@ def _high(a, b):
     return b if a < b else a
 
 
-@helper
-def _sort3(a, b, c):
-    a, b = _low(a, b), _high(a, b)
-    b, c = _low(b, c), _high(b, c)
-    return _low(a, b), _high(a, b), c
-
-
-@helper
-def _sort5(a, b, c, d, e):
-    a, b = _low(a, b), _high(a, b)
-    d, e = _low(d, e), _high(d, e)
-    c, e = _low(c, e), _high(c, e)
-    c, d = _low(c, d), _high(c, d)
-    b, e = _low(b, e), _high(b, e)
-    a, d = _low(a, d), _high(a, d)
-    a, c = _low(a, c), _high(a, c)
-    b, d = _low(b, d), _high(b, d)
-    return a, _low(b, c), _high(b, c), d, e
-
-
-@helper
-def _middle_of_13(a3, a4, b2, b3, b4, c1, c2, c3, d0, d1, d2, e0, e1):
-    """Median of what is left of a 5x5 matrix sorted along both axes, rows a to e."""
-    a4, e0 = _low(a4, e0), _high(a4, e0)
-    d0 = _high(a3, d0)
-    b4 = _low(b4, e1)
-    b3, d1 = _low(b3, d1), _high(b3, d1)
-    c1 = _high(b2, c1)
-    d2 = _low(d2, c3)
-    b4, e0 = _low(b4, e0), _high(b4, e0)
-    a4, d0 = _low(a4, d0), _high(a4, d0)
-    b3 = _high(d0, b3)
-    b4 = _low(b4, d1)
-    b4, b3 = _low(b4, b3), _high(b4, b3)
-    d0 = _high(_high(c1, a4), _low(d2, b3))
-    return _low(_low(_high(b4, c2), e0), d0)
+_sort3, _sort5, _middle_of_13 = (
+    helper(over(network, low=_low, high=_high)) for network in (sort3, sort5, middle_of_13)
+)
 
 
 @helper

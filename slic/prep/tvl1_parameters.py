@@ -1,6 +1,7 @@
 """Parameters of TV-L1, named and defaulted as OpenCV's."""
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from slic.errors import SettingsError
 
+SMALLEST_SIDE = 16  # a coarser scale would have fewer pixels than this along a side
 _SMALLEST, _LARGEST = 1e-9, 1e6  # products of three stay finite in float32
 
 
@@ -60,6 +62,26 @@ class Tvl1Parameters:
                 nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
                 raise SettingsError(f"unknown TV-L1 parameter {name!r}: did you mean {nearest!r}?")
         return cls(**parameters)
+
+
+def parse_parameters(texts: Iterable[str]) -> dict[str, Any]:
+    """Parameters as typed: `["epsilon=0.02"]` -> `{"epsilon": 0.02}`.
+
+    Raises:
+        SettingsError: no `name=number`, or twice the same name.
+    """
+    whole = {field.name for field in fields(Tvl1Parameters) if field.type is int}
+    parameters: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        try:
+            number = int(value) if name in whole and value.isdecimal() else float(value)
+        except ValueError:
+            raise SettingsError(f"--param {text}: give NAME=NUMBER, as in epsilon=0.02") from None
+        if name in parameters:
+            raise SettingsError(f"--param {text}: {name!r} is given twice; leave one out")
+        parameters[name] = number
+    return parameters
 
 
 def _check_number(name: str, value: object, *, whole: bool) -> None:

@@ -1,7 +1,7 @@
 """Augmentation: one draw a clip, alike for all its frames (paper, section 4.1).
 
 Frames get a random resized crop, a flip, colour jitter, grayscale and blur. Flow gets crop and
-flip alone; a flip negates its horizontal component.
+flip alone; a flip negates u, its horizontal component.
 """
 
 import math
@@ -11,13 +11,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slic.config import Settings
+from slic.cache.levels import ZERO_LEVEL
+from slic.config import Components, Settings
 
 RATIOS = (3 / 4, 4 / 3)
 CROP_TRIES = 10
 BLUR_SIGMAS = (0.1, 2.0)
 # ITU-R BT.601 luma.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+CHANNELS = {"u": slice(0, 1), "v": slice(1, 2), "uv": slice(0, 2)}
 
 Clip = NDArray[np.uint8]
 
@@ -100,22 +102,26 @@ def augment_frames(clip: Clip, how: Draw, size: int) -> Clip:
     return np.ascontiguousarray(frames)
 
 
-def augment_flow(flow: Clip, how: Draw, size: int) -> Clip:
-    """Crop and flip quantised flow; u copied to three channels (paper, section 4.1).
+def augment_flow(flow: Clip, how: Draw, size: int, *, components: Components = "u") -> Clip:
+    """Crop and flip quantised flow, and make three channels of it, as an encoder takes them.
 
     Args:
         flow: `(T, H, W, 2)` uint8, zero at 128.
         how: the draw; its colours are left out.
         size: side in pixels.
+        components: `u` or `v`, copied to the three channels (the paper's section 4.1 takes u),
+            or `uv`: u, v, and no motion.
 
     Returns:
         `(T, size, size, 3)` uint8.
     """
-    u = _crop(np.ascontiguousarray(flow[..., :1]), how, size)
-    if how.flip:
+    part = _crop(np.ascontiguousarray(flow[..., CHANNELS[components]]), how, size)
+    if how.flip and "u" in components:
         # 256 - u, and 255 for the unused level 0, without leaving uint8.
-        u = np.negative(np.maximum(u, 1))
-    return np.repeat(u, 3, axis=-1)
+        part[..., 0] = np.negative(np.maximum(part[..., 0], 1))
+    if components == "uv":
+        return np.concatenate((part, np.full_like(part[..., :1], ZERO_LEVEL)), axis=-1)
+    return np.repeat(part, 3, axis=-1)
 
 
 def _crop(clip: Clip, how: Draw, size: int) -> Clip:

@@ -11,6 +11,7 @@ from torch import nn
 
 from slic import __version__
 from slic.cache.shards import sync
+from slic.config import with_defaults
 from slic.encoders import CHECKPOINT_FORMAT, MEAN, STD, Encoder, load_checkpoint
 from slic.errors import CheckpointError
 
@@ -83,7 +84,8 @@ def restore(
         CheckpointError: damaged, of another encoder or other settings, or incomplete.
     """
     content = load_checkpoint(path)
-    if content.get("settings") != settings:
+    of = content.get("settings")
+    if not isinstance(of, dict) or with_defaults(of) != settings:
         raise CheckpointError(f"{path}: of other settings than its run's config.toml")
     try:
         progress = Progress(**content["progress"])

@@ -123,7 +123,9 @@ class SampleReader:
         self, clip: NDArray[np.uint8], flow: bool, rng: np.random.Generator, size: int
     ) -> NDArray[np.uint8]:
         how = draw(clip.shape[1], clip.shape[2], rng, settings=self.settings)
-        return augment_flow(clip, how, size) if flow else augment_frames(clip, how, size)
+        if flow:
+            return augment_flow(clip, how, size, components=self.settings.components)
+        return augment_frames(clip, how, size)
 
 
 class _Samples(Dataset):

@@ -112,6 +112,25 @@ def test_frames_and_flow_by_hand(path: Path) -> None:
     assert store.flow_bound(LONG) == 2.5
 
 
+def test_flow_in_pixels_is_the_levels_by_the_bound(path: Path) -> None:
+    store, flow = ClipStore(path), array(path, LONG, "flow").astype(float)
+    clip = store.read_flow(LONG, 9, 4, stride=1)
+    assert (clip.shape, clip.dtype) == ((4, 13, 21, 2), np.float32)
+    # The bound is 2.5 px at level 255; fields 9, and again for the join, 0 and 1.
+    np.testing.assert_allclose(clip, (flow[[9, 9, 0, 1]] - 128) * (2.5 / 127), rtol=1e-6)
+    skipping = store.read_flow(LONG, 1, 3, stride=4)
+    np.testing.assert_allclose(skipping, (flow[[1, 5, 9]] - 128) * (2.5 / 127), rtol=1e-6)
+    assert not store.read_flow(ONE, 0, 3).any()
+
+
+def test_flow_in_pixels_is_refused_where_flow_is(path: Path) -> None:
+    store = ClipStore(path)
+    with pytest.raises(StoreError, match=r"no flow\.avi has no flow; run `slic prep flow"):
+        store.read_flow(BARE, 0, 1)
+    with pytest.raises(StoreError, match=r"no clip of 1 frames from 11"):
+        store.read_flow(LONG, 11, 1)
+
+
 @pytest.mark.parametrize(
     ("start", "count", "stride"), [(-1, 1, 1), (11, 1, 1), (0, 0, 1), (0, -2, 1), (0, 1, 0)]
 )

@@ -21,9 +21,12 @@ import slic.prep.frames as frames_module
 from slic.cache import ClipStore, video_key
 from slic.cache.codec import encode_flow
 from slic.errors import InputError, StoreError, WorkError
-from slic.prep.flow import prep_flow, to_gray
+from slic.prep import flow_video
+from slic.prep.flow import prep_flow
+from slic.prep.flow_video import to_gray
 from slic.prep.frames import prep_frames
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
+from slic.processes import default_workers
 
 SIZE = (48, 36)
 VIDEOS = {"Run/a.avi": 5, "Run/b.avi": 2, "Hop/one.avi": 1}
@@ -52,8 +55,14 @@ def write_video(path: Path, frames: int, *, seed: int) -> None:
 def _one_process() -> Iterator[None]:
     """Jobs run in this process: what is tested is not how they are spread."""
 
-    def serial(work: Callable, jobs: Iterable, *, workers: int) -> Iterator[Any]:
-        return map(work, jobs)
+    def serial(
+        work: Callable, jobs: Iterable, *, workers: int, counted: Callable | None = None
+    ) -> Iterator[Any]:
+        for job in jobs:
+            done = work(job)
+            if counted is not None:
+                counted(max(0, job.entry.frames - 1))
+            yield done
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frames_module, "run_jobs", serial)
@@ -78,7 +87,7 @@ def whole(data: Path) -> Path:
     path = data.parent / "whole.zarr"
     result = prep_flow(str(data), store=str(path))
     assert (result.written, result.failed, result.frames) == (3, 0, 5)
-    assert f"flow by {engine_version('auto')}" in result.notes
+    assert f"flow by {engine_version('cpu')} in {default_workers()} processes" in result.notes
     return path
 
 
@@ -139,7 +148,7 @@ def test_default_bound_is_a_twelfth_of_the_short_side_and_attributes_say_all(who
     assert attributes == {
         "id": "Run/a.avi",
         "bound": 36 / 12,
-        "engine": engine_version("auto"),
+        "engine": engine_version("cpu"),
         "parameters": asdict(Tvl1Parameters()),
     }
     store = ClipStore(whole)
@@ -162,7 +171,7 @@ def test_video_of_one_frame_has_zero_flow(whole: Path) -> None:
 def test_flow_in_blocks_is_flow_at_once(
     data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow_module, "BLOCK_FRAMES", 2)
+    monkeypatch.setattr(flow_video, "BLOCK_FRAMES", 2)
     path = tmp_path / "s.zarr"
     prep_flow(str(data), store=str(path))
     np.testing.assert_array_equal(stored(path, "Run/a.avi"), stored(whole, "Run/a.avi"))

@@ -1,4 +1,4 @@
-"""TV-L1 flow: engines against OpenCV and known motion, quantisation, bad input."""
+"""TV-L1 flow: engines against OpenCV and known motion, bad input."""
 
 import itertools
 import subprocess
@@ -7,16 +7,17 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from slic.cache import quantise
 from slic.errors import InputError, SettingsError
 from slic.prep.tvl1 import (
     Tvl1Parameters,
-    dequantise,
     engine_version,
-    quantise,
     resolve_engine,
     tvl1_flow,
 )
+from slic.prep.tvl1_parameters import parse_parameters
 
 
 def texture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
@@ -161,38 +162,6 @@ def test_absurd_parameters_stay_finite() -> None:
     assert np.isfinite(flow).all()
 
 
-def test_quantise_worked_by_hand() -> None:
-    # bound 10: one level is 10 / 127 = 0.0787 px. 1 px -> 12.7 -> 13 levels; 0.03 -> 0.38 -> 0.
-    flow = np.float32([0, 1, -1, 0.03, -0.03, 10, -10, 11, -1e9, 5])
-    expected = [128, 141, 115, 128, 128, 255, 1, 255, 1, 192]  # 63.5 rounds to the even 64
-    quantised = quantise(flow, 10)
-    assert quantised.dtype == np.uint8
-    assert quantised.tolist() == expected
-
-
-def test_opposite_flow_is_256_minus_the_level() -> None:
-    flow = np.random.default_rng(5).uniform(-25, 25, 5000).astype(np.float32)
-    np.testing.assert_array_equal(quantise(-flow, 20), 256 - quantise(flow, 20).astype(int))
-
-
-def test_dequantise_inverts_every_level() -> None:
-    levels = np.arange(1, 256, dtype=np.uint8)
-    flow = dequantise(levels, 10.7)
-    assert flow.dtype == np.float32
-    assert flow[127] == 0
-    assert flow[-1] == pytest.approx(10.7)
-    assert flow[0] == pytest.approx(-10.7)
-    np.testing.assert_array_equal(quantise(flow, 10.7), levels)
-
-
-@pytest.mark.parametrize("bound", [0, -1, float("nan"), float("inf")])
-def test_a_bound_must_be_positive(bound: float) -> None:
-    with pytest.raises(InputError, match="bound"):
-        quantise(np.zeros(2, np.float32), bound)
-    with pytest.raises(InputError, match="bound"):
-        dequantise(np.zeros(2, np.uint8), bound)
-
-
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
@@ -210,10 +179,10 @@ def test_wrong_frames_are_refused(frames: object, message: str) -> None:
 
 def test_unknown_engines_and_devices_are_refused() -> None:
     frames = np.zeros((2, 8, 8), np.uint8)
-    with pytest.raises(InputError, match="'gpu': use one of auto, cpu, opencv"):
+    with pytest.raises(InputError, match="'gpu': use one of auto, cuda, cpu, torch, opencv"):
         tvl1_flow(frames, engine="gpu")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="does not run on device 'cuda'"):
-        tvl1_flow(frames, device="cuda")
+        tvl1_flow(frames, engine="cpu", device="cuda")
     assert tvl1_flow(frames, device="cpu").shape == (1, 8, 8, 2)
 
 
@@ -239,12 +208,60 @@ def test_impossible_values_are_refused_by_name(name: str, value: object) -> None
 
 
 def test_engines_resolve_and_have_versions() -> None:
-    assert resolve_engine("auto") == resolve_engine("cpu") == "cpu"
-    assert resolve_engine("opencv") == "opencv"
-    assert engine_version("auto") == engine_version("cpu") == "cpu-1"
+    assert resolve_engine("auto", "cpu") == resolve_engine("cpu") == ("cpu", "cpu")
+    assert resolve_engine("opencv", "auto") == ("opencv", "cpu")
+    assert resolve_engine("torch", "cpu") == ("torch", "cpu")
+    assert engine_version("cpu") == "cpu-1"
+    assert engine_version("torch") == "torch-1"
     assert engine_version("opencv") == f"opencv-{cv2.__version__}"
     with pytest.raises(InputError, match="unknown TV-L1 engine"):
-        engine_version("denseflow")
+        resolve_engine("denseflow")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused() -> None:
+    assert resolve_engine("auto") == ("cpu", "cpu")
+    for engine in ("cuda", "auto"):
+        with pytest.raises(InputError, match="there is no CUDA device here; use engine 'cpu'"):
+            resolve_engine(engine, "cuda:0")
+    with pytest.raises(InputError, match="device 'cuda': there is none here"):
+        resolve_engine("torch", "cuda")
+
+
+@pytest.mark.parametrize("device", ["mps", "nonsense", "cuda:99", ""])
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    with pytest.raises(InputError, match="here"):
+        resolve_engine("torch", device)
+    with pytest.raises(InputError, match="here"):
+        resolve_engine("cuda", device)
+
+
+def test_parameters_as_typed() -> None:
+    given = parse_parameters(["epsilon=0.02", " warps = 3", "tau=1", "lambda_=1e-1"])
+    assert given == {"epsilon": 0.02, "warps": 3, "tau": 1.0, "lambda_": 0.1}
+    assert {name: type(value) for name, value in given.items()} == {
+        "epsilon": float,
+        "warps": int,
+        "tau": float,
+        "lambda_": float,
+    }
+    assert Tvl1Parameters.named(**given).warps == 3
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["epsilon"], "--param epsilon: give NAME=NUMBER"),
+        (["epsilon=small"], "--param epsilon=small: give NAME=NUMBER"),
+        (["=3"], "unknown TV-L1 parameter ''"),
+        (["warps=2.5"], "TV-L1 parameter warps is 2.5: use an integer"),
+        (["tau=nan"], "TV-L1 parameter tau is nan"),
+        (["tau=1", "tau=2"], "'tau' is given twice"),
+    ],
+)
+def test_parameters_that_cannot_be_meant(texts: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Tvl1Parameters.named(**parse_parameters(texts))
 
 
 def test_import_stays_cheap() -> None:

@@ -208,6 +208,34 @@ def test_flow_is_u_in_three_channels_without_colour_changes():
             assert np.array_equal(out, 256 - np.maximum(frames[:, :, ::-1], 1).astype(int))
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_components_are_the_channels_that_they_name(flip):
+    """Worked by hand, on a crop that is neither resized nor cut elsewhere."""
+    flow = np.empty((1, 2, 2, 2), dtype=np.uint8)
+    flow[0, :, :, 0] = [[128, 200], [1, 255]]  # u: none, right, furthest left, furthest right
+    flow[0, :, :, 1] = [[10, 20], [128, 255]]  # v
+    u = [[56, 128], [1, 255]] if flip else [[128, 200], [1, 255]]
+    v = [[20, 10], [255, 128]] if flip else [[10, 20], [128, 255]]
+    how = replace(PLAIN, height=2, width=2, flip=flip)
+    expected = {"u": (u, u, u), "v": (v, v, v), "uv": (u, v, np.full((2, 2), 128))}
+    for components, channels in expected.items():
+        out = augment_flow(flow, how, 2, components=components)
+        assert (out.shape, out.dtype) == ((1, 2, 2, 3), np.uint8)
+        assert np.array_equal(out[0], np.stack(channels, axis=-1))
+    assert np.array_equal(augment_flow(flow, how, 2), augment_flow(flow, how, 2, components="u"))
+
+
+def test_both_components_are_cropped_and_resized_as_each_alone():
+    flow = noise(3, 48, 64, 2)
+    before = flow.copy()
+    for how in draws(40):
+        both = augment_flow(flow, how, 16, components="uv")
+        for channel, component in enumerate("uv"):
+            alone = augment_flow(flow, how, 16, components=component)
+            assert np.array_equal(both[..., channel], alone[..., 0])
+    assert np.array_equal(flow, before)
+
+
 ODD = [(1, 1), (1, 9), (9, 1), (1, 1000), (2, 3), (7, 5), (128, 171), (128, 300), (240, 33)]
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,13 @@ def refusal(path: Path, settings=ADAM) -> str:
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
     return message
+
+
+def test_a_checkpoint_of_an_older_slic_lacks_a_setting_and_is_restored(saved, tmp_path):
+    settings = {k: v for k, v in ADAM.as_dict().items() if k != "components"}
+    path = changed(saved, tmp_path, settings=settings)
+    assert restore(path, *fresh(ADAM), settings=ADAM.as_dict()) == PROGRESS
+    assert "of other settings" in refusal(path, replace(ADAM, components="v"))
 
 
 def test_other_settings_are_refused(saved):

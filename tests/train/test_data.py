@@ -135,6 +135,23 @@ def test_a_sample_is_read_and_augmented_as_drawn(store):
         assert np.array_equal(got, expected)
 
 
+@pytest.mark.parametrize("components", ["v", "uv"])
+def test_views_of_flow_show_the_components_asked_for(store, components):
+    settings = replace(SETTINGS, components=components)
+    sample = Sample(store.ids[0], 3, store.ids[1], 2, True, True, seed=5)
+    _, positive, second = SampleReader(store, settings).read(sample)
+    _, other, _ = SampleReader(store, SETTINGS).read(sample)
+    assert not np.array_equal(positive, other)
+    for view in (positive, second):
+        if components == "v":
+            assert (view == view[..., :1]).all()
+        else:
+            assert (view[..., 2] == 128).all()
+            assert not np.array_equal(view[..., 0], view[..., 1])
+    if components == "uv":
+        assert np.array_equal(positive[..., 0], other[..., 0])
+
+
 def test_the_three_views_are_augmented_independently(store):
     """The second view shows the anchor's frames, and not the same pixels."""
     sample = Sample(store.ids[0], 3, store.ids[0], 3, False, False, seed=5)

@@ -1,0 +1,101 @@
+"""Blocks of frames from many videos, solved on a device in common batches."""
+
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from itertools import accumulate
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slic.errors import WorkError
+from slic.prep.flow_video import Levels
+from slic.prep.tvl1_device import DeviceSolver
+
+SOLVERS = 2  # so that one batch is solved while another is packed or fetched
+
+Kind = tuple[int, int, float]  # height, width, bound
+Block = tuple[NDArray[np.uint8], "Future[Levels]"]
+
+
+class Batcher:
+    """Collects blocks of frames from many threads and solves those of one size together.
+
+    Args:
+        solver: of the device.
+    """
+
+    def __init__(self, solver: DeviceSolver) -> None:
+        self._solver = solver
+        self._changed = threading.Condition()
+        self._waiting: dict[Kind, list[Block]] = defaultdict(list)
+        self._most: dict[Kind, int] = {}
+        self._open = True
+        self._threads = [threading.Thread(target=self._serve) for _ in range(SOLVERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, frames: NDArray[np.uint8], bound: float) -> Callable[[], Levels]:
+        """Hand in a block; what comes back waits for its quantised flow."""
+        future: Future[Levels] = Future()
+        height, width = frames.shape[1:]
+        most = self._solver.pairs_at_once(height, width)
+        with self._changed:
+            if not self._open:
+                raise WorkError("stopped")
+            self._waiting[height, width, bound].append((frames, future))
+            self._most[height, width, bound] = most
+            self._changed.notify()
+        return future.result
+
+    def close(self) -> None:
+        """Give up what waits, and end when what is being solved is done."""
+        with self._changed:
+            self._open = False
+            for blocks in self._waiting.values():
+                for _, future in blocks:
+                    future.set_exception(WorkError("stopped"))
+            self._waiting.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        with _own_stream(self._solver.device):
+            while taken := self._take():
+                bound, blocks = taken
+                try:
+                    solved = self._solver.levels([frames for frames, _ in blocks], bound)
+                except Exception as error:
+                    for _, future in blocks:
+                        future.set_exception(error)
+                else:
+                    for (_, future), levels in zip(blocks, solved, strict=True):
+                        future.set_result(levels)
+
+    def _take(self) -> tuple[float, list[Block]] | None:
+        """A batch's worth of blocks of the size that most wait for; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or not self._open)
+            if not self._waiting:
+                return None
+            key = max(self._waiting, key=lambda key: len(self._waiting[key]))
+            waiting = self._waiting.pop(key)
+            pairs = accumulate(len(frames) - 1 for frames, _ in waiting)
+            number = 1 + sum(sofar < self._most[key] for sofar in pairs)
+            if number < len(waiting):
+                self._waiting[key] = waiting[number:]
+            return key[-1], waiting[:number]
+
+
+@contextlib.contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    """Work of this thread on a CUDA device does not wait for that of others."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
+        yield

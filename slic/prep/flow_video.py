@@ -1,0 +1,133 @@
+"""Flow of one stored video: its frames read in blocks, solved somewhere, written in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slic.cache import ClipStore, Codec, Entry, quantise
+from slic.cache.shards import ArrayWriter
+from slic.errors import DamagedChunk, WorkError
+from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
+from slic.processes import count
+
+BOUND_SHARE = 12
+# A block is as long as this allows, so that memory does not grow with the video.
+BLOCK_FRAMES, BLOCK_PIXELS = 64, 2**22
+AHEAD = 1  # blocks handed on before the oldest is waited for
+
+Levels = NDArray[np.uint8]
+# Takes a block of gray frames and the bound, gives what waits for their quantised flow.
+Submit = Callable[[NDArray[np.uint8], float], Callable[[], Levels]]
+
+
+@dataclass(frozen=True)
+class FlowJob:
+    """One video whose flow is to be computed: `bound` in pixels, or None for the default.
+
+    `settings` is the fingerprint to enter when it is done.
+    """
+
+    store: Path
+    entry: Entry
+    engine: str
+    bound: float | None
+    codec: Codec
+    parameters: Tvl1Parameters
+    settings: str
+
+
+@dataclass(frozen=True)
+class FlowDone:
+    """One video's outcome: the fingerprint to enter, or the reason there is none."""
+
+    id: str
+    settings: str | None
+    reason: str | None = None
+
+
+def store_flow_here(job: FlowJob) -> FlowDone:
+    """Compute one video's flow in this process, with an engine that takes no device."""
+
+    def submit(frames: NDArray[np.uint8], bound: float) -> Callable[[], Levels]:
+        flow = tvl1_flow(frames, engine=job.engine, **asdict(job.parameters))  # type: ignore[arg-type]
+        levels = quantise(flow, bound)
+        return lambda: levels
+
+    return store_flow(job, submit, counted=count)
+
+
+def store_flow(job: FlowJob, submit: Submit, *, counted: Callable[[int], None]) -> FlowDone:
+    """Compute one video's flow and move it into the store.
+
+    Args:
+        job: the video.
+        submit: solves its blocks, in any order.
+        counted: takes the number of pairs of each block that is done.
+
+    Raises:
+        WorkError: the store cannot be written.
+    """
+    entry = job.entry
+    store = ClipStore(job.store, writable=True)
+    height, width = entry.height or 0, entry.width or 0
+    bound = job.bound or min(height, width) / BOUND_SHARE
+    attributes = {
+        "id": entry.id,
+        "bound": bound,
+        "engine": engine_version(job.engine),
+        "parameters": asdict(job.parameters),
+    }
+    try:
+        with store.write(entry.id, view="flow", codec=job.codec) as writer:
+            for levels in _levels(store, entry, bound, submit):
+                _append(writer, levels)
+                counted(len(levels))
+            writer.close(attributes, empty_shape=(height, width, 2))
+            store.publish(writer, entry.id, view="flow")
+    except DamagedChunk as error:
+        return FlowDone(entry.id, None, f"frames damaged, no flow: {error}")
+    except WorkError as error:
+        return FlowDone(entry.id, None, f"no flow: {error}")
+    except OSError as error:
+        raise WorkError(
+            f"{job.store}: cannot write flow of {entry.id}: {error.strerror};"
+            " what is complete stays"
+        ) from error
+    finally:
+        store.index.close()
+    return FlowDone(entry.id, job.settings)
+
+
+def _append(writer: ArrayWriter, levels: Levels) -> None:
+    for field in levels:
+        writer.append(field)
+
+
+def _levels(store: ClipStore, entry: Entry, bound: float, submit: Submit) -> Iterator[Levels]:
+    """Quantised flow of a video's blocks in order, the next one under way meanwhile."""
+    waiting: deque[Callable[[], Levels]] = deque()
+    for frames in _blocks(store, entry):
+        waiting.append(submit(frames, bound))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()()
+    while waiting:
+        yield waiting.popleft()()
+
+
+def _blocks(store: ClipStore, entry: Entry) -> Iterator[NDArray[np.uint8]]:
+    """Gray frames of a video, each block beginning with the last frame of the one before."""
+    frames, pixels = entry.frames or 0, (entry.height or 0) * (entry.width or 0)
+    most = max(2, min(BLOCK_FRAMES, BLOCK_PIXELS // max(pixels, 1)))
+    for start in range(0, frames - 1, most - 1):
+        yield to_gray(store.read(entry.id, start, min(most, frames - start)))
+
+
+def to_gray(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB `(T, H, W, 3)` uint8 to luma `(T, H, W)` uint8, by OpenCV's weights."""
+    import cv2
+
+    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])

@@ -1,0 +1,114 @@
+"""GPU engine of TV-L1: pyramids and memory around the Triton kernels."""
+
+import os
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from slic.prep.tvl1_parameters import Tvl1Parameters
+from slic.prep.tvl1_pyramid import Solution, enlarge, gradients, pyramid
+from slic.prep.tvl1_triton import FLOW_PLANES, FRAME_PLANES, PLANES, refine
+
+BLOCK, SMALL_BLOCK, WARPS = 1024, 256, 8  # by the compiler's report: 79 registers, none spilt
+
+PAIRS_PER_PROCESSOR = 8
+# Planes of a pair at its own scale and the next coarser one, and frames at all scales.
+BYTES_PER_PIXEL = 4 * (1.64 * PLANES + 2.78 * (FRAME_PLANES + 3))
+
+
+def interpreted() -> bool:
+    """Whether Triton interprets its kernels on the CPU, as `TRITON_INTERPRET=1` tells it."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def pairs_at_once(device: torch.device, height: int, width: int) -> int:
+    """Pairs of a batch: enough that a device is busy while the longest of them end.
+
+    At most as many as 0.4 of its free memory holds, as two batches may be under way.
+    """
+    if device.type != "cuda":
+        return 4
+    wanted = PAIRS_PER_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return max(1, min(wanted, int(0.4 * free / (BYTES_PER_PIXEL * height * width))))
+
+
+def _with_gradients(images: Tensor) -> Tensor:
+    """`(F, h, w)` -> `(F, FRAME_PLANES, h, S)`: image and central differences, edges repeated."""
+    width = images.shape[2]
+    planes = torch.stack((images, *gradients(images)), dim=1)
+    return functional.pad(planes, (0, _stride(width) - width)).contiguous()
+
+
+def _stride(width: int) -> int:
+    return (width // 4 + 1) * 4
+
+
+def _flow_of(state: Tensor, width: int) -> Tensor:
+    return state[:, FLOW_PLANES, 1:-1, :width]
+
+
+@torch.no_grad()
+def solve(frames: Tensor, firsts: Tensor, parameters: Tvl1Parameters) -> Solution:
+    """Flow of pairs of frames, all of one size, each stopped at its own iteration.
+
+    Nothing is waited for: what comes back is ready when the device's queue reaches it.
+
+    Args:
+        frames: gray, uint8 `(F, H, W)`, on the device.
+        firsts: int32 `(B,)`, on the device: a pair is `frames[i], frames[i + 1]`.
+        parameters: of TV-L1.
+
+    Raises:
+        torch.OutOfMemoryError: the batch is too large for the device.
+    """
+    p, pairs = parameters, len(firsts)
+    pixel_iterations = torch.zeros(pairs, dtype=torch.int64, device=frames.device)
+    coarser: Tensor | None = None
+    for image in reversed(pyramid(frames, p)):
+        height, width = image.shape[1:]
+        shape = (pairs, PLANES, height + 2, _stride(width))
+        state = torch.zeros(shape, dtype=torch.float32, device=frames.device)
+        if coarser is not None:
+            larger = enlarge(coarser, height, width, 1 / p.scale_step)
+            _flow_of(state, width).copy_(larger)
+        iterations = torch.zeros(pairs, dtype=torch.int32, device=frames.device)
+        _refine(state, _with_gradients(image), firsts, iterations, width, p)
+        pixel_iterations += iterations.long() * (height * width)
+        coarser = _flow_of(state, width)
+    assert coarser is not None
+    return Solution(coarser.permute(0, 2, 3, 1).contiguous(), pixel_iterations)
+
+
+def _refine(
+    state: Tensor,
+    frames: Tensor,
+    firsts: Tensor,
+    iterations: Tensor,
+    width: int,
+    p: Tvl1Parameters,
+) -> None:
+    height, stride = frames.shape[2:]
+    refine[(len(state),)](
+        state,
+        frames,
+        firsts,
+        iterations,
+        height,
+        width,
+        stride // 4,
+        float(p.lambda_ * p.theta),
+        float(p.theta),
+        float(p.tau / p.theta),
+        float(p.epsilon**2 * height * width),
+        p.warps,
+        p.outer_iterations,
+        p.inner_iterations,
+        MEDIAN=p.median_filtering,
+        BLOCK=BLOCK,
+        SMALL_BLOCK=SMALL_BLOCK,
+        num_warps=WARPS,
+        num_stages=1,
+        enable_fp_fusion=True,
+    )

@@ -1,0 +1,156 @@
+"""Engines of TV-L1 that run on a PyTorch device: which device, how many pairs at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slic.cache.levels import ZERO_LEVEL
+from slic.errors import InputError, WorkError
+from slic.prep.tvl1_parameters import Tvl1Parameters
+
+
+def check_device(engine: str, device: str | None) -> str:
+    """The device that engine "cuda" or "torch" is to use; its best one if None.
+
+    Raises:
+        InputError: the device or what the engine needs is not there.
+    """
+    if engine == "cuda":
+        return _check_cuda(device)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"device {device!r}: there is none here; use 'cpu'") from None
+    return device
+
+
+def _check_cuda(device: str | None) -> str:
+    if find_spec("triton") is None:
+        raise InputError("TV-L1 engine 'cuda' needs Triton, missing here: use engine 'torch'")
+    from slic.prep.tvl1_cuda import interpreted
+
+    if interpreted() and device in (None, "cpu"):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise InputError("TV-L1 engine 'cuda': there is no CUDA device here; use engine 'cpu'")
+    device = device or "cuda"
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = torch.device("cpu")
+    if found.type != "cuda" or (found.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"TV-L1 engine 'cuda': {device!r} is no CUDA device here; use 'cuda:0'")
+    return device
+
+
+class DeviceSolver:
+    """Flow of many pairs of frames on a device, as many at once as its memory takes.
+
+    Args:
+        engine: "cuda" or "torch".
+        device: as PyTorch names it.
+        parameters: of TV-L1.
+        say: takes a line for the user when a batch had to be halved.
+    """
+
+    def __init__(
+        self,
+        engine: str,
+        device: str,
+        parameters: Tvl1Parameters,
+        *,
+        say: Callable[[str], object] = str,
+    ) -> None:
+        self.device = torch.device(device)
+        self._engine = _module(engine)
+        self._parameters = parameters
+        self._say = say
+        self._halvings = 0
+
+    def flow(self, frames: np.ndarray) -> np.ndarray:
+        """Flow of each frame to the next.
+
+        Args:
+            frames: uint8 `(T, H, W)`, T >= 2.
+
+        Returns:
+            float32 `(T-1, H, W, 2)`.
+
+        Raises:
+            WorkError: too little memory for one pair.
+        """
+        return torch.cat([part.cpu() for part in self._parts([frames])]).numpy()
+
+    def levels(self, blocks: Sequence[np.ndarray], bound: float) -> list[np.ndarray]:
+        """Quantised flow within each block of frames, all of one size.
+
+        Args:
+            blocks: uint8 `(T, H, W)` each, T >= 2.
+            bound: as `slic.cache.quantise` takes it.
+
+        Returns:
+            uint8 `(T-1, H, W, 2)` for each.
+
+        Raises:
+            WorkError: too little memory for one pair, or flow that is not finite.
+        """
+        parts = [_quantised(part, bound).cpu() for part in self._parts(blocks)]
+        return [part.numpy() for part in torch.cat(parts).split([len(b) - 1 for b in blocks])]
+
+    def pairs_at_once(self, height: int, width: int) -> int:
+        """Pairs of a batch: as the engine likes it, halved as often as memory was short."""
+        return max(1, self._engine.pairs_at_once(self.device, height, width) >> self._halvings)
+
+    def _parts(self, blocks: Sequence[np.ndarray]) -> Iterator[Tensor]:
+        """Flow of the blocks' pairs in order, batch by batch: float32 `(B, H, W, 2)`."""
+        frames = torch.from_numpy(np.concatenate(blocks))
+        starts = np.cumsum([0, *(len(block) for block in blocks)])
+        # The last frame of a block makes no pair with the first of the next.
+        firsts = np.setdiff1d(np.arange(len(frames)), starts[1:] - 1)
+        done, (height, width) = 0, frames.shape[1:]
+        while done < len(firsts):
+            batch = firsts[done : done + self.pairs_at_once(height, width)]
+            try:
+                yield self._solve(frames[batch[0] : batch[-1] + 2], batch - batch[0])
+            except torch.OutOfMemoryError:
+                self._halve(len(batch), height, width)
+                continue
+            done += len(batch)
+
+    def _solve(self, frames: Tensor, firsts: np.ndarray) -> Tensor:
+        on_device = frames.to(self.device)
+        pairs = torch.from_numpy(firsts.astype(np.int32)).to(self.device)
+        flow: Tensor = self._engine.solve(on_device, pairs, self._parameters).flow
+        return flow
+
+    def _halve(self, pairs: int, height: int, width: int) -> None:
+        what = f"{self.device}: too little memory for the flow of"
+        if pairs == 1:
+            raise WorkError(f"{what} one pair of {width}x{height}; use --engine cpu")
+        self._halvings += 1
+        torch.cuda.empty_cache()
+        self._say(f"{what} {pairs} pairs of {width}x{height} at once: half as many from now on")
+
+
+def _module(engine: str) -> ModuleType:
+    if engine == "cuda":
+        from slic.prep import tvl1_cuda
+
+        return tvl1_cuda
+    from slic.prep import tvl1_torch
+
+    return tvl1_torch
+
+
+def _quantised(flow: Tensor, bound: float) -> Tensor:
+    """As `slic.cache.quantise`, on the device."""
+    if not flow.isfinite().all():
+        raise WorkError("TV-L1 gave flow that is not finite")
+    scaled = (flow / float(np.float32(bound))).clamp(-1, 1)
+    return (ZERO_LEVEL + (127 * scaled).round()).to(torch.uint8)

@@ -1,0 +1,98 @@
+"""Batches of pairs on a device: what is solved together, and what happens without memory."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from slic.cache import quantise
+from slic.errors import WorkError
+from slic.prep import tvl1_torch
+from slic.prep.tvl1 import tvl1_flow
+from slic.prep.tvl1_device import DeviceSolver
+from slic.prep.tvl1_parameters import Tvl1Parameters
+from tests.prep.test_tvl1_triton import moving
+
+SHORT = Tvl1Parameters(nscales=2, warps=2, outer_iterations=2, inner_iterations=10)
+CLIP = moving(20, 27, 6, seed=0)
+
+
+def solver(say: Callable[[str], object] = str) -> DeviceSolver:
+    return DeviceSolver("torch", "cpu", SHORT, say=say)
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches solved; one of more than 2 pairs finds no memory."""
+    seen, solve = [], tvl1_torch.solve
+
+    def scarce(frames: Tensor, firsts: Tensor, parameters: Tvl1Parameters) -> object:
+        seen.append(len(firsts))
+        if len(firsts) > 2:
+            raise torch.OutOfMemoryError("no memory")
+        return solve(frames, firsts, parameters)
+
+    monkeypatch.setattr(tvl1_torch, "solve", scarce)
+    monkeypatch.setattr(tvl1_torch, "pairs_at_once", lambda device, height, width: 7)
+    return seen
+
+
+def test_flow_is_that_of_the_cpu_engine() -> None:
+    found = solver().flow(CLIP)
+    assert (found.shape, found.dtype) == ((5, 20, 27, 2), np.float32)
+    wanted = tvl1_flow(CLIP, engine="cpu", **SHORT.__dict__)
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    np.testing.assert_array_equal(tvl1_flow(CLIP, engine="torch", **SHORT.__dict__), found)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 100])
+def test_blocks_are_solved_together_and_no_pair_spans_two(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(tvl1_torch, "pairs_at_once", lambda device, height, width: most)
+    blocks = [CLIP[:4], moving(20, 27, 2, seed=1), moving(20, 27, 3, seed=2)]
+    found = solver().levels(blocks, 2.0)
+    assert [len(levels) for levels in found] == [3, 1, 2]
+    for block, levels in zip(blocks, found, strict=True):
+        alone = quantise(solver().flow(block), 2.0)
+        assert levels.dtype == np.uint8
+        # Batches differ by rounding, which may fall on either side of a half level.
+        assert np.abs(levels.astype(int) - alone).max() <= 1
+        assert (levels == alone).mean() > 0.999
+
+
+def test_without_memory_batches_halve_and_nothing_is_lost(sizes: list[int]) -> None:
+    said: list[str] = []
+    few = solver(said.append)
+    found = few.flow(CLIP)
+    # 5 pairs fail; half of 7 is 3, which fails; half of that is 1.
+    assert sizes == [5, 3, 1, 1, 1, 1, 1]
+    assert len(said) == 2
+    assert all("too little memory for the flow of" in line for line in said)
+    np.testing.assert_allclose(found, tvl1_flow(CLIP, engine="cpu", **SHORT.__dict__), atol=2e-3)
+    few.flow(CLIP[:3])
+    assert sizes[7:] == [1, 1]  # it remembers
+
+
+def test_memory_too_small_for_one_pair_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(tvl1_torch, "solve", none)
+    with pytest.raises(WorkError, match=r"cpu: too little memory .* one pair of 27x20; use"):
+        solver().flow(CLIP)
+
+
+def test_flow_that_is_not_finite_never_becomes_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = tvl1_torch.solve
+
+    def spoilt(*arguments: object) -> object:
+        solution = solve(*arguments)  # type: ignore[arg-type]
+        solution.flow[0, 3, 4, 1] = float("nan")
+        return solution
+
+    monkeypatch.setattr(tvl1_torch, "solve", spoilt)
+    with pytest.raises(WorkError, match="not finite"):
+        solver().levels([CLIP], 2.0)

@@ -1,0 +1,64 @@
+"""That every benchmark runs and finds both sides to agree; its figures are not looked at."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIMIT_S = 300
+
+
+def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """A benchmark as README.md there says to run it, on one thread."""
+    return subprocess.run(
+        [sys.executable, f"benchmarks/{script}", *options],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+
+
+def results(script: str, *options: str) -> dict:
+    """The one JSON object that a quick run prints."""
+    done = run(script, "--quick", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_tvl1_on_one_core() -> None:
+    found = results("tvl1.py")
+    assert [row["size"] for row in found["sizes"]] == ["320x240", "171x128", "128x96"]
+    assert found["ratio"] == min(row["ratio"] for row in found["sizes"]) > 0
+
+
+def test_flow_end_to_end() -> None:
+    found = results("prep_flow.py", "--workers", "1")
+    theirs, ours, alone = found["sides"]
+    assert theirs["pairs"] == ours["pairs"] == alone["pairs"] == 4 * 11
+    assert found["ratio"] == pytest.approx(ours["pairs_per_s"] / theirs["pairs_per_s"])
+    assert min(theirs["peak_mb"], ours["peak_mb"]) > 10
+
+
+def test_memory_by_length() -> None:
+    rows = results("prep_flow.py", "--memory")["lengths"]
+    assert [row["frames"] for row in rows] == [40, 160]
+    assert all(row["peak_mb"] > 10 for row in rows)
+
+
+def test_tvl1_on_a_gpu_interpreted() -> None:
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    found = results("tvl1_gpu.py")
+    assert [row["engine"] for row in found["errors"]] == ["cuda", "torch"]
+    assert all(row["worst_pair_20px"] == 1 for row in found["errors"])
+
+
+def test_missing_video_is_one_line() -> None:
+    done = run("prep_flow.py", "no-such-folder")
+    assert done.returncode == 2
+    assert done.stderr == "no-such-folder: no such video or folder\n"
