@@ -1,7 +1,9 @@
 """What needs a CUDA device; elsewhere these are skipped, and the summary says so."""
 
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ import torch
 from slic.cache import ClipStore
 from slic.embed import Protocol, embed
 from slic.encoders import new_encoder
+from slic.prep.flow import prep_flow
+from slic.prep.tvl1 import tvl1_flow
 from slic.train.run import train
 from tests.conftest import TINY
 
@@ -41,3 +45,51 @@ def test_a_run_trains_to_its_end(work: Path) -> None:
         say=str,
     )
     assert (result["epochs"], np.isfinite(result["loss"])) == (2, True)
+
+
+def texture(height: int, width: int, count: int, *, seed: int) -> np.ndarray:
+    """A drifting texture, uint8 `(count, height, width)`."""
+    noise = np.random.default_rng(seed).standard_normal((height + 40, width + 40))
+    ground = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    shifts = [np.float64([[1, 0, 1.7 * t - 30], [0, 1, -0.6 * t - 10]]) for t in range(count)]
+    frames = [cv2.warpAffine(ground, shift, (width, height)) for shift in shifts]
+    return np.rint(frames).astype(np.uint8)
+
+
+@pytest.mark.parametrize("engine", ["cuda", "torch"])
+@pytest.mark.parametrize("size", [(240, 320), (128, 171), (17, 300), (9, 13), (1, 40)])
+def test_flow_is_that_of_the_cpu_engine(engine: Literal["cuda", "torch"], size: tuple) -> None:
+    frames = texture(*size, 6, seed=1)
+    wanted = tvl1_flow(frames, engine="cpu")
+    found = tvl1_flow(frames, engine=engine, device="cuda")
+    assert np.linalg.norm(found - wanted, axis=-1).mean() <= 0.02
+
+
+def test_flow_of_many_pairs_does_not_depend_on_the_batch() -> None:
+    """A race between the threads of a program would differ from run to run."""
+    frames = texture(90, 121, 200, seed=2)
+    whole = tvl1_flow(frames, engine="cuda")
+    np.testing.assert_array_equal(tvl1_flow(frames, engine="cuda"), whole)
+    part = tvl1_flow(frames[150:161], engine="cuda")
+    np.testing.assert_array_equal(part, whole[150:160])
+
+
+@pytest.mark.parametrize("median_filtering", [1, 3, 5])
+def test_parameters_mean_the_same_on_a_gpu(median_filtering: int) -> None:
+    frames = texture(60, 81, 3, seed=3)
+    parameters = {"median_filtering": median_filtering, "lambda_": 0.07, "warps": 3}
+    wanted = tvl1_flow(frames, engine="cpu", **parameters)
+    found = tvl1_flow(frames, engine="cuda", **parameters)
+    assert np.linalg.norm(found - wanted, axis=-1).mean() <= 0.02
+
+
+def test_prep_flow_on_a_gpu_gives_the_same_store(drawn: Path, tmp_path: Path) -> None:
+    stores = {}
+    for engine in ("cuda", "cpu"):
+        path = tmp_path / f"{engine}.zarr"
+        result = prep_flow(str(drawn), store=str(path), engine=engine, codec="zstd", bound=3.0)
+        assert (result.written, result.failed) == (24, 0)
+        stores[engine] = ClipStore(path)
+    for entry in stores["cpu"].entries():
+        read = [stores[e].read(entry.id, 0, 19, view="flow").astype(int) for e in stores]
+        assert (np.abs(read[0] - read[1]) <= 1).mean() > 0.97

@@ -2,12 +2,21 @@
 
 import math
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 
 from slic.errors import WorkError
-from slic.processes import IN_FLIGHT_PER_WORKER, default_workers, run_jobs
+from slic.processes import (
+    IN_FLIGHT_PER_WORKER,
+    LOOK_EVERY_S,
+    count,
+    default_workers,
+    in_flight,
+    run_jobs,
+)
 
 
 def test_every_job_is_done_once_and_read_as_needed() -> None:
@@ -40,6 +49,54 @@ def test_dead_worker_is_one_line() -> None:
 def test_error_of_a_job_comes_through() -> None:
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         list(run_jobs(math.sqrt, [4.0, -1.0], workers=1))
+
+
+def test_units_are_counted_while_a_job_runs() -> None:
+    counts: list[int] = []
+    jobs = ["slow", "quick"]
+    done = list(run_jobs(counting, jobs, workers=1, counted=counts.append))
+    assert done == ["slow", "quick"]
+    assert sum(counts) == 3 + 4 + 5
+    # The slow job waits, between its two counts, longer than the time between two looks.
+    assert counts[0] == 3
+
+
+def counting(job: str) -> str:
+    if job == "slow":
+        count(3)
+        time.sleep(2.5 * LOOK_EVERY_S)
+        count(4)
+    else:
+        count(5)
+    return job
+
+
+def test_counts_without_anyone_to_listen() -> None:
+    count(7)
+    assert list(run_jobs(counting, ["quick"], workers=1)) == ["quick"]
+
+
+def test_in_flight_is_bounded_and_in_order_of_completion() -> None:
+    waiting: list[Future[int]] = []
+    looks: list[int] = []
+
+    def submit(job: int) -> Future[int]:
+        future: Future[int] = Future()
+        waiting.append(future)
+        if job % 2:
+            future.set_result(job)
+        return future
+
+    def look() -> None:
+        looks.append(sum(not future.done() for future in waiting))
+        for future in waiting:
+            if not future.done():
+                future.set_result(-1)
+                return
+
+    found = list(in_flight(submit, range(10), most=3, look=look))
+    assert sorted(found) == [-1] * 5 + [1, 3, 5, 7, 9]
+    assert max(looks) <= 3
 
 
 def test_default_workers() -> None:

@@ -73,6 +73,27 @@ def test_plain_line_of_a_quick_job(time: Clock, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr() == ("", "flow: 2/2, 3,000 pairs/s\n")
 
 
+def test_where_units_are_known_the_time_left_goes_by_them(
+    time: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress(2, "flow", unit="pairs", units=1000) as advance:
+        said = []
+        for videos, pairs in ((0, 0), (0, 100), (0, 100), (1, 0), (0, 600), (1, 0)):
+            time.now += 30
+            advance(videos, pairs)
+            said.append(capsys.readouterr().err)
+    # Nothing is done after 30 s; then 100 of 1,000 after 60 s, 200 after 90 s; the last video
+    # fails before its end, and nothing is left.
+    assert said == [
+        "flow: 0/2, 0 pairs/s\n",
+        "flow: 0/2, 2 pairs/s, 9 min 00 s left\n",
+        "flow: 0/2, 2 pairs/s, 6 min 00 s left\n",
+        "flow: 1/2, 2 pairs/s, 8 min 00 s left\n",
+        "flow: 1/2, 5 pairs/s, 37 s left\n",
+        "flow: 2/2, 4 pairs/s\n",
+    ]
+
+
 def test_several_videos_at_once_and_no_time_at_all(
     time: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:

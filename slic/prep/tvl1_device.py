@@ -1,5 +1,6 @@
 """Engines of TV-L1 that run on a PyTorch device: which device, how many pairs at once."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from types import ModuleType
@@ -124,10 +125,13 @@ class DeviceSolver:
             done += len(batch)
 
     def _solve(self, frames: Tensor, firsts: np.ndarray) -> Tensor:
-        on_device = frames.to(self.device)
-        pairs = torch.from_numpy(firsts.astype(np.int32)).to(self.device)
-        flow: Tensor = self._engine.solve(on_device, pairs, self._parameters).flow
-        return flow
+        # Triton launches on the current device, whichever its arguments are on.
+        on_gpu = self.device.type == "cuda"
+        with torch.cuda.device(self.device) if on_gpu else contextlib.nullcontext():
+            on_device = frames.to(self.device)
+            pairs = torch.from_numpy(firsts.astype(np.int32)).to(self.device)
+            flow: Tensor = self._engine.solve(on_device, pairs, self._parameters).flow
+            return flow
 
     def _halve(self, pairs: int, height: int, width: int) -> None:
         what = f"{self.device}: too little memory for the flow of"
