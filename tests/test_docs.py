@@ -1,13 +1,18 @@
 """The examples of the documentation run as they stand."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
+from slic.prep.tvl1 import Tvl1Parameters
+
 FORMATS = Path(__file__).parent.parent / "docs" / "formats.md"
+FLOW = FORMATS.with_name("flow.md")
 
 
 def examples(path: Path) -> list[str]:
@@ -37,3 +42,22 @@ def test_cache_is_read_by_h5py_alone(
     exec(examples(FORMATS)[1], {})
     # The last query lies nearest to the gallery's "a", but is a "b": two hits of three.
     assert f"recall at 1: {2 / 3}" in capsys.readouterr().out
+
+
+def test_flow_is_read_in_levels_and_in_pixels(
+    drawn_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(drawn_store.parent)
+    stored, in_memory = examples(FLOW)
+    namespace: dict[str, Any] = {}
+    exec(stored, namespace)
+    pixels = (namespace["levels"].astype(np.float32) - 128) * 3.0 / 127
+    np.testing.assert_allclose(namespace["pixels"], pixels, atol=1e-6)
+    exec(in_memory, namespace | {"gray": np.zeros((3, 20, 30), np.uint8)})
+
+
+def test_flow_parameters_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| (`.*?) \| ([\d., ]+) \|", FLOW.read_text(), flags=re.MULTILINE)
+    names = [name for cell, _ in rows for name in re.findall(r"`(\w+)`", cell)]
+    values = [float(value) for _, cell in rows for value in cell.split(",")]
+    assert dict(zip(names, values, strict=True)) == asdict(Tvl1Parameters())
