@@ -34,7 +34,7 @@ FOLDER = "slic-demo"
 PRESET = "cpu-small"
 STORE = "ucf101.zarr"
 GROUPS, CLIPS, FRAMES, SIZE = 16, 4, 24, (96, 72)
-# A sixth of the moving values saturate; with the usual twelfth of the height flow looks blank.
+# A sixth of the moving values saturate; the usual bound, 6 here, would leave the others faint.
 BOUND_PX = 2.25
 KS = (1, 5, 10)
 PLAIN, CLUSTERED = "without-clusters", "slic"

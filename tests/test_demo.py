@@ -1,11 +1,13 @@
 """The demo as a whole, on the smallest set it can draw; what it reaches is for benchmarks/."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from slic.cache import ClipStore
+from slic.cli import demo_command
 from slic.demo import PLAIN, demo
 from slic.errors import DatasetError, InputError
 
@@ -60,6 +62,14 @@ def test_mean_frame_recall_is_of_mean_frames(drawn_store: Path) -> None:
         }
         hits.append(labels[max(cosines, key=cosines.__getitem__)] == labels[i])
     assert mean_frame_recall(str(drawn_store))["1"] == pytest.approx(np.mean(hits))
+
+
+def test_the_command_draws_what_the_function_does() -> None:
+    """The command line repeats the defaults, so as not to import torch for its help."""
+    command, function = (inspect.signature(f).parameters for f in (demo_command, demo))
+    shared = command.keys() & function.keys()
+    assert shared == {"folder", "seed", "epochs", "groups", "workers"}
+    assert all(command[name].default == function[name].default for name in shared)
 
 
 def test_folder_that_is_a_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from slic.prep.tvl1_parameters import Tvl1Parameters
 from slic.prep.tvl1_pyramid import Solution, enlarge, gradients, pyramid
 from slic.prep.tvl1_triton import FLOW_PLANES, FRAME_PLANES, PLANES, refine
 
-BLOCK, SMALL_BLOCK, WARPS = 1024, 256, 8  # by the compiler's report: 79 registers, none spilt
+BLOCK, SMALL_BLOCK, WARPS = 1024, 256, 8  # by the compiler's report: none spilt, two a processor
 
 PAIRS_PER_PROCESSOR = 8
 # Planes of a pair at its own scale and the next coarser one, and frames at all scales.

@@ -5,10 +5,15 @@ the pair's own change is small enough. So nothing runs in lockstep, no batch nee
 the host looks at nothing in between, and a scale is one launch however long it takes. Programs
 that are done make room for further pairs of the batch.
 
+The work is bound by memory, so two iterations go through it in one sweep, the second a few rows
+behind the first, where the cache still holds what it needs. A sweep reads one copy of flow and
+dual field and writes the other: should the first iteration turn out to be the last one, it is
+done again from what was read, alone.
+
 Memory of a pair is PLANES planes of (H + 2) x S float32, S the width and at least one more,
 rounded up to a multiple of 4 so that loads are aligned: a row of zeros before the pixels and one
-after them, and the padding columns of the dual field zero, replace tests at borders. A frame is
-three planes of H x S: the image and its gradients.
+after them, and columns of zeros as padding, replace tests at borders. The padding takes part
+like any pixel and stays zero. A frame is three planes of H x S: the image and its gradients.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -17,7 +22,8 @@ import triton.language as tl
 
 from slic.prep.median_network import middle_of_13, over, sort3, sort5
 
-PLANES = 11  # u, v, dual (x and y of u, x and y of v), gradient (x, y), residual, two of scratch
+# Two copies of u, v, dual (x and y of u, x and y of v); then gradient (x, y) and residual.
+PLANES = 15
 FLOW_PLANES = slice(0, 2)
 FRAME_PLANES = 3
 
@@ -83,10 +89,10 @@ def _sample(frame, size, stride, height, width, across, down, inside):
 
 
 @triton.jit
-def _warp(u, plane, first, second, height, width, stride, BLOCK: tl.constexpr):
+def _warp(u, data, plane, first, second, height, width, stride, BLOCK: tl.constexpr):
     """Warp the second frame by the flow and linearise the data term around it.
 
-    Fills the gradient and residual planes: rho(u) = residual + gradient . u.
+    Fills the planes of data, gradient and residual: rho(u) = residual + gradient . u.
     """
     size = height * stride
     for start in range(0, size, BLOCK):
@@ -101,9 +107,9 @@ def _warp(u, plane, first, second, height, width, stride, BLOCK: tl.constexpr):
         value, slope_x, slope_y = _sample(second, size, stride, height, width, across, down, inside)
         residual = value - slope_x * shift_x - slope_y * shift_y
         residual -= tl.load(first + at, mask=inside, other=0.0)
-        tl.store(u + 6 * plane + at, slope_x, mask=inside)
-        tl.store(u + 7 * plane + at, slope_y, mask=inside)
-        tl.store(u + 8 * plane + at, residual, mask=inside)
+        tl.store(data + at, slope_x, mask=inside)
+        tl.store(data + plane + at, slope_y, mask=inside)
+        tl.store(data + 2 * plane + at, residual, mask=inside)
 
 
 @triton.jit
@@ -164,8 +170,18 @@ def _median3(source, x, y, height, width, stride, inside):
 
 
 @triton.jit
-def _median(u, plane, height, width, stride, SIZE: tl.constexpr, BLOCK: tl.constexpr):
-    """Filter both planes of the flow, by way of the planes of scratch."""
+def _copy_flow(source, target, plane, size, BLOCK: tl.constexpr):
+    for start in range(0, size, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        inside = at < size
+        tl.store(target + at, tl.load(source + at, mask=inside), mask=inside)
+        at += plane
+        tl.store(target + at, tl.load(source + at, mask=inside), mask=inside)
+
+
+@triton.jit
+def _median(u, scratch, plane, height, width, stride, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """Filter both planes of the flow, by way of two planes of scratch."""
     size = height * stride
     for start in range(0, 2 * size, BLOCK):
         at = start + tl.arange(0, BLOCK)
@@ -177,29 +193,22 @@ def _median(u, plane, height, width, stride, SIZE: tl.constexpr, BLOCK: tl.const
             middle = _median5(source, x, y, height, width, stride, inside)
         else:
             middle = _median3(source, x, y, height, width, stride, inside)
-        tl.store(source + 9 * plane + pixel, middle, mask=inside)
+        tl.store(scratch + part * plane + pixel, middle, mask=inside)
     tl.debug_barrier()
-    for start in range(0, 2 * size, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        part, pixel = at // size, at % size
-        inside = (at < 2 * size) & (pixel % stride < width)
-        target = u + part * plane + pixel
-        tl.store(target, tl.load(target + 9 * plane, mask=inside, other=0.0), mask=inside)
+    _copy_flow(scratch, u, plane, size, BLOCK)
     tl.debug_barrier()
 
 
 @triton.jit
-def _update_flow(u, plane, at, behind, inside, reach, limit, theta):
-    """Thresholding and flow update: the new flow, its squared change, and the dual's y parts
-    a row `behind`, still old.
-
-    The padding takes part like any pixel and stays zero.
+def _update_flow(u, new, data, plane, at, behind, inside, reach, limit, theta):
+    """Thresholding and flow update from u to new: the new flow, its squared change, and the
+    dual's y parts a row `behind`, still old.
     """
     u_here = tl.load(u + at, mask=inside, other=0.0)
     v_here = tl.load(u + plane + at, mask=inside, other=0.0)
-    slope_x = tl.load(u + 6 * plane + at, mask=inside, other=0.0)
-    slope_y = tl.load(u + 7 * plane + at, mask=inside, other=0.0)
-    residual = tl.load(u + 8 * plane + at, mask=inside, other=0.0)
+    slope_x = tl.load(data + at, mask=inside, other=0.0)
+    slope_y = tl.load(data + plane + at, mask=inside, other=0.0)
+    residual = tl.load(data + 2 * plane + at, mask=inside, other=0.0)
     uy_above = tl.load(u + 3 * plane + behind, mask=reach, other=0.0)
     vy_above = tl.load(u + 5 * plane + behind, mask=reach, other=0.0)
     div_u = tl.load(u + 2 * plane + at, mask=inside, other=0.0)
@@ -215,51 +224,90 @@ def _update_flow(u, plane, at, behind, inside, reach, limit, theta):
     dv = step * slope_y + theta * div_v
     u_here += du
     v_here += dv
-    tl.store(u + at, u_here, mask=inside)
-    tl.store(u + plane + at, v_here, mask=inside)
+    tl.store(new + at, u_here, mask=inside)
+    tl.store(new + plane + at, v_here, mask=inside)
     change = tl.where(inside, du * du + dv * dv, 0.0)
     return u_here, v_here, uy_above, vy_above, change
 
 
 @triton.jit
-def _update_dual(flow, dual, plane, behind, below, old_y, has_right, has_below, valid, ratio):
+def _update_dual(flow, old, new, plane, behind, below, old_y, has_right, has_below, valid, ratio):
     """Dual update of one component of the flow: p = (p + ratio * d) / (1 + ratio * |d|)."""
     here = tl.load(flow + behind, mask=valid, other=0.0)
     right = tl.load(flow + behind + 1, mask=valid, other=0.0)
-    old_x = tl.load(dual + behind, mask=valid, other=0.0)
+    old_x = tl.load(old + behind, mask=valid, other=0.0)
     dx = tl.where(has_right, right - here, 0.0)
     dy = tl.where(has_below, below - here, 0.0)
     scale = 1.0 / (1.0 + ratio * tl.sqrt(dx * dx + dy * dy))
-    tl.store(dual + behind, (old_x + ratio * dx) * scale, mask=valid)
-    tl.store(dual + plane + behind, (old_y + ratio * dy) * scale, mask=valid)
+    tl.store(new + behind, (old_x + ratio * dx) * scale, mask=valid)
+    tl.store(new + plane + behind, (old_y + ratio * dy) * scale, mask=valid)
 
 
 @triton.jit
-def _iterate(u, plane, height, width, stride, limit, theta, ratio, BLOCK: tl.constexpr):
-    """One primal-dual iteration in one pass through memory; its summed squared change.
+def _iterate(old, new, data, plane, at, size, width, stride, limit, theta, ratio):
+    """One iteration on a block of pixels, the dual field a row behind; its squared change.
 
-    The dual field follows the flow by a row: what a block needs of its neighbours is then
-    still old (the dual field) or already new (the flow).
+    What a block needs of its neighbours is then still old (the dual field) or already new (the
+    flow). What is written before the barrier others read after it; what is written after it
+    nobody reads or writes in the next block's first part: `old` may be `new`.
+    """
+    behind = at - stride
+    inside, reach = (at >= 0) & (at < size), (at >= 0) & (at < size + stride)
+    u_below, v_below, uy, vy, change = _update_flow(
+        old, new, data, plane, at, behind, inside, reach, limit, theta
+    )
+    tl.debug_barrier()
+    valid = (at >= stride) & (at < size + stride)
+    right = at % stride < width - 1
+    _update_dual(
+        new,
+        old + 2 * plane,
+        new + 2 * plane,
+        plane,
+        behind,
+        u_below,
+        uy,
+        right,
+        inside,
+        valid,
+        ratio,
+    )
+    _update_dual(
+        new + plane,
+        old + 4 * plane,
+        new + 4 * plane,
+        plane,
+        behind,
+        v_below,
+        vy,
+        right,
+        inside,
+        valid,
+        ratio,
+    )
+    return change
+
+
+@triton.jit
+def _sweep(
+    old, new, data, plane, count, height, width, stride, limit, theta, ratio, BLOCK: tl.constexpr
+):
+    """One or two iterations in one pass through memory, the second a row behind the first.
+
+    Returns the summed squared change of each.
     """
     size = height * stride
-    change = tl.zeros((BLOCK,), tl.float32)
-    for start in range(0, size + stride, BLOCK):
+    first = tl.zeros((BLOCK,), tl.float32)
+    second = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, size + count * stride, BLOCK):
         at = start + tl.arange(0, BLOCK)
-        behind = at - stride
-        inside, reach = at < size, at < size + stride
-        u_below, v_below, uy, vy, part = _update_flow(
-            u, plane, at, behind, inside, reach, limit, theta
-        )
-        change += part
-        tl.debug_barrier()
-        valid = reach & (at >= stride)
-        right = at % stride < width - 1
-        dual = u + 2 * plane
-        _update_dual(u, dual, plane, behind, u_below, uy, right, inside, valid, ratio)
-        dual = u + 4 * plane
-        _update_dual(u + plane, dual, plane, behind, v_below, vy, right, inside, valid, ratio)
+        first += _iterate(old, new, data, plane, at, size, width, stride, limit, theta, ratio)
+        if count == 2:
+            tl.debug_barrier()
+            at -= stride
+            second += _iterate(new, new, data, plane, at, size, width, stride, limit, theta, ratio)
     tl.debug_barrier()
-    return tl.sum(change)
+    return tl.sum(first), tl.sum(second)
 
 
 @triton.jit(do_not_specialize=["height", "width", "quads", "warps", "outer", "inner"])
@@ -285,8 +333,8 @@ def refine(
     """Refine the flow of one scale in place: all warps of every pair, one program a pair.
 
     Args:
-        state: float32 `(B, PLANES, H + 2, S)`; zero but for the flow of the
-            coarser scale.
+        state: float32 `(B, PLANES, H + 2, S)`; zero but for the flow of the coarser scale in the
+            first copy, where the refined flow is left.
         frames: float32 `(F, FRAME_PLANES, H, S)`, image and gradients.
         firsts: int32 `(B,)`, where the first frame of each pair stands; the second is next.
         iterations: int32 `(B,)`, to which those done are added.
@@ -301,23 +349,40 @@ def refine(
     pair = tl.program_id(0).to(tl.int64)
     stride = quads * 4  # a multiple of 4 that the compiler sees
     plane = (height + 2) * stride
-    u = state + pair * (11 * plane) + stride
+    base = state + pair * (15 * plane) + stride
+    data = base + 12 * plane
     first = frames + tl.load(firsts + pair).to(tl.int64) * (3 * height * stride)
     second = first + 3 * height * stride
     done = 0
+    turn = 0  # which copy is the present one
     for _ in range(warps):
-        _warp(u, plane, first, second, height, width, stride, SMALL_BLOCK)
+        u = base + turn * (6 * plane)
+        _warp(u, data, plane, first, second, height, width, stride, SMALL_BLOCK)
         tl.debug_barrier()
         change = float("inf")
         filters = 0
         while (filters < outer) & (change > tolerance):
+            u = base + turn * (6 * plane)
             if MEDIAN > 1:
-                _median(u, plane, height, width, stride, MEDIAN, SMALL_BLOCK)
-            count = 0
-            while (count < inner) & (change > tolerance):
-                change = _iterate(u, plane, height, width, stride, limit, theta, ratio, BLOCK)
-                count += 1
-            done += count
+                other = base + (1 - turn) * (6 * plane)
+                _median(u, other, plane, height, width, stride, MEDIAN, SMALL_BLOCK)
             filters += 1
+            begun = 0
+            most = 2
+            while (begun < inner) & (change > tolerance):
+                old, new = base + turn * (6 * plane), base + (1 - turn) * (6 * plane)
+                count = tl.minimum(inner - begun, most)
+                one, two = _sweep(
+                    old, new, data, plane, count, height, width, stride, limit, theta, ratio, BLOCK
+                )
+                again = (count == 2) & (one <= tolerance)  # from `old`, the first one alone
+                most = tl.where(again, 1, 2)
+                change = tl.where(again, float("inf"), tl.where(count == 2, two, one))
+                count = tl.where(again, 0, count)
+                turn = tl.where(again, turn, 1 - turn)
+                begun += count
+                done += count
+    if turn == 1:
+        _copy_flow(base + 6 * plane, base, plane, height * stride, SMALL_BLOCK)
     total = iterations + pair
     tl.store(total, tl.load(total) + done)
