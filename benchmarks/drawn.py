@@ -3,8 +3,8 @@
     python benchmarks/drawn.py --folder FOLDER [--seeds 0,1,2] [--json]
 
 Draws and prepares a data set, larger than the demo's, once in FOLDER (or takes the one there),
-trains each method with each seed on it, and prints recall at 1 of the test groups. Run again, it goes on
-where it was. `--quick` checks on a tiny set that it all runs; its figures mean nothing.
+trains each method with each seed on it, and prints recall at 1 of the test groups. Run again, it
+goes on where it was. `--quick` checks on a tiny set that it all runs; its figures mean nothing.
 """
 
 import argparse
