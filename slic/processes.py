@@ -102,7 +102,7 @@ def run_jobs(
 
     def look() -> None:
         nonlocal seen
-        now = counter.value
+        now = counter.get_obj().value  # unlocked: a worker may have died with the lock
         if counted is not None and now > seen:
             counted(now - seen)
         seen = now

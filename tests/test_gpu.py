@@ -48,10 +48,11 @@ def test_a_run_trains_to_its_end(work: Path) -> None:
 
 
 def texture(height: int, width: int, count: int, *, seed: int) -> np.ndarray:
-    """A drifting texture, uint8 `(count, height, width)`."""
+    """A texture that drifts and jumps back every 12 frames, uint8 `(count, height, width)`."""
     noise = np.random.default_rng(seed).standard_normal((height + 40, width + 40))
     ground = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
-    shifts = [np.float64([[1, 0, 1.7 * t - 30], [0, 1, -0.6 * t - 10]]) for t in range(count)]
+    steps = [t % 12 for t in range(count)]
+    shifts = [np.float64([[1, 0, 1.7 * t - 30], [0, 1, -0.6 * t - 10]]) for t in steps]
     frames = [cv2.warpAffine(ground, shift, (width, height)) for shift in shifts]
     return np.rint(frames).astype(np.uint8)
 
@@ -65,12 +66,17 @@ def test_flow_is_that_of_the_cpu_engine(engine: Literal["cuda", "torch"], size: 
     assert np.linalg.norm(found - wanted, axis=-1).mean() <= 0.02
 
 
-def test_flow_of_many_pairs_does_not_depend_on_the_batch() -> None:
-    """A race between the threads of a program would differ from run to run."""
-    frames = texture(90, 121, 200, seed=2)
+@pytest.mark.parametrize("size", [(90, 121), (6, 1023), (4, 2000)])
+def test_flow_of_many_pairs_does_not_depend_on_the_batch(size: tuple[int, int]) -> None:
+    """A race between the threads of a program would differ from run to run.
+
+    Rows shorter, as long and longer than the block of pixels that a program does at a time.
+    """
+    frames = texture(*size, 200, seed=2)
     whole = tvl1_flow(frames, engine="cuda")
     np.testing.assert_array_equal(tvl1_flow(frames, engine="cuda"), whole)
     part = tvl1_flow(frames[150:161], engine="cuda")
+    assert np.abs(part).mean() > 0.1
     np.testing.assert_array_equal(part, whole[150:160])
 
 
@@ -92,4 +98,5 @@ def test_prep_flow_on_a_gpu_gives_the_same_store(drawn: Path, tmp_path: Path) ->
         stores[engine] = ClipStore(path)
     for entry in stores["cpu"].entries():
         read = [stores[e].read(entry.id, 0, 19, view="flow").astype(int) for e in stores]
-        assert (np.abs(read[0] - read[1]) <= 1).mean() > 0.97
+        # In pixels: drawn video has plain parts, where flow is ill-defined and rounding counts.
+        assert np.abs(read[0] - read[1]).mean() * 3.0 / 127 < 0.05

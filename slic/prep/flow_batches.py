@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slic.errors import WorkError
+from slic.errors import SlicError, WorkError
 from slic.prep.flow_video import Levels
 from slic.prep.tvl1_device import DeviceSolver
 
@@ -19,6 +19,10 @@ SOLVERS = 2  # so that one batch is solved while another is packed or fetched
 
 Kind = tuple[int, int, float]  # height, width, bound
 Block = tuple[NDArray[np.uint8], "Future[Levels]"]
+
+
+class DeviceFailed(Exception):
+    """A device, or what compiles for it, failed; the message is one line."""
 
 
 class Batcher:
@@ -70,8 +74,10 @@ class Batcher:
                 try:
                     solved = self._solver.levels([frames for frames, _ in blocks], bound)
                 except Exception as error:
+                    # A compiler's errors are of any kind, even of those that stand for a disk's.
+                    told = error if isinstance(error, SlicError) else _failed(error)
                     for _, future in blocks:
-                        future.set_exception(error)
+                        future.set_exception(told)
                 else:
                     for (_, future), levels in zip(blocks, solved, strict=True):
                         future.set_result(levels)
@@ -85,10 +91,17 @@ class Batcher:
             key = max(self._waiting, key=lambda key: len(self._waiting[key]))
             waiting = self._waiting.pop(key)
             pairs = accumulate(len(frames) - 1 for frames, _ in waiting)
-            number = 1 + sum(sofar < self._most[key] for sofar in pairs)
+            number = max(1, sum(sofar <= self._most[key] for sofar in pairs))
             if number < len(waiting):
                 self._waiting[key] = waiting[number:]
             return key[-1], waiting[:number]
+
+
+def _failed(error: Exception) -> DeviceFailed:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    failed = DeviceFailed(reason)
+    failed.__cause__ = error
+    return failed
 
 
 @contextlib.contextmanager

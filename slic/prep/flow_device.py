@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from slic.errors import WorkError
-from slic.prep.flow_batches import Batcher
+from slic.prep.flow_batches import Batcher, DeviceFailed
 from slic.prep.flow_video import FlowDone, FlowJob, store_flow
 from slic.prep.tvl1 import Tvl1Parameters
 from slic.prep.tvl1_device import DeviceSolver
@@ -68,9 +68,9 @@ def flow_on_device(
 
     try:
         yield from in_flight(submit, jobs, most=work.threads)
-    except RuntimeError as error:  # so PyTorch and Triton report what a device does wrong
-        reason = str(error).strip().splitlines()[0]
-        raise WorkError(f"{work.device} failed: {reason}; run the same command again") from error
+    except DeviceFailed as error:
+        advice = "run the same command again, or with --engine cpu"
+        raise WorkError(f"{work.device} failed: {error}; {advice}") from error
     finally:
         batcher.close()
         pool.shutdown(cancel_futures=True)

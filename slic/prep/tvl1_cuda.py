@@ -1,6 +1,7 @@
 """GPU engine of TV-L1: pyramids and memory around the Triton kernels."""
 
 import os
+import threading
 
 import torch
 from torch import Tensor
@@ -10,11 +11,18 @@ from slic.prep.tvl1_parameters import Tvl1Parameters
 from slic.prep.tvl1_pyramid import Solution, enlarge, gradients, pyramid
 from slic.prep.tvl1_triton import FLOW_PLANES, FRAME_PLANES, PLANES, refine
 
-BLOCK, SMALL_BLOCK, WARPS = 1024, 256, 8  # by the compiler's report: none spilt, two a processor
+BLOCK, SMALL_BLOCK, WARPS = (
+    1024,
+    256,
+    8,
+)  # by the compiler's report (Triton 3.9): no spills, two a processor
 
 PAIRS_PER_PROCESSOR = 8
 # Planes of a pair at its own scale and the next coarser one, and frames at all scales.
 BYTES_PER_PIXEL = 4 * (1.64 * PLANES + 2.78 * (FRAME_PLANES + 3))
+
+# Compiling, at the first launch, and interpreting are not for two threads at once.
+_LAUNCHING = threading.Lock()
 
 
 def interpreted() -> bool:
@@ -90,25 +98,27 @@ def _refine(
     p: Tvl1Parameters,
 ) -> None:
     height, stride = frames.shape[2:]
-    refine[(len(state),)](
-        state,
-        frames,
-        firsts,
-        iterations,
-        height,
-        width,
-        stride // 4,
-        float(p.lambda_ * p.theta),
-        float(p.theta),
-        float(p.tau / p.theta),
-        float(p.epsilon**2 * height * width),
-        p.warps,
-        p.outer_iterations,
-        p.inner_iterations,
-        MEDIAN=p.median_filtering,
-        BLOCK=BLOCK,
-        SMALL_BLOCK=SMALL_BLOCK,
-        num_warps=WARPS,
-        num_stages=1,
-        enable_fp_fusion=True,
-    )
+    launch = refine[(len(state),)]
+    with _LAUNCHING:
+        launch(
+            state,
+            frames,
+            firsts,
+            iterations,
+            height,
+            width,
+            stride // 4,
+            float(p.lambda_ * p.theta),
+            float(p.theta),
+            float(p.tau / p.theta),
+            float(p.epsilon**2 * height * width),
+            p.warps,
+            p.outer_iterations,
+            p.inner_iterations,
+            MEDIAN=p.median_filtering,
+            BLOCK=BLOCK,
+            SMALL_BLOCK=SMALL_BLOCK,
+            num_warps=WARPS,
+            num_stages=1,
+            enable_fp_fusion=True,
+        )

@@ -1,6 +1,7 @@
 """Engines of TV-L1 that run on a PyTorch device: which device, how many pairs at once."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from types import ModuleType
@@ -72,7 +73,8 @@ class DeviceSolver:
         self._engine = _module(engine)
         self._parameters = parameters
         self._say = say
-        self._halvings = 0
+        self._most_pixels: int | None = None  # of a batch, once memory was short
+        self._halving = threading.Lock()
 
     def flow(self, frames: np.ndarray) -> np.ndarray:
         """Flow of each frame to the next.
@@ -86,7 +88,7 @@ class DeviceSolver:
         Raises:
             WorkError: too little memory for one pair.
         """
-        return torch.cat([part.cpu() for part in self._parts([frames])]).numpy()
+        return torch.cat(list(self._parts([frames], lambda flow: flow))).numpy()
 
     def levels(self, blocks: Sequence[np.ndarray], bound: float) -> list[np.ndarray]:
         """Quantised flow within each block of frames, all of one size.
@@ -101,15 +103,20 @@ class DeviceSolver:
         Raises:
             WorkError: too little memory for one pair, or flow that is not finite.
         """
-        parts = [_quantised(part, bound).cpu() for part in self._parts(blocks)]
-        return [part.numpy() for part in torch.cat(parts).split([len(b) - 1 for b in blocks])]
+        parts = torch.cat(list(self._parts(blocks, lambda flow: _quantised(flow, bound))))
+        # Copies, so that one that waits long does not keep all.
+        return [part.numpy().copy() for part in parts.split([len(b) - 1 for b in blocks])]
 
     def pairs_at_once(self, height: int, width: int) -> int:
-        """Pairs of a batch: as the engine likes it, halved as often as memory was short."""
-        return max(1, self._engine.pairs_at_once(self.device, height, width) >> self._halvings)
+        """Pairs of a batch: as the engine likes it, but fewer than have been too many."""
+        most: int = self._engine.pairs_at_once(self.device, height, width)
+        short = self._most_pixels
+        return most if short is None else max(1, min(most, short // (height * width)))
 
-    def _parts(self, blocks: Sequence[np.ndarray]) -> Iterator[Tensor]:
-        """Flow of the blocks' pairs in order, batch by batch: float32 `(B, H, W, 2)`."""
+    def _parts(
+        self, blocks: Sequence[np.ndarray], finish: Callable[[Tensor], Tensor]
+    ) -> Iterator[Tensor]:
+        """Finished flow `(B, H, W, 2)` of the blocks' pairs in order, by batches, on the CPU."""
         frames = torch.from_numpy(np.concatenate(blocks))
         starts = np.cumsum([0, *(len(block) for block in blocks)])
         # The last frame of a block makes no pair with the first of the next.
@@ -118,10 +125,11 @@ class DeviceSolver:
         while done < len(firsts):
             batch = firsts[done : done + self.pairs_at_once(height, width)]
             try:
-                yield self._solve(frames[batch[0] : batch[-1] + 2], batch - batch[0])
+                part = finish(self._solve(frames[batch[0] : batch[-1] + 2], batch - batch[0])).cpu()
             except torch.OutOfMemoryError:
                 self._halve(len(batch), height, width)
                 continue
+            yield part
             done += len(batch)
 
     def _solve(self, frames: Tensor, firsts: np.ndarray) -> Tensor:
@@ -137,7 +145,11 @@ class DeviceSolver:
         what = f"{self.device}: too little memory for the flow of"
         if pairs == 1:
             raise WorkError(f"{what} one pair of {width}x{height}; use --engine cpu")
-        self._halvings += 1
+        with self._halving:
+            half = pairs // 2 * height * width
+            if self._most_pixels is not None and self._most_pixels <= half:
+                return  # another thread has seen to it
+            self._most_pixels = half
         torch.cuda.empty_cache()
         self._say(f"{what} {pairs} pairs of {width}x{height} at once: half as many from now on")
 

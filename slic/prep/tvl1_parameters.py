@@ -46,7 +46,10 @@ class Tvl1Parameters:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check_number(field.name, getattr(self, field.name), whole=field.type is int)
+            value = getattr(self, field.name)
+            _check_number(field.name, value, whole=field.type is int)
+            # Equal parameters shall have equal fingerprints, 1 and 1.0 and NumPy's 1 too.
+            object.__setattr__(self, field.name, int(value) if field.type is int else float(value))
         if not self.scale_step < 1:
             raise SettingsError(f"TV-L1 parameter scale_step is {self.scale_step}: use 0 < x < 1")
         if self.median_filtering not in (1, 3, 5):

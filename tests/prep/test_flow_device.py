@@ -1,6 +1,7 @@
 """`prep flow` on devices: batches of many videos, the same store, and what fails."""
 
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -87,15 +88,28 @@ def test_flow_that_is_not_finite_fails_alone(own: Path, monkeypatch: pytest.Monk
     assert result.failures[0][1] == "no flow: TV-L1 gave flow that is not finite"
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            RuntimeError("CUDA error: an illegal memory access\nmore lines"),
+            "CUDA error: an illegal",
+        ),
+        (RuntimeError(), "RuntimeError"),
+        # Of Triton's compiler, which wants a C compiler and a folder to write to.
+        (subprocess.CalledProcessError(1, ["cc"]), "Command .* returned non-zero exit status 1"),
+        (PermissionError(13, "Permission denied", "cache"), "Permission denied"),
+    ],
+)
 def test_device_that_fails_ends_the_work_in_one_line(
-    own: Path, monkeypatch: pytest.MonkeyPatch
+    own: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     def broken(*_: object) -> None:
-        raise RuntimeError("CUDA error: an illegal memory access\nmore lines")
+        raise error
 
     monkeypatch.setattr(DeviceSolver, "levels", broken)
     before = threading.active_count()
-    with pytest.raises(WorkError, match=r"^cpu failed: CUDA error: an illegal memory access; run"):
+    with pytest.raises(WorkError, match=rf"^cpu failed: .*{reason}.*; run .* --engine cpu$"):
         prep_flow(str(own), engine="torch", device="cpu")
     assert threading.active_count() == before
     assert list((own / "flow").glob("*-*")) == []
@@ -166,7 +180,7 @@ def collected(work: Callable[[Batcher, Recorder], Any]) -> Recorder:
     return recorder
 
 
-def test_batches_hold_one_size_and_little_more_than_asked() -> None:
+def test_batches_hold_one_size_and_no_more_than_asked() -> None:
     def work(batcher: Batcher, recorder: Recorder) -> None:
         shapes = [(3, 4, 5), (3, 4, 5), (4, 6, 7), (3, 4, 5), (2, 4, 5), (4, 4, 5), (4, 6, 7)] * 2
         blocks = [np.full(shape, number, np.uint8) for number, shape in enumerate(shapes)]
@@ -177,8 +191,7 @@ def test_batches_hold_one_size_and_little_more_than_asked() -> None:
 
     recorder = collected(work)
     assert sum(len(pairs) for pairs, _ in recorder.calls) == 14
-    # A batch ends with the block that fills it; a block has 3 pairs at most.
-    assert all(sum(pairs[:-1]) < 5 for pairs, _ in recorder.calls)
+    assert all(sum(pairs) <= 5 for pairs, _ in recorder.calls)
     assert max(len(pairs) for pairs, _ in recorder.calls) > 1
     assert {size for _, size in recorder.calls} == {(4, 5), (6, 7)}
 

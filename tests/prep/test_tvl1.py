@@ -1,8 +1,10 @@
 """TV-L1 flow: engines against OpenCV and known motion, bad input."""
 
 import itertools
+import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -234,6 +236,12 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
         resolve_engine("torch", device)
     with pytest.raises(InputError, match="here"):
         resolve_engine("cuda", device)
+
+
+def test_equal_parameters_are_alike_whatever_their_types() -> None:
+    given = Tvl1Parameters(tau=1, warps=np.int64(3), theta=np.float32(0.5))  # type: ignore[arg-type]
+    plain = Tvl1Parameters(tau=1.0, warps=3, theta=0.5)
+    assert json.dumps(asdict(given)) == json.dumps(asdict(plain))
 
 
 def test_parameters_as_typed() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from slic.cache import quantise
 from slic.errors import WorkError
-from slic.prep import tvl1_torch
+from slic.prep import tvl1_device, tvl1_torch
 from slic.prep.tvl1 import tvl1_flow
 from slic.prep.tvl1_device import DeviceSolver
 from slic.prep.tvl1_parameters import Tvl1Parameters
@@ -25,12 +25,12 @@ def solver(say: Callable[[str], object] = str) -> DeviceSolver:
 
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the batches solved; one of more than 2 pairs finds no memory."""
+    """Sizes of the batches solved; one of more than 1 pair finds no memory."""
     seen, solve = [], tvl1_torch.solve
 
     def scarce(frames: Tensor, firsts: Tensor, parameters: Tvl1Parameters) -> object:
         seen.append(len(firsts))
-        if len(firsts) > 2:
+        if len(firsts) > 1:
             raise torch.OutOfMemoryError("no memory")
         return solve(frames, firsts, parameters)
 
@@ -67,13 +67,15 @@ def test_without_memory_batches_halve_and_nothing_is_lost(sizes: list[int]) -> N
     said: list[str] = []
     few = solver(said.append)
     found = few.flow(CLIP)
-    # 5 pairs fail; half of 7 is 3, which fails; half of that is 1.
-    assert sizes == [5, 3, 1, 1, 1, 1, 1]
-    assert len(said) == 2
+    assert sizes == [5, 2, 1, 1, 1, 1, 1]
+    assert [line.split(" pairs of ")[0].split()[-1] for line in said] == ["5", "2"]
     assert all("too little memory for the flow of" in line for line in said)
     np.testing.assert_allclose(found, tvl1_flow(CLIP, engine="cpu", **SHORT.__dict__), atol=2e-3)
     few.flow(CLIP[:3])
     assert sizes[7:] == [1, 1]  # it remembers
+    # What was too much is so many pixels: of smaller frames there may be more.
+    assert few.pairs_at_once(20, 27) == 1
+    assert few.pairs_at_once(10, 9) == 6
 
 
 def test_memory_too_small_for_one_pair_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +85,20 @@ def test_memory_too_small_for_one_pair_is_one_line(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tvl1_torch, "solve", none)
     with pytest.raises(WorkError, match=r"cpu: too little memory .* one pair of 27x20; use"):
         solver().flow(CLIP)
+
+
+def test_memory_that_is_short_for_the_result_halves_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    quantised = tvl1_device._quantised
+
+    def scarce(flow: Tensor, bound: float) -> Tensor:
+        if len(flow) > 3:
+            raise torch.OutOfMemoryError("no memory")
+        return quantised(flow, bound)
+
+    expected = solver().levels([CLIP], 2.0)[0]
+    monkeypatch.setattr(tvl1_device, "_quantised", scarce)
+    found = solver().levels([CLIP], 2.0)[0]
+    assert (np.abs(found.astype(int) - expected) <= 1).all()
 
 
 def test_flow_that_is_not_finite_never_becomes_levels(monkeypatch: pytest.MonkeyPatch) -> None:
