@@ -108,9 +108,9 @@ def shared_out(videos: Sequence[np.ndarray], pairs: int) -> list[np.ndarray]:
 
 def on_device(engine: str, blocks: Sequence[np.ndarray]) -> tuple[float, float]:
     """Pairs a second of the solver alone, and the pixel updates of a pair."""
-    from slic.prep import tvl1_cuda, tvl1_torch
+    from slic.prep.tvl1 import cuda_engine, torch_engine
 
-    solve = {"cuda": tvl1_cuda, "torch": tvl1_torch}[engine].solve
+    solve = {"cuda": cuda_engine, "torch": torch_engine}[engine].solve
     frames = torch.from_numpy(np.concatenate(blocks)).to(DEVICE)
     last = np.cumsum([len(block) for block in blocks]) - 1
     chosen = np.setdiff1d(np.arange(len(frames)), last).astype(np.int32)
@@ -122,7 +122,7 @@ def on_device(engine: str, blocks: Sequence[np.ndarray]) -> tuple[float, float]:
 
 def measure(engine: str, videos: Sequence[np.ndarray], pairs: int, bandwidth: float) -> Row:
     """One engine on so many pairs a call, all of one size."""
-    from slic.prep.tvl1_device import DeviceSolver
+    from slic.prep.tvl1.device import DeviceSolver
 
     height, width = videos[0].shape[1:]
     solver = DeviceSolver(engine, DEVICE, Tvl1Parameters(), say=say)

@@ -168,7 +168,7 @@ def prep_flow_command(
         _show_check(found, as_json=as_json)
         return
     from slic.prep.flow import prep_flow
-    from slic.prep.tvl1_parameters import parse_parameters
+    from slic.prep.tvl1.parameters import parse_parameters
 
     result = prep_flow(
         dataset,

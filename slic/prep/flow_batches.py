@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slic.errors import SlicError, WorkError
 from slic.prep.flow_video import Levels
-from slic.prep.tvl1_device import DeviceSolver
+from slic.prep.tvl1.device import DeviceSolver
 
 SOLVERS = 2  # so that one batch is solved while another is packed or fetched
 

@@ -13,7 +13,7 @@ from slic.errors import WorkError
 from slic.prep.flow_batches import Batcher, DeviceFailed
 from slic.prep.flow_video import FlowDone, FlowJob, store_flow
 from slic.prep.tvl1 import Tvl1Parameters
-from slic.prep.tvl1_device import DeviceSolver
+from slic.prep.tvl1.device import DeviceSolver
 from slic.processes import default_workers, in_flight, one_thread
 
 LOOK_EVERY_S = 1.0

@@ -20,7 +20,7 @@ from slic.prep.flow_device import DeviceWork, devices_for, flow_on_devices
 from slic.prep.flow_video import FlowJob
 from slic.prep.frames import prep_frames
 from slic.prep.tvl1 import Tvl1Parameters, engine_version
-from slic.prep.tvl1_device import DeviceSolver
+from slic.prep.tvl1.device import DeviceSolver
 
 QUICK = {"nscales": 2, "warps": 2, "outer_iterations": 2, "inner_iterations": 8}
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from slic.errors import InputError
-from slic.prep.tvl1_parameters import Tvl1Parameters
+from slic.prep.tvl1.parameters import Tvl1Parameters
 
 
 def flow(frames: np.ndarray, parameters: Tvl1Parameters) -> np.ndarray:

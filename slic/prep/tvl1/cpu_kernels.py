@@ -7,9 +7,9 @@ replace tests at borders; an iteration is one pass through memory.
 # mypy: disable-error-code="no-untyped-def"
 import numpy as np
 
-from slic.prep.tvl1_jit import compiled, helper
-from slic.prep.tvl1_median import median_filter
-from slic.prep.tvl1_warp import warp
+from slic.prep.tvl1.cpu_jit import compiled, helper
+from slic.prep.tvl1.cpu_median import median_filter
+from slic.prep.tvl1.cpu_warp import warp
 
 _BLOCK = 2000  # pixels of an iteration done at a time: they stay in a fast cache
 _SMALLEST_SQUARED_GRADIENT = np.float32(1.1920929e-07)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slic.cache.levels import ZERO_LEVEL
 from slic.errors import InputError, WorkError
-from slic.prep.tvl1_parameters import Tvl1Parameters
+from slic.prep.tvl1.parameters import Tvl1Parameters
 
 
 def check_device(engine: str, device: str | None) -> str:
@@ -35,7 +35,7 @@ def check_device(engine: str, device: str | None) -> str:
 def _check_cuda(device: str | None) -> str:
     if find_spec("triton") is None:
         raise InputError("TV-L1 engine 'cuda' needs Triton, missing here: use engine 'torch'")
-    from slic.prep.tvl1_cuda import interpreted
+    from slic.prep.tvl1.cuda_engine import interpreted
 
     if interpreted() and device in (None, "cpu"):
         return "cpu"
@@ -156,12 +156,12 @@ class DeviceSolver:
 
 def _module(engine: str) -> ModuleType:
     if engine == "cuda":
-        from slic.prep import tvl1_cuda
+        from slic.prep.tvl1 import cuda_engine
 
-        return tvl1_cuda
-    from slic.prep import tvl1_torch
+        return cuda_engine
+    from slic.prep.tvl1 import torch_engine
 
-    return tvl1_torch
+    return torch_engine
 
 
 def _quantised(flow: Tensor, bound: float) -> Tensor:

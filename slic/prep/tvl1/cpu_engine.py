@@ -6,9 +6,9 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from slic.prep.tvl1_kernels import refine
-from slic.prep.tvl1_parameters import SMALLEST_SIDE, Tvl1Parameters
-from slic.prep.tvl1_warp import PAD, stack_gradients
+from slic.prep.tvl1.cpu_kernels import refine
+from slic.prep.tvl1.cpu_warp import PAD, stack_gradients
+from slic.prep.tvl1.parameters import SMALLEST_SIDE, Tvl1Parameters
 
 
 @dataclass(frozen=True)

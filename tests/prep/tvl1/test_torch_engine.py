@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from slic.prep import tvl1_torch, tvl1_torch_filters
-from slic.prep.tvl1_device import DeviceSolver
-from slic.prep.tvl1_parameters import Tvl1Parameters
-from slic.prep.tvl1_pyramid import pyramid
-from slic.prep.tvl1_torch_filters import median_filter
+from slic.prep.tvl1 import torch_engine, torch_filters
+from slic.prep.tvl1.device import DeviceSolver
+from slic.prep.tvl1.parameters import Tvl1Parameters
+from slic.prep.tvl1.pyramid import pyramid
+from slic.prep.tvl1.torch_filters import median_filter
 
 CPU = torch.device("cpu")
 SPELT_IN_OPENCV = {
@@ -36,7 +36,7 @@ def _one_thread() -> Iterator[None]:
 def flow(frames: np.ndarray, *, batch: int | None = None, **parameters: object) -> np.ndarray:
     with pytest.MonkeyPatch.context() as patch:
         if batch is not None:
-            patch.setattr(tvl1_torch, "pairs_at_once", lambda device, height, width: batch)
+            patch.setattr(torch_engine, "pairs_at_once", lambda device, height, width: batch)
         return DeviceSolver("torch", "cpu", Tvl1Parameters.named(**parameters)).flow(frames)
 
 
@@ -140,7 +140,7 @@ def alone() -> np.ndarray:
 def test_pairs_do_not_depend_on_their_batch(
     batch: int | None, look_every: int, alone: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tvl1_torch, "_look_every", lambda device: look_every)
+    monkeypatch.setattr(torch_engine, "_look_every", lambda device: look_every)
     np.testing.assert_allclose(flow(mixed(34, 45), batch=batch), alone, atol=1e-4)
 
 
@@ -186,7 +186,7 @@ def test_frames_need_not_be_contiguous_nor_writable_and_stay_as_they_are() -> No
 
 def failing(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
     """The first batch that is begun fails, as devices without an error of their own do."""
-    solve, begun = tvl1_torch._solve, list[bool]()
+    solve, begun = torch_engine._solve, list[bool]()
 
     def fail(*arguments: object) -> object:
         begun.append(True)
@@ -194,7 +194,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
             raise RuntimeError(message)
         return solve(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tvl1_torch, "_solve", fail)
+    monkeypatch.setattr(torch_engine, "_solve", fail)
 
 
 def test_too_little_memory_has_other_names_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,10 +213,10 @@ def test_other_failures_are_not_taken_for_too_little_memory(
 
 
 def test_pixels_bound_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tvl1_torch, "_PIXELS_ON_CPU", 2 * 20 * 24 + 100)
-    assert tvl1_torch.pairs_at_once(CPU, 20, 24) == 2
-    assert tvl1_torch.pairs_at_once(CPU, 2000, 2400) == 1
-    assert tvl1_torch.pairs_at_once(torch.device("meta"), 20, 24) > 1000
+    monkeypatch.setattr(torch_engine, "_PIXELS_ON_CPU", 2 * 20 * 24 + 100)
+    assert torch_engine.pairs_at_once(CPU, 20, 24) == 2
+    assert torch_engine.pairs_at_once(CPU, 2000, 2400) == 1
+    assert torch_engine.pairs_at_once(torch.device("meta"), 20, 24) > 1000
 
 
 def test_pixel_updates_are_counted() -> None:
@@ -224,9 +224,9 @@ def test_pixel_updates_are_counted() -> None:
     firsts = torch.arange(2, dtype=torch.int32)
     # Two scales would need a side of 16 at the coarser one: 20 * 0.8 has it.
     few = Tvl1Parameters(nscales=2, warps=3, epsilon=1e-9, inner_iterations=2, outer_iterations=4)
-    done = tvl1_torch.solve(frames, firsts, few).pixel_iterations
+    done = torch_engine.solve(frames, firsts, few).pixel_iterations
     assert done.tolist() == [3 * 2 * 4 * (20 * 24 + 16 * 19)] * 2
-    still = tvl1_torch.solve(frames[:1].expand(3, -1, -1), firsts, few).pixel_iterations
+    still = torch_engine.solve(frames[:1].expand(3, -1, -1), firsts, few).pixel_iterations
     assert still.tolist() == [3 * (20 * 24 + 16 * 19)] * 2  # one iteration a warp
 
 
@@ -249,7 +249,7 @@ def test_pyramid_is_opencvs(size: tuple[int, int], step: float) -> None:
 def test_median_filter_is_a_median(
     shape: tuple[int, ...], size: int, at_a_time: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tvl1_torch_filters, "_MEDIANS_ON_CPU", at_a_time)
+    monkeypatch.setattr(torch_filters, "_MEDIANS_ON_CPU", at_a_time)
     rng = np.random.default_rng(7)
     for image in (rng.standard_normal(shape), rng.integers(0, 3, shape)):
         planes = image.astype(np.float32)

@@ -19,7 +19,7 @@ from slic.prep.tvl1 import (
     resolve_engine,
     tvl1_flow,
 )
-from slic.prep.tvl1_parameters import parse_parameters
+from slic.prep.tvl1.parameters import parse_parameters
 
 
 def texture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
@@ -281,7 +281,7 @@ def test_import_stays_cheap() -> None:
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 7), (9, 1), (31, 43)])
 def test_median_filter_is_a_median(size: int, shape: tuple[int, int]) -> None:
-    from slic.prep.tvl1_median import median_filter
+    from slic.prep.tvl1.cpu_median import median_filter
 
     height, width = shape
     rng = np.random.default_rng(7)
@@ -298,7 +298,7 @@ def test_median_filter_is_a_median(size: int, shape: tuple[int, int]) -> None:
 
 def test_median_network_is_right_on_all_zeros_and_ones() -> None:
     """A network of minima and maxima is right if it is so on zeros and ones (Knuth)."""
-    from slic.prep.tvl1_median import median_filter
+    from slic.prep.tvl1.cpu_median import median_filter
 
     ones = np.array(list(itertools.product(range(6), repeat=5)))  # in each of five columns
     tiles = (np.arange(5)[:, None] < ones.reshape(1, -1)).astype(np.float32)  # side by side

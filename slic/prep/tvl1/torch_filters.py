@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from slic.prep.median_network import middle_of_13, over, sort3, sort5
+from slic.prep.tvl1.median_network import middle_of_13, over, sort3, sort5
 
 PAD = 4  # zeros around a frame: a cubic kernel anywhere outside it reads zeros only
 _SHARPNESS = -0.75  # of the cubic kernel, as in OpenCV's remap

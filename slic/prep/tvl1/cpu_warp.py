@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from slic.prep.tvl1_jit import compiled, helper
+from slic.prep.tvl1.cpu_jit import compiled, helper
 
 PAD = 4  # zeros around a stack: a cubic kernel anywhere outside the frame reads zeros only
 _SHARPNESS = np.float32(-0.75)  # of the cubic kernel, as in OpenCV's remap

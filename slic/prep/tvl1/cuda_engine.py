@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from slic.prep.tvl1_parameters import Tvl1Parameters
-from slic.prep.tvl1_pyramid import Solution, enlarge, gradients, pyramid
-from slic.prep.tvl1_triton import FLOW_PLANES, FRAME_PLANES, PLANES, refine
+from slic.prep.tvl1.parameters import Tvl1Parameters
+from slic.prep.tvl1.pyramid import Solution, enlarge, gradients, pyramid
+from slic.prep.tvl1.triton_kernels import FLOW_PLANES, FRAME_PLANES, PLANES, refine
 
 BLOCK, SMALL_BLOCK, WARPS = (
     1024,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from slic.prep.tvl1_parameters import SMALLEST_SIDE, Tvl1Parameters
+from slic.prep.tvl1.parameters import SMALLEST_SIDE, Tvl1Parameters
 
 
 @dataclass(frozen=True)

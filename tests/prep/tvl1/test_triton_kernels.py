@@ -112,15 +112,15 @@ def test_kernel_compiles_for_gpus(capability: int, median: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from slic.prep import tvl1_cuda
-    from slic.prep.tvl1_triton import refine
+    from slic.prep.tvl1 import cuda_engine
+    from slic.prep.tvl1.triton_kernels import refine
 
     pointers = {"state": "*fp32", "frames": "*fp32", "firsts": "*i32", "iterations": "*i32"}
     numbers = dict.fromkeys(["limit", "theta", "ratio", "tolerance"], "fp32")
     constants = {
         "MEDIAN": median,
-        "BLOCK": tvl1_cuda.BLOCK,
-        "SMALL_BLOCK": tvl1_cuda.SMALL_BLOCK,
+        "BLOCK": cuda_engine.BLOCK,
+        "SMALL_BLOCK": cuda_engine.SMALL_BLOCK,
     }
     kinds = {**pointers, **numbers, **dict.fromkeys(constants, "constexpr")}
     source = ASTSource(
@@ -129,7 +129,7 @@ def test_kernel_compiles_for_gpus(capability: int, median: int) -> None:
         constexprs=constants,
         attrs={(number,): [["tt.divisibility", 16]] for number in range(len(pointers))},
     )
-    options = {"num_warps": tvl1_cuda.WARPS, "num_stages": 1, "enable_fp_fusion": True}
+    options = {"num_warps": cuda_engine.WARPS, "num_stages": 1, "enable_fp_fusion": True}
     target = GPUTarget("cuda", capability, 32)
     kernel = triton.compile(source, target=target, options=options)
     assert len(kernel.asm["cubin"]) > 1000

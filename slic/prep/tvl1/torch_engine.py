@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from slic.prep.tvl1_parameters import Tvl1Parameters
-from slic.prep.tvl1_pyramid import Solution, enlarge, gradients, pyramid
-from slic.prep.tvl1_torch_filters import PAD, median_filter, warp
+from slic.prep.tvl1.parameters import Tvl1Parameters
+from slic.prep.tvl1.pyramid import Solution, enlarge, gradients, pyramid
+from slic.prep.tvl1.torch_filters import PAD, median_filter, warp
 
 _PIXELS_ON_CPU = 2**17  # of a batch, as caches are small
 _PIXELS_ELSEWHERE = 2**22  # of a batch: about 2 GB

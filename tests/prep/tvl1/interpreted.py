@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slic.prep import tvl1_cuda
-from slic.prep.tvl1_parameters import Tvl1Parameters
+from slic.prep.tvl1 import cuda_engine
+from slic.prep.tvl1.parameters import Tvl1Parameters
 
 
 def main(folder: Path) -> None:
     frames = dict(np.load(folder / "frames.npz"))
     flows, iterations = {}, {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
-        tvl1_cuda.BLOCK, tvl1_cuda.SMALL_BLOCK = case["blocks"]
+        cuda_engine.BLOCK, cuda_engine.SMALL_BLOCK = case["blocks"]
         clip = torch.from_numpy(frames[case["frames"]])
         firsts = torch.tensor(case["firsts"], dtype=torch.int32)
-        found = tvl1_cuda.solve(clip, firsts, Tvl1Parameters.named(**case["parameters"]))
+        found = cuda_engine.solve(clip, firsts, Tvl1Parameters.named(**case["parameters"]))
         flows[name], iterations[name] = found.flow.numpy(), found.pixel_iterations.numpy()
     np.savez(folder / "flows.npz", **flows)
     np.savez(folder / "iterations.npz", **iterations)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from slic.errors import InputError
-from slic.prep.tvl1_parameters import Tvl1Parameters
+from slic.prep.tvl1.parameters import Tvl1Parameters
 
 __all__ = [
     "ENGINES",
@@ -50,7 +50,7 @@ def resolve_engine(engine: str, device: str | None = None) -> tuple[str, str]:
     if engine == "auto":
         engine = _best_engine(wanted)
     if engine in ON_DEVICES:
-        from slic.prep.tvl1_device import check_device
+        from slic.prep.tvl1.device import check_device
 
         return engine, check_device(engine, wanted)
     if wanted not in (None, "cpu"):
@@ -108,14 +108,14 @@ def tvl1_flow(
     if len(frames) < 2:
         return np.empty((0, *frames.shape[1:], 2), np.float32)
     if name == "opencv":
-        from slic.prep import tvl1_opencv
+        from slic.prep.tvl1 import opencv_engine
 
-        return tvl1_opencv.flow(frames, settings)
+        return opencv_engine.flow(frames, settings)
     if name == "cpu":
-        from slic.prep import tvl1_cpu
+        from slic.prep.tvl1 import cpu_engine
 
-        return tvl1_cpu.flow(frames, settings)
-    from slic.prep.tvl1_device import DeviceSolver
+        return cpu_engine.flow(frames, settings)
+    from slic.prep.tvl1.device import DeviceSolver
 
     return DeviceSolver(name, where, settings).flow(frames)
 

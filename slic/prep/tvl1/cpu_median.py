@@ -5,8 +5,8 @@ and shared by the windows of the row.
 """
 
 # mypy: disable-error-code="no-untyped-def"
-from slic.prep.median_network import middle_of_13, over, sort3, sort5
-from slic.prep.tvl1_jit import compiled, helper
+from slic.prep.tvl1.cpu_jit import compiled, helper
+from slic.prep.tvl1.median_network import middle_of_13, over, sort3, sort5
 
 
 @helper

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from slic.cache import quantise
 from slic.errors import WorkError
-from slic.prep import tvl1_device, tvl1_torch
-from slic.prep.tvl1 import tvl1_flow
-from slic.prep.tvl1_device import DeviceSolver
-from slic.prep.tvl1_parameters import Tvl1Parameters
-from tests.prep.test_tvl1_triton import moving
+from slic.prep.tvl1 import device, torch_engine, tvl1_flow
+from slic.prep.tvl1.device import DeviceSolver
+from slic.prep.tvl1.parameters import Tvl1Parameters
+from tests.prep.tvl1.test_triton_kernels import moving
 
 SHORT = Tvl1Parameters(nscales=2, warps=2, outer_iterations=2, inner_iterations=10)
 CLIP = moving(20, 27, 6, seed=0)
@@ -26,7 +25,7 @@ def solver(say: Callable[[str], object] = str) -> DeviceSolver:
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches solved; one of more than 1 pair finds no memory."""
-    seen, solve = [], tvl1_torch.solve
+    seen, solve = [], torch_engine.solve
 
     def scarce(frames: Tensor, firsts: Tensor, parameters: Tvl1Parameters) -> object:
         seen.append(len(firsts))
@@ -34,8 +33,8 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise torch.OutOfMemoryError("no memory")
         return solve(frames, firsts, parameters)
 
-    monkeypatch.setattr(tvl1_torch, "solve", scarce)
-    monkeypatch.setattr(tvl1_torch, "pairs_at_once", lambda device, height, width: 7)
+    monkeypatch.setattr(torch_engine, "solve", scarce)
+    monkeypatch.setattr(torch_engine, "pairs_at_once", lambda device, height, width: 7)
     return seen
 
 
@@ -51,7 +50,7 @@ def test_flow_is_that_of_the_cpu_engine() -> None:
 def test_blocks_are_solved_together_and_no_pair_spans_two(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(tvl1_torch, "pairs_at_once", lambda device, height, width: most)
+    monkeypatch.setattr(torch_engine, "pairs_at_once", lambda device, height, width: most)
     blocks = [CLIP[:4], moving(20, 27, 2, seed=1), moving(20, 27, 3, seed=2)]
     found = solver().levels(blocks, 2.0)
     assert [len(levels) for levels in found] == [3, 1, 2]
@@ -82,13 +81,13 @@ def test_memory_too_small_for_one_pair_is_one_line(monkeypatch: pytest.MonkeyPat
     def none(*_: object) -> None:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(tvl1_torch, "solve", none)
+    monkeypatch.setattr(torch_engine, "solve", none)
     with pytest.raises(WorkError, match=r"cpu: too little memory .* one pair of 27x20; use"):
         solver().flow(CLIP)
 
 
 def test_memory_that_is_short_for_the_result_halves_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    quantised = tvl1_device._quantised
+    quantised = device._quantised
 
     def scarce(flow: Tensor, bound: float) -> Tensor:
         if len(flow) > 3:
@@ -96,19 +95,19 @@ def test_memory_that_is_short_for_the_result_halves_too(monkeypatch: pytest.Monk
         return quantised(flow, bound)
 
     expected = solver().levels([CLIP], 2.0)[0]
-    monkeypatch.setattr(tvl1_device, "_quantised", scarce)
+    monkeypatch.setattr(device, "_quantised", scarce)
     found = solver().levels([CLIP], 2.0)[0]
     assert (np.abs(found.astype(int) - expected) <= 1).all()
 
 
 def test_flow_that_is_not_finite_never_becomes_levels(monkeypatch: pytest.MonkeyPatch) -> None:
-    solve = tvl1_torch.solve
+    solve = torch_engine.solve
 
     def spoilt(*arguments: object) -> object:
         solution = solve(*arguments)  # type: ignore[arg-type]
         solution.flow[0, 3, 4, 1] = float("nan")
         return solution
 
-    monkeypatch.setattr(tvl1_torch, "solve", spoilt)
+    monkeypatch.setattr(torch_engine, "solve", spoilt)
     with pytest.raises(WorkError, match="not finite"):
         solver().levels([CLIP], 2.0)

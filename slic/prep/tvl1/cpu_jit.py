@@ -1,7 +1,7 @@
 """How the loops of TV-L1 are compiled by Numba.
 
 A cached function is compiled anew when its own file changes, not when a file that it calls
-does: after a change in `tvl1_warp` or `tvl1_median`, touch `tvl1_kernels`.
+does: after a change in `cpu_warp` or `cpu_median`, touch `cpu_kernels`.
 """
 
 from collections.abc import Callable
