@@ -162,7 +162,8 @@ def _run(
     # The longest first, so that none is left alone at the end.
     jobs.sort(key=_work, reverse=True)
     pairs = sum(_pairs(job) for job in jobs)
-    with progress(len(jobs), "flow", unit="pairs", units=pairs) as advance:
+    what = f"flow ({jobs[0].engine})"
+    with progress(len(jobs), what, unit="pairs", units=pairs) as advance:
 
         def counted(pairs: int) -> None:
             result.frames += pairs
