@@ -320,6 +320,9 @@ def train_command(
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Keep one for each clustering.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where the time of a step goes.")
+    ] = False,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
@@ -353,6 +356,7 @@ def train_command(
         device=device,
         workers=workers,
         keep_checkpoints=keep_checkpoints,
+        profile=profile,
         say=say,
     )
     recall = result["recall"] or {}

@@ -17,6 +17,7 @@ from slic.runs import Run, lock_run
 from slic.train.checkpoint import Progress, restore, save_checkpoint
 from slic.train.data import SampleLoader
 from slic.train.optimise import learning_rate, make_optimiser
+from slic.train.profile import CLUSTERING, Profile
 from slic.train.recluster import cluster_videos
 from slic.train.record import Recorder
 from slic.train.sampling import Sample, plan_epoch, seeded
@@ -70,14 +71,24 @@ class Training:
         device: where to compute.
         workers: reading processes.
         keep: also keep the checkpoint of each clustering.
+        profile: measure where the time goes.
 
     Raises:
         StoreError: the store cannot be trained on.
         CheckpointError: a checkpoint that does not fit, or another process trains this run.
     """
 
-    def __init__(self, run: Run, *, device: torch.device, workers: int, keep: bool = False) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        device: torch.device,
+        workers: int,
+        keep: bool = False,
+        profile: bool = False,
+    ) -> None:
         self.run, self.settings = run, run.settings
+        self.profile = Profile(device, wanted=profile)
         self.device, self.workers, self.keep = device, workers, keep
         self.store = ClipStore(run.store)
         self.entries = training_entries(self.store, self.settings)
@@ -144,15 +155,16 @@ class Training:
 
     def _cluster(self, recorder: Recorder) -> None:
         progress = self.state.progress
-        found = cluster_videos(
-            self.state.encoder,
-            self.store,
-            self.entries,
-            run=self.run,
-            epoch=progress.epoch,
-            device=self.device,
-            workers=self.workers,
-        )
+        with self.profile.phase(CLUSTERING):
+            found = cluster_videos(
+                self.state.encoder,
+                self.store,
+                self.entries,
+                run=self.run,
+                epoch=progress.epoch,
+                device=self.device,
+                workers=self.workers,
+            )
         progress.clusters, progress.clustered_at = found.pseudo_labels, progress.epoch
         recorder.write("clustering", progress.total_steps, found.record)
         self._save(recorder)
@@ -171,7 +183,8 @@ class Training:
         left = plan[progress.step :]
         sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in progress.sums.items()}
         self.state.encoder.train()
-        for batch, clips in zip(left, loader.batches(left), strict=True):
+        read = self.profile.waiting(loader.batches(left))
+        for batch, clips in zip(left, read, strict=True):
             for name, value in self._step(batch, clips).items():
                 sums[name] = sums.get(name, 0) + value
             progress.step += 1
@@ -202,10 +215,13 @@ class Training:
             settings=s,
             device=self.device,
             generator=torch.Generator().manual_seed(int(draws)),
+            profile=self.profile,
         )
         state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimiser.step()
+        with self.profile.phase("backward"):
+            loss.backward()
+        with self.profile.phase("optimiser"):
+            state.optimiser.step()
         return sums
 
     def _save(self, recorder: Recorder, *, name: str = "latest") -> None:

@@ -30,6 +30,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     keep_checkpoints: bool = False,
+    profile: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Pretrain on a clip store, or continue doing so.
@@ -44,6 +45,7 @@ def train(
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         workers: reading processes; by device if None.
         keep_checkpoints: also keep the checkpoint of each clustering.
+        profile: say at the end where the time went.
         say: takes each line meant for the user.
 
     Returns:
@@ -67,10 +69,21 @@ def train(
         say(f"{chosen.path}: done already; give --new for another run of these settings")
         return result(chosen)
     how_many = reading_workers(where) if workers is None else workers
-    training = Training(chosen, device=where, workers=how_many, keep=keep_checkpoints)
+    training = Training(
+        chosen, device=where, workers=how_many, keep=keep_checkpoints, profile=profile
+    )
     _announce(training, chosen, named, say)
     training()
+    if profile:
+        _say_profile(training, say)
     return result(chosen)
+
+
+def _say_profile(training: Training, say: Callable[[str], None]) -> None:
+    say(f"where the time of {training.profile.steps} steps went:")
+    for name, seconds, a_step, share in training.profile.rows():
+        each = "" if a_step is None else f"{a_step:.1f} ms a step"
+        say(f"  {name:<18} {seconds:>9.2f} s {share:>6.1%}  {each}".rstrip())
 
 
 def _require_labels(entries: Sequence[Entry], store: Path, settings: Settings) -> None:

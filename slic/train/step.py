@@ -14,6 +14,7 @@ from slic.train.losses import (
     pseudo_label_infonce,
     temporal_discrimination_loss,
 )
+from slic.train.profile import Profile
 from slic.train.sampling import Sample
 from slic.train.selection import select_negatives
 
@@ -63,6 +64,7 @@ def forward_loss(
     settings: Settings,
     device: torch.device,
     generator: torch.Generator,
+    profile: Profile,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one batch (paper, section 3.3), and sums for the epoch's record.
 
@@ -73,17 +75,20 @@ def forward_loss(
         settings: of the run.
         device: where to compute.
         generator: on the CPU, for the choice of negatives.
+        profile: takes the time.
 
     Returns:
         The scalar loss, and float64 scalars on `device` by name, without waiting for it.
     """
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+    half = torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+    with profile.phase("forward"), half:
         _, projection = encoder(normalise(clips.flatten(0, 1), device=device))
     anchor, positive, second = projection.float().chunk(3)
     views = (anchor, positive, second)
-    if settings.objective == "infonce":
-        return _infonce(views, labels, settings=settings)
-    return _triplet(views, labels, settings=settings, generator=generator)
+    with profile.phase("selection and loss"):
+        if settings.objective == "infonce":
+            return _infonce(views, labels, settings=settings)
+        return _triplet(views, labels, settings=settings, generator=generator)
 
 
 def _triplet(

@@ -13,11 +13,13 @@ from slic.train.losses import (
     pseudo_label_infonce,
     temporal_discrimination_loss,
 )
+from slic.train.profile import Profile
 from slic.train.sampling import Sample
 from slic.train.selection import select_negatives
 from slic.train.step import BatchLabels, batch_labels, false_positives, forward_loss
 
 CPU = torch.device("cpu")
+OFF = Profile(CPU, wanted=False)
 TRIPLET = make_settings(
     "cpu-small", options={"objective": "triplet", "frames": 4, "size": 16, "temporal_weight": 0.5}
 )
@@ -47,7 +49,7 @@ def generator() -> torch.Generator:
 
 def stepped(encoder, clips, *, labels=LABELS, settings=TRIPLET):
     loss, sums = forward_loss(
-        encoder, clips, labels, settings=settings, device=CPU, generator=generator()
+        encoder, clips, labels, settings=settings, device=CPU, generator=generator(), profile=OFF
     )
     assert all(value.dtype == torch.float64 and value.ndim == 0 for value in sums.values())
     return loss, {name: float(value) for name, value in sums.items()}
@@ -188,6 +190,7 @@ def test_the_draw_of_negatives_depends_on_the_generator(encoder, clips):
                 settings=wide,
                 device=CPU,
                 generator=torch.Generator().manual_seed(seed),
+                profile=OFF,
             )[0].detach()
         )
 

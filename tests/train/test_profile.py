@@ -1,0 +1,83 @@
+"""Where a training's time goes: sums of phases, and what a user sees of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from slic.train.profile import CLUSTERING, PHASES, Profile
+from slic.train.run import train
+from tests.conftest import TINY
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Moments that the clock will show, in order."""
+    moments: list[float] = []
+    monkeypatch.setattr("slic.train.profile.time.perf_counter", lambda: moments.pop(0))
+    return moments
+
+
+def test_phases_add_up(ticks: list[float]) -> None:
+    profile = Profile(CPU)
+    # Two batches, waited for 1 and 2 seconds, then the end, after 4; each in forward for 8.
+    ticks.extend([0, 1, 10, 18, 20, 22, 30, 38, 40, 44, 50, 80])
+    for _ in profile.waiting(iter("ab")):
+        with profile.phase("forward"):
+            pass
+    with profile.phase(CLUSTERING):
+        pass
+    assert profile.steps == 2
+    # The end of the batches is no wait for one.
+    assert profile.seconds["waiting for data"] == 3
+    assert profile.seconds["forward"] == 16
+    rows = {name: (seconds, each, share) for name, seconds, each, share in profile.rows()}
+    assert rows["waiting for data"] == (3, 1500, 3 / rows_total(profile))
+    assert rows["forward"][1] == 8000
+    assert rows[CLUSTERING][1] is None
+    assert sum(share for *_, share in rows.values()) == pytest.approx(1)
+
+
+def rows_total(profile: Profile) -> float:
+    return sum(profile.seconds.values())
+
+
+def test_a_profile_that_nobody_wants_reads_no_clock(ticks: list[float]) -> None:
+    profile = Profile(CPU, wanted=False)
+    assert list(profile.waiting(iter("ab"))) == ["a", "b"]
+    with profile.phase("forward"):
+        pass
+    assert rows_total(profile) == 0
+
+
+def test_an_error_passes_through() -> None:
+    def broken() -> Iterator[str]:
+        yield "a"
+        raise ValueError("no more")
+
+    profile = Profile(CPU)
+    with pytest.raises(ValueError, match="no more"):
+        list(profile.waiting(broken()))
+
+
+def test_training_says_where_its_time_went(work: Path) -> None:
+    said: list[str] = []
+    result = train(
+        "ucf101.zarr",
+        preset="cpu-small",
+        options={**TINY, "seed": 9, "objective": "triplet"},
+        device="cpu",
+        workers=0,
+        profile=True,
+        say=said.append,
+    )
+    begin = next(i for i, line in enumerate(said) if line.startswith("where the time of"))
+    assert said[begin] == f"where the time of {result['steps']} steps went:"
+    lines = {line[2:20].strip(): line[20:].split() for line in said[begin + 1 :]}
+    assert tuple(lines) == (*PHASES, CLUSTERING)
+    assert all(float(words[0]) > 0 for words in lines.values())
+    assert all(words[-3:] == ["ms", "a", "step"] for name, words in lines.items() if name in PHASES)
+    assert max(map(len, said[begin:])) <= 80
