@@ -58,6 +58,18 @@ def test_tvl1_on_a_gpu_interpreted() -> None:
     assert all(row["worst_pair_20px"] == 1 for row in found["errors"])
 
 
+def test_reading_clips() -> None:
+    found = results("read_clips.py")
+    work = {(row["what"], row["short_side"], row["frames"]) for row in found["clips"]}
+    kinds = [("read", 16), ("read", 32), ("first read", 16)]
+    kinds += [("read + augment", 16), ("read + augment", 32)]
+    assert work == {(what, side, n) for what, n in kinds for side in (128, 256)}
+    assert found["ratio"] == min(row["ratio"] for row in found["clips"]) > 0
+    # Both sides decode the same JPEGs.
+    assert all(row["difference"] < 2 for row in found["clips"] if row["what"] == "read")
+    assert [row["videos"] for row in found["sizes"]] == [2, 2]
+
+
 def test_missing_video_is_one_line() -> None:
     done = run("prep_flow.py", "no-such-folder")
     assert done.returncode == 2

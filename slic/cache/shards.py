@@ -8,7 +8,9 @@ holds no decoded video) and read here with one positioned read a clip.
 import json
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,9 +39,7 @@ class Codec:
             from numcodecs.zstd import Zstd
 
             return bytes(Zstd(level=ZSTD_LEVEL).encode(np.ascontiguousarray(frame)))
-        from slic.cache.codec import encode_flow, encode_frame
-
-        encode = encode_frame if frame.shape[-1] == 3 else encode_flow
+        encode, _ = _jpeg(frame.shape[-1])
         return encode(frame, quality=self.quality)
 
     def decode(self, data: bytes, out: NDArray[np.uint8]) -> None:
@@ -47,13 +47,19 @@ class Codec:
         if self.name == "zstd":
             _decode_zstd(data, out)
             return
-        from slic.cache.codec import decode_flow, decode_frame
-
-        decode = decode_frame if out.shape[-1] == 3 else decode_flow
+        _, decode = _jpeg(out.shape[-1])
         try:
             decode(data, out)
         except ValueError as error:
             raise DamagedChunk(f"JPEG does not decode: {error}") from error
+
+
+@cache
+def _jpeg(channels: int) -> tuple[Callable[..., bytes], Callable[..., None]]:
+    """Encoder and decoder of frames or of flow; imported late, as they import Zarr."""
+    from slic.cache.codec import decode_flow, decode_frame, encode_flow, encode_frame
+
+    return (encode_frame, decode_frame) if channels == 3 else (encode_flow, decode_flow)
 
 
 def _decode_zstd(data: bytes, out: NDArray[np.uint8]) -> None:
@@ -211,7 +217,8 @@ class ArrayReader:
         offsets, ends = spans[:, 0].astype(np.int64), spans.sum(axis=1).astype(np.int64)
         first = int(offsets.min())
         data = self._bytes(shard, first, int(ends.max()) - first)
-        for target, begin, end in zip(where, offsets - first, ends - first, strict=True):
+        spots = (where.tolist(), (offsets - first).tolist(), (ends - first).tolist())
+        for target, begin, end in zip(*spots, strict=True):
             chunk = data[begin : end - 4]
             if google_crc32c.value(chunk) != struct.unpack("<I", data[end - 4 : end])[0]:
                 raise DamagedChunk(f"{self.folder.name}: a frame fails its checksum")

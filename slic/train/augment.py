@@ -5,7 +5,9 @@ flip alone; a flip negates u, its horizontal component.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,10 +20,11 @@ RATIOS = (3 / 4, 4 / 3)
 CROP_TRIES = 10
 BLUR_SIGMAS = (0.1, 2.0)
 # ITU-R BT.601 luma.
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-CHANNELS = {"u": slice(0, 1), "v": slice(1, 2), "uv": slice(0, 2)}
+LUMA = np.array([0.299, 0.587, 0.114])
 
 Clip = NDArray[np.uint8]
+Image = NDArray[Any]  # of uint8; OpenCV's own types leave that open
+Operation = Callable[[Image], Image]
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,17 @@ def random_crop(
 
 def augment_frames(clip: Clip, how: Draw, size: int) -> Clip:
     """Apply a draw to RGB frames: `(T, H, W, 3)` to `(T, size, size, 3)` uint8."""
-    frames = _crop(clip, how, size)
-    for operation, amount in how.jitter:
-        frames = JITTER[operation](frames, amount)
-    if how.gray:
-        frames = np.repeat(_gray(frames)[..., None], 3, axis=-1)
-    if how.sigma:
-        kernel = 2 * max(1, round(0.05 * size)) + 1
-        frames = np.stack([cv2.GaussianBlur(f, (kernel, kernel), how.sigma) for f in frames])
-    return np.ascontiguousarray(frames)
+    operations = [JITTER[name](amount) for name, amount in how.jitter]
+    operations += [_gray] if how.gray else []
+    operations += [_blur(how.sigma, size)] if how.sigma else []
+    out = np.empty((len(clip), size, size, 3), dtype=np.uint8)
+    # All of it frame by frame: a frame stays in the processor's cache, a clip does not.
+    for target, frame in zip(out, clip, strict=True):
+        image = _crop(frame, how, size)
+        for operation in operations:
+            image = operation(image)
+        target[...] = image
+    return out
 
 
 def augment_flow(flow: Clip, how: Draw, size: int, *, components: Components = "u") -> Clip:
@@ -115,59 +120,66 @@ def augment_flow(flow: Clip, how: Draw, size: int, *, components: Components = "
     Returns:
         `(T, size, size, 3)` uint8.
     """
-    part = _crop(np.ascontiguousarray(flow[..., CHANNELS[components]]), how, size)
-    if how.flip and "u" in components:
-        # 256 - u, and 255 for the unused level 0, without leaving uint8.
-        part[..., 0] = np.negative(np.maximum(part[..., 0], 1))
-    if components == "uv":
-        return np.concatenate((part, np.full_like(part[..., :1], ZERO_LEVEL)), axis=-1)
-    return np.repeat(part, 3, axis=-1)
+    still = np.full((size, size), ZERO_LEVEL, dtype=np.uint8)
+    out = np.empty((len(flow), size, size, 3), dtype=np.uint8)
+    for target, field in zip(out, flow, strict=True):
+        u, v = cv2.split(_crop(field, how, size))
+        if how.flip:
+            # 256 - u, and 255 for the unused level 0, without leaving uint8.
+            u = np.negative(np.maximum(u, 1))
+        planes = {"u": (u, u, u), "v": (v, v, v), "uv": (u, v, still)}
+        cv2.merge(planes[components], dst=target)
+    return out
 
 
-def _crop(clip: Clip, how: Draw, size: int) -> Clip:
-    part = clip[:, how.top : how.top + how.height, how.left : how.left + how.width]
+def _crop(frame: Image, how: Draw, size: int) -> Image:
+    part = frame[how.top : how.top + how.height, how.left : how.left + how.width]
     shrinks = min(how.height, how.width) > size
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    out = np.empty((len(clip), size, size, clip.shape[-1]), dtype=np.uint8)
-    for target, frame in zip(out, part, strict=True):
-        resized = cv2.resize(frame, (size, size), interpolation=interpolation)
-        target[...] = resized.reshape(size, size, -1)
-    return out[:, :, ::-1] if how.flip else out
+    resized = cv2.resize(part, (size, size), interpolation=interpolation)
+    return cv2.flip(resized, 1) if how.flip else resized
 
 
-def _gray(frames: Clip) -> Clip:
-    return np.asarray(np.rint(frames.astype(np.float32) @ LUMA), dtype=np.uint8)
+def _gray(image: Image) -> Image:
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
-def _blend(frames: Clip, other: NDArray[np.float32], amount: float) -> Clip:
-    mixed = amount * frames.astype(np.float32) + (1 - amount) * other
-    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+def _blur(sigma: float, size: int) -> Operation:
+    kernel = cv2.getGaussianKernel(2 * max(1, round(0.05 * size)) + 1, sigma)
+    # Nearer to torchvision's blur than cv2.GaussianBlur's fixed point, and faster.
+    return lambda image: cv2.sepFilter2D(image, -1, kernel, kernel)
 
 
-def _brightness(frames: Clip, factor: float) -> Clip:
-    return _blend(frames, np.zeros((), dtype=np.float32), factor)
+def _brightness(factor: float) -> Operation:
+    return lambda image: cv2.addWeighted(image, factor, image, 0, 0)
 
 
-def _contrast(frames: Clip, factor: float) -> Clip:
-    means = (frames.astype(np.float32) @ LUMA).mean(axis=(1, 2))
-    return _blend(frames, means[:, None, None, None], factor)
+def _contrast(factor: float) -> Operation:
+    def apply(image: Image) -> Image:
+        mean = float(LUMA @ cv2.mean(image)[:3])
+        return cv2.addWeighted(image, factor, image, 0, (1 - factor) * mean)
+
+    return apply
 
 
-def _saturation(frames: Clip, factor: float) -> Clip:
-    return _blend(frames, (frames.astype(np.float32) @ LUMA)[..., None], factor)
+def _saturation(factor: float) -> Operation:
+    blend = factor * np.eye(3) + (1 - factor) * LUMA
+    return lambda image: cv2.transform(image, blend)
 
 
-def _hue(frames: Clip, turns: float) -> Clip:
-    tall = np.ascontiguousarray(frames).reshape(-1, frames.shape[2], 3)
-    levels = np.arange(256)
+def _hue(turns: float) -> Operation:
     # OpenCV gives hue in 256ths of a turn and takes it in 255ths: shifted unheeded, hues drift.
-    hues = np.rint((levels / 256 + turns) % 1 * 255)
-    table = np.stack((hues, levels, levels), axis=-1).astype(np.uint8)
-    hsv = cv2.LUT(cv2.cvtColor(tall, cv2.COLOR_RGB2HSV_FULL), table[None])
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), np.uint8).reshape(frames.shape)
+    table = np.rint((np.arange(256) / 256 + turns) % 1 * 255).astype(np.uint8)
+
+    def apply(image: Image) -> Image:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+        cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), table), hsv, 0)
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+    return apply
 
 
-JITTER = {
+JITTER: dict[str, Callable[[float], Operation]] = {
     "brightness": _brightness,
     "contrast": _contrast,
     "saturation": _saturation,

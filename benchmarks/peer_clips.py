@@ -1,0 +1,76 @@
+"""The usual way to read clips: one JPEG a frame in a folder, read and augmented by PIL."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+from torchvision.transforms import functional as pil
+
+from slic.cache import ClipStore
+from slic.cache.shards import SHARD_FRAMES
+from slic.train.augment import Draw
+
+JITTER = {
+    "brightness": pil.adjust_brightness,
+    "contrast": pil.adjust_contrast,
+    "saturation": pil.adjust_saturation,
+    "hue": pil.adjust_hue,
+}
+
+
+class JpegFolder:
+    """The JPEGs of some of a store's videos, the same bytes, one file a frame.
+
+    Args:
+        folder: where they go.
+        store: its frames are JPEGs.
+        ids: videos.
+    """
+
+    def __init__(self, folder: Path, store: ClipStore, ids: list[str]) -> None:
+        self.folder = folder
+        self.bytes = 0
+        self._numbers = {video: number for number, video in enumerate(ids)}
+        for video in ids:
+            self._path(video, 0).parent.mkdir(parents=True)
+            entry = store.entry(video)
+            for index, jpeg in enumerate(stored_jpegs(store, entry.key, entry.frames or 0)):
+                self._path(video, index).write_bytes(jpeg)
+                self.bytes += len(jpeg)
+
+    def images(self, video: str, start: int, count: int) -> list[Image.Image]:
+        """Frames of one clip."""
+        paths = (self._path(video, index) for index in range(start, start + count))
+        return [Image.open(path).convert("RGB") for path in paths]
+
+    def _path(self, video: str, index: int) -> Path:
+        return self.folder / f"{self._numbers[video]:05d}" / f"{index:06d}.jpg"
+
+
+def stored_jpegs(store: ClipStore, key: str, frames: int) -> list[bytes]:
+    """A video's JPEGs as they stand in its shards, each before its checksum of 4 bytes."""
+    jpegs: list[bytes] = []
+    for shard in range(-(-frames // SHARD_FRAMES)):
+        data = (store.path / "frames" / key / f"c.{shard}.0.0.0").read_bytes()
+        slots = min(SHARD_FRAMES, frames)
+        spans = np.frombuffer(data[-16 * slots - 4 : -4], dtype="<u8").reshape(-1, 2).tolist()
+        jpegs += [data[begin : begin + size - 4] for begin, size in spans[: frames - len(jpegs)]]
+    return jpegs
+
+
+def stacked(images: list[Image.Image]) -> np.ndarray:
+    """Images as a clip, `(T, H, W, 3)` uint8."""
+    return np.stack([np.asarray(image) for image in images])
+
+
+def augmented(image: Image.Image, how: Draw, size: int) -> Image.Image:
+    """The same draw applied by torchvision to a PIL image; the blur is PIL's, which is faster."""
+    box = (how.top, how.left, how.height, how.width)
+    image = pil.resized_crop(image, *box, [size, size])
+    if how.flip:
+        image = pil.hflip(image)
+    for name, amount in how.jitter:
+        image = JITTER[name](image, amount)
+    if how.gray:
+        image = pil.to_grayscale(image, num_output_channels=3)
+    return image.filter(ImageFilter.GaussianBlur(how.sigma)) if how.sigma else image
