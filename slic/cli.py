@@ -167,6 +167,7 @@ def prep_flow_command(
         )
         _show_check(found, as_json=as_json)
         return
+    _refuse_without("--check", context, "seed")
     from slic.prep.flow import prep_flow
     from slic.prep.tvl1.parameters import parse_parameters
 
@@ -212,9 +213,17 @@ def _refuse_beside(option: str, context: typer.Context, *fitting: str) -> None:
             raise InputError(f"--{other} has no part in {option}: leave it out")
 
 
+def _refuse_without(option: str, context: typer.Context, name: str) -> None:
+    source = context.get_parameter_source(name)
+    if source is not None and source.name == "COMMANDLINE":
+        raise InputError(f"--{name} has a part in {option} alone: leave it out")
+
+
 def _show_check(result: Any, *, as_json: bool) -> None:
-    for pair in result.damaged:
-        say(f"not compared: {pair.id}, pair {pair.pair}: {pair.reason}")
+    reasons = {pair.id: pair.reason for pair in result.damaged}
+    for video, reason in reasons.items():
+        number = sum(pair.id == video for pair in result.damaged)
+        say(f"not compared: {number} pair{'s' * (number > 1)} of {video}: {reason}")
     if result.left_out:
         say(f"left out, of 1-pixel sides, which OpenCV cannot do: {result.left_out} videos")
     figures = result.json()
@@ -465,14 +474,22 @@ def demo_command(
     show(result, as_json=as_json, rows=rows)
 
 
+def _say_stopped() -> None:
+    same = "the same command" + ", without --overwrite," * ("--overwrite" in sys.argv)
+    say(f"slic: stopped; {same} goes on from there")
+
+
 def main() -> None:
     """Run the command line; errors are one line on stderr, and the exit code tells their kind."""
     try:
         code = app(standalone_mode=False)
         # Typer turns Ctrl-C into this code, silently.
         if code == INTERRUPTED:
-            say("slic: stopped; the same command goes on where it was")
+            _say_stopped()
         sys.exit(code)
+    except KeyboardInterrupt:
+        _say_stopped()
+        sys.exit(INTERRUPTED)
     except TyperException as error:
         # Without arguments the help has been printed, and there is no message.
         if message := error.format_message():

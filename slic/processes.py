@@ -4,16 +4,21 @@ import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from slic.errors import WorkError
 from slic.readers import die_with_parent
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -26,25 +31,44 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def one_thread(_worker: int = 0) -> None:
-    """Keep a worker to one thread, as its fellows already fill the cores, and to its parent."""
+def one_thread(_worker: int = 0, *, until: "Connection | None" = None) -> None:
+    """Keep a worker to one thread, as its fellows already fill the cores, and to its parent.
+
+    It ends as well when the other end of `until` is closed.
+    """
     import cv2
 
     die_with_parent()
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(until,), daemon=True).start()
     cv2.setNumThreads(1)
 
 
-def _leave_with_parent() -> None:
-    """End this process when the one that asked for it ends.
+def _leave_with_parent(until: "Connection | None") -> None:
+    """End this process when the one that asked for it ends, or says so.
 
     A worker of a fork server is not its child: the server lives for as long as its workers do,
     so that both would outlive a killed run.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
+        multiprocessing.connection.wait([parent.sentinel, *([until] if until else [])])
         os._exit(1)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Processes started inside never hear a Ctrl-C; this one hears it at the end.
+
+    A terminal sends it to all of them, and each would answer with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def loader_context() -> multiprocessing.context.BaseContext:
@@ -62,10 +86,10 @@ def loader_context() -> multiprocessing.context.BaseContext:
 _counter: Any = None  # a worker's share in the number that run_jobs watches
 
 
-def _start_worker(counter: Any) -> None:
+def _start_worker(counter: Any, until: "Connection") -> None:
     global _counter
     _counter = counter
-    one_thread()
+    one_thread(until=until)
 
 
 def count(units: int) -> None:
@@ -95,10 +119,15 @@ def run_jobs(
     """
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
+    until, stop = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(counter,)
+        workers, mp_context=context, initializer=_start_worker, initargs=(counter, until)
     )
     seen = 0
+
+    def submit(job: Job) -> Future[Result]:
+        with interrupts_held():
+            return pool.submit(work, job)
 
     def look() -> None:
         nonlocal seen
@@ -109,7 +138,10 @@ def run_jobs(
 
     try:
         most = IN_FLIGHT_PER_WORKER * workers
-        yield from in_flight(lambda job: pool.submit(work, job), jobs, most=most, look=look)
+        yield from in_flight(submit, jobs, most=most, look=look)
+    except (KeyboardInterrupt, GeneratorExit):
+        stop.close()  # nobody waits for what is under way
+        raise
     except BrokenProcessPool:
         raise WorkError(
             "a worker process died (out of memory?): run the same command again to continue,"
@@ -117,6 +149,8 @@ def run_jobs(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        stop.close()
+        until.close()
 
 
 def in_flight(

@@ -113,6 +113,13 @@ class Index:
             sql = f"INSERT OR REPLACE INTO videos ({_QUOTED}) VALUES ({marks})"
             connection.execute(sql, astuple(entry))
 
+    def forget_flow(self, video_ids: Iterable[str]) -> None:
+        """Let videos count as without flow."""
+        rows = [(video_id,) for video_id in video_ids]
+        if rows:
+            with self._write() as connection:
+                connection.executemany("UPDATE videos SET flow = NULL WHERE id = ?", rows)
+
     def set_flow(self, video_id: str, flow: str | None) -> None:
         """Note the fingerprint of a video's flow."""
         with self._write() as connection:

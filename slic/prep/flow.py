@@ -72,6 +72,13 @@ def prep_flow(
     tvl1 = Tvl1Parameters.named(**(parameters or {}))
     name, where = resolve_engine(engine, device)
     found, path = resolve(dataset, store=store, layout=layout)
+    if found is None and (retry or short_side is not None):
+        option = "--retry" if retry else "--short-side"
+        raise InputError(f"{dataset}: is a store: {option} needs the data set it was made from")
+    if is_store(path):  # before any frames are decoded
+        present = ClipStore(path)
+        wanted = _settings(present, bound, tvl1)
+        agree_on_settings(present, "flow", wanted, overwrite=overwrite, record=False)
     notes, new_failures = [], 0
     if found is not None:
         first = prep_frames(
@@ -89,6 +96,7 @@ def prep_flow(
     chosen = sample(_entries(target, found), limit)
     settings = _settings(target, bound, tvl1)
     agree_on_settings(target, "flow", settings, overwrite=overwrite)
+    _forget_outdated(target, settings)
     result = PrepResult(store=str(path), videos=len(chosen), notes=notes)
     result.failures = list_failures(chosen)
     jobs = _missing(target, chosen, settings, name, overwrite=overwrite)
@@ -127,6 +135,18 @@ def _settings(store: ClipStore, bound: float | None, tvl1: Tvl1Parameters) -> di
     }
 
 
+def _digest(entry: Entry, settings: dict[str, Any]) -> str:
+    """Fingerprint of a video's flow, which belongs to the very frames it was computed from."""
+    of = {"source": entry.source_digest, "frames": entry.settings}
+    return fingerprint({**settings, **of})
+
+
+def _forget_outdated(store: ClipStore, settings: dict[str, Any]) -> None:
+    """Flow by other parameters counts no more, so that a stopped run leaves no mixture."""
+    entries = [entry for entry in store.index.entries() if entry.flow is not None]
+    store.index.forget_flow(e.id for e in entries if e.flow != _digest(e, settings))
+
+
 def _missing(
     store: ClipStore,
     entries: list[Entry],
@@ -141,9 +161,7 @@ def _missing(
     parameters = Tvl1Parameters(**{name: settings[name] for name in asdict(Tvl1Parameters())})
     jobs = []
     for entry in entries:
-        # Flow belongs to the very frames it was computed from.
-        of = {"source": entry.source_digest, "frames": entry.settings}
-        digest = fingerprint({**settings, **of})
+        digest = _digest(entry, settings)
         done = entry.flow == digest and entry.key in present
         if entry.reason is None and (overwrite or not done):
             jobs.append(FlowJob(store.path, entry, engine, bound, codec, parameters, digest))
@@ -198,7 +216,7 @@ def _solved(
     engine, parameters = jobs[0].engine, jobs[0].parameters
     if engine not in ON_DEVICES:
         count = min(workers or default_workers(), len(jobs))
-        notes.append(f"flow by {engine_version(engine)} in {count} processes")
+        notes.append(f"flow by {engine_version(engine)} in {count} process{'es' * (count > 1)}")
         yield from run_jobs(store_flow_here, jobs, workers=count, counted=counted)
         return
     from slic.prep.flow_device import DeviceWork, default_threads, devices_for, flow_on_devices

@@ -14,7 +14,7 @@ from slic.prep.flow_batches import Batcher, DeviceFailed
 from slic.prep.flow_video import FlowDone, FlowJob, store_flow
 from slic.prep.tvl1 import Tvl1Parameters
 from slic.prep.tvl1.device import DeviceSolver
-from slic.processes import default_workers, in_flight, one_thread
+from slic.processes import default_workers, in_flight, interrupts_held, one_thread
 
 LOOK_EVERY_S = 1.0
 
@@ -98,8 +98,9 @@ def flow_on_devices(
         context.Process(target=_serve_device, args=(number, work, inbox, outbox), daemon=True)
         for number, (work, inbox) in enumerate(zip(works, inboxes, strict=True))
     ]
-    for process in processes:
-        process.start()
+    with interrupts_held():
+        for process in processes:
+            process.start()
     try:
         queue_of_jobs = iter(jobs)
         for work, inbox in zip(works, inboxes, strict=True):

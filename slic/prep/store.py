@@ -52,7 +52,8 @@ class PrepResult:
     def json(self) -> dict[str, Any]:
         """The keys of `--json`."""
         names = ("store", "videos", "written", "skipped", "failed", "frames", "seconds")
-        return {name: getattr(self, name) for name in names}
+        failures = [{"id": video, "reason": reason} for video, reason in self.failures]
+        return {name: getattr(self, name) for name in names} | {"failures": failures}
 
 
 def is_store(path: Path) -> bool:
@@ -79,9 +80,14 @@ def resolve(
 
 
 def agree_on_settings(
-    store: ClipStore, view: View, settings: dict[str, Any], *, overwrite: bool
+    store: ClipStore,
+    view: View,
+    settings: dict[str, Any],
+    *,
+    overwrite: bool,
+    record: bool = True,
 ) -> None:
-    """Record the parameters of a view, or refuse ones that differ from the store's.
+    """Record the parameters of a view (if `record`), or refuse ones that differ from the store's.
 
     Raises:
         StoreError: they differ, and `overwrite` was not given.
@@ -100,7 +106,8 @@ def agree_on_settings(
             f"{store.path}: holds {view} with other parameters ({', '.join(changed)});"
             " give --overwrite to replace them, or another --store"
         )
-    store.set_settings(view, settings)
+    if record:
+        store.set_settings(view, settings)
 
 
 def sample(items: Iterable[T], limit: int | None, *, key: str = "id") -> list[T]:

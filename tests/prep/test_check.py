@@ -286,7 +286,7 @@ def test_damaged_chunks_are_named_counted_and_stop_nothing(
     ((damaged),) = figures["damaged"]
     assert (damaged["id"], damaged["pair"]) == ("b.avi", 0)
     assert "checksum" in damaged["reason"]
-    assert "not compared: b.avi, pair 0: " in err
+    assert "not compared: 1 pair of b.avi: " in err
 
 
 @pytest.mark.usefixtures("_here")

@@ -229,6 +229,38 @@ def test_another_bound_is_refused_and_overwrite_replaces(own: Path) -> None:
     assert prep_flow(str(own), bound=2).written == 0
 
 
+def test_stopped_overwrite_leaves_no_mixture(own: Path) -> None:
+    # As if it had been stopped after the first video.
+    assert prep_flow(str(own), bound=2, overwrite=True, limit=1).written == 1
+    store = ClipStore(own)
+    (done,) = (entry.id for entry in store.entries() if entry.flow is not None)
+    assert store.flow_bound(done) == 2.0
+    for entry in store.entries():
+        if entry.id != done:
+            with pytest.raises(StoreError, match="has no flow"):
+                store.read(entry.id, 0, 1, view="flow")
+    assert prep_flow(str(own), bound=2).written == 2  # goes on from there
+    assert {ClipStore(own).flow_bound(video) for video in store.ids} == {2.0}
+
+
+def test_other_parameters_are_refused_before_frames_are_decoded(data: Path, own: Path) -> None:
+    root = Path(shutil.copytree(data, own.parent / "more"))
+    write_video(root / "Run" / "new.avi", 3, seed=9)
+    with pytest.raises(StoreError, match=r"bound short side / 12 -> 2\.0"):
+        prep_flow(str(root), store=str(own), bound=2)
+    assert len(ClipStore(own).index.entries()) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "option"), [({"retry": True}, "--retry"), ({"short_side": 24}, "--short-side")]
+)
+def test_what_only_a_data_set_can_give_is_refused_of_a_store(
+    own: Path, given: dict, option: str
+) -> None:
+    with pytest.raises(InputError, match=f"is a store: {option} needs the data set"):
+        prep_flow(str(own), **given)
+
+
 @pytest.mark.parametrize("bound", [0, -1, float("nan"), float("inf")])
 def test_impossible_bound(own: Path, bound: float) -> None:
     with pytest.raises(InputError, match=r"--bound .*: must be above 0 pixels a frame"):

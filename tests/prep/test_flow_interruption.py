@@ -44,13 +44,14 @@ def with_flow(path: Path) -> set[str]:
     return {entry.id for entry in ClipStore(path).entries() if entry.flow is not None}
 
 
-def begin(path: Path, engine: str) -> subprocess.Popen:
+def begin(path: Path, engine: str, *, stderr: int = subprocess.DEVNULL) -> subprocess.Popen:
     command = [sys.executable, "-m", "slic.cli", "prep", "flow", str(path), "--engine", engine]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*command, "--workers", "2", "--device", "cpu"],
         env=environment,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
         start_new_session=True,
     )
 
@@ -70,6 +71,24 @@ def alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize("after_s", [1.2, 1.8, 2.4, 3.0])
+def test_ctrl_c_in_a_terminal_is_one_line(
+    frames_only: Path, tmp_path: Path, after_s: float
+) -> None:
+    """A terminal sends it to every process, those that just start up among them."""
+    path = Path(shutil.copytree(frames_only, tmp_path / "s.zarr"))
+    process = begin(path, "cpu", stderr=subprocess.PIPE)
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    lines = [line for line in said.decode().splitlines() if not line.startswith("flow (cpu): ")]
+    if process.returncode == 130:
+        assert lines == ["slic: stopped; the same command goes on from there"]
+    else:  # it was done before, and Python was about to leave
+        assert len(with_flow(path)) == VIDEOS, said.decode()
+        assert "Traceback" not in said.decode()
 
 
 @pytest.mark.parametrize("engine", ["cpu", "torch"])

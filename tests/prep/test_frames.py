@@ -115,6 +115,7 @@ def test_first_and_second_run(data: str, tmp_path: Path, done: list[str]) -> Non
         "failed": 0,
         "frames": 15,
         "seconds": first.seconds,
+        "failures": [],
     }
     check_colours(path)
     entry = ClipStore(path).entry("red.avi")
