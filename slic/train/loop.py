@@ -15,11 +15,11 @@ from slic.errors import CheckpointError, StoreError
 from slic.progress import progress as show_progress
 from slic.runs import Run, lock_run
 from slic.train.checkpoint import Progress, restore, save_checkpoint
-from slic.train.data import SampleLoader
 from slic.train.optimise import learning_rate, make_optimiser
 from slic.train.profile import CLUSTERING, Profile
 from slic.train.recluster import cluster_videos
 from slic.train.record import Recorder
+from slic.train.samples import SampleLoader
 from slic.train.sampling import Sample, plan_epoch, seeded
 from slic.train.step import batch_labels, false_positives, forward_loss
 

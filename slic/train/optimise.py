@@ -9,7 +9,7 @@ from torch import nn
 
 from slic.config import Settings
 from slic.encoders import Encoder
-from slic.train.data import SampleReader
+from slic.train.samples import SampleReader
 from slic.train.sampling import Sample
 
 PROBE_SAMPLES = 8

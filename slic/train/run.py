@@ -10,10 +10,10 @@ from slic.devices import pick_device, reading_workers
 from slic.errors import LabelsMissing
 from slic.progress import clock
 from slic.runs import Run, choose_run, only_store
-from slic.train.data import SampleReader
 from slic.train.loop import Training, is_done, result, training_entries
 from slic.train.optimise import estimate_seconds
 from slic.train.recluster import pseudo_labels
+from slic.train.samples import SampleReader
 from slic.train.sampling import plan_epoch
 
 GPU_PRESET, CPU_PRESET = "ucf101-16f", "cpu-small"

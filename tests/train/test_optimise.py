@@ -5,8 +5,8 @@ import torch
 
 from slic.config import make_settings
 from slic.encoders import new_encoder, weights_digest
-from slic.train.data import SampleReader
 from slic.train.optimise import estimate_seconds, learning_rate, make_optimiser
+from slic.train.samples import SampleReader
 from slic.train.sampling import Sample
 
 SMALL = make_settings("cpu-small", options={"frames": 4, "size": 16})
