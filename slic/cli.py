@@ -314,7 +314,17 @@ def train_command(
         int | None, typer.Option("--epochs", help="Passes over the videos.", show_default=PRESETS)
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Samples a step.", show_default=PRESETS)
+        str | None,
+        typer.Option(
+            "--batch-size",
+            metavar="N|auto",
+            help="Samples a step; auto: what fits the GPU.",
+            show_default=PRESETS,
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "bf16", "tf32", "fp32"] | None,
+        typer.Option("--precision", help="auto: bf16 on a GPU, fp32 on a CPU."),
     ] = None,
     split: Annotated[
         int | None, typer.Option("--split", help="Whose training videos.", show_default=PRESETS)
@@ -332,6 +342,15 @@ def train_command(
     profile: Annotated[
         bool, typer.Option("--profile", help="Say where the time of a step goes.")
     ] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the encoder: slow start, faster steps.")
+    ] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Less memory a sample, slower steps.")
+    ] = False,
+    augment_on: Annotated[
+        Literal["auto", "cpu", "gpu"], typer.Option("--augment-on", help="auto: as --device.")
+    ] = "auto",
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
@@ -351,7 +370,8 @@ def train_command(
         "flow_probability": 0.0 if no_flow else None,
         "components": components,
         "epochs": epochs,
-        "batch_size": batch_size,
+        "batch_size": _number_or_auto(batch_size),
+        "precision": precision,
         "split": split,
         "seed": seed,
     }
@@ -364,6 +384,9 @@ def train_command(
         new=new,
         device=device,
         workers=workers,
+        augment_on=augment_on,
+        compile=compile,
+        recompute=recompute,
         keep_checkpoints=keep_checkpoints,
         profile=profile,
         say=say,
@@ -374,6 +397,15 @@ def train_command(
     rows["NMI"] = "no labels" if result["nmi"] is None else f"{result['nmi']:.3f}"
     rows |= {f"recall at {k}": f"{v:.3f} (held-out training groups)" for k, v in recall.items()}
     show(result, as_json=as_json, rows=rows)
+
+
+def _number_or_auto(text: str | None) -> int | str | None:
+    if text is None or text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--batch-size {text}: give a whole number, or auto") from None
 
 
 @eval_app.command("retrieve")

@@ -18,6 +18,7 @@ Components = Literal["u", "v", "uv"]
 Optimiser = Literal["sgd", "adam"]
 Schedule = Literal["constant", "cosine"]
 Feature = Literal["backbone", "projection"]
+Precision = Literal["auto", "bf16", "tf32", "fp32"]
 SplitNumber = Literal[1, 2, 3]
 
 PRESETS = ("ucf101-16f", "cpu-small")
@@ -42,6 +43,7 @@ class Settings:
         optimiser, lr, momentum, weight_decay, schedule: of the optimiser.
         batch_size: samples (of three clips each) a step.
         epochs: passes over the training videos.
+        precision: of the encoder's arithmetic; `auto` is bf16 on a GPU that has it, else fp32.
         crop_area: smallest share of a frame that a random crop keeps.
         jitter_probability, grayscale_probability, blur_probability: of each clip.
         jitter: strength of brightness, contrast, saturation; hue is given by `hue`.
@@ -74,6 +76,7 @@ class Settings:
     schedule: Schedule
     batch_size: int
     epochs: int
+    precision: Precision = "auto"  # likewise
     crop_area: float
     jitter_probability: float
     jitter: float

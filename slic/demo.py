@@ -27,6 +27,7 @@ from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
 from slic.processes import default_workers, run_jobs
 from slic.progress import clock, progress
+from slic.reading import ReaderPool
 from slic.runs import RUNS, open_run
 from slic.train.run import train
 
@@ -208,8 +209,9 @@ def random_recall(path: str, seed: int, device: str) -> dict[str, float]:
     )
     entries = store.entries()
     with progress(len(entries), "embed", unit="clips") as advance:
+        readers = ReaderPool(store, workers=1)
         backbone, projection = embed(
-            encoder, store, entries, protocol=protocol, device=where, workers=1, advance=advance
+            encoder, readers, entries, protocol=protocol, device=where, advance=advance
         )
     cache = write_cache(Path("runs"), name, entries, backbone=backbone, projection=projection)
     parts = split_parts(cache, split=1, feature=settings.retrieval_feature, where=Path(path))

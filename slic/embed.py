@@ -1,25 +1,26 @@
 """Encoder x clip store -> embedding cache; training and evaluation both use it."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from slic.cache import ClipStore, EmbeddingCache, Entry
 from slic.cache.embeddings import write_embeddings
 from slic.cache.index import SPLITS
 from slic.clips import centre_view, even_starts, normalise
+from slic.config import Precision
+from slic.devices import autocast
 from slic.encoders import Encoder
-from slic.errors import SlicError, WorkError
-from slic.processes import loader_context, one_thread
+from slic.reading import ReaderPool
 
-CLIPS_AT_ONCE = 32
+READ_AT_ONCE = 16  # clips a job: readers hold two jobs' each
+EMBED_AT_ONCE = {"cpu": 32, "cuda": 128}
 FloatRows = NDArray[np.float32]
 
 
@@ -76,71 +77,48 @@ def _escaped(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
-class _TestClips(Dataset):
-    """Every clip of every video, as `(T, size, size, 3)` uint8."""
+@dataclass(frozen=True)
+class TestClips:
+    """Reads every clip of some videos: `(videos * clips, T, size, size, 3)` uint8.
 
-    def __init__(self, store: ClipStore, entries: Sequence[Entry], protocol: Protocol) -> None:
-        self.store, self.protocol = store, protocol
-        # Not the clips: ten of each of 240,000 videos are much to send to every worker.
-        self.videos = [(entry.id, entry.frames or 0) for entry in entries]
-
-    def __len__(self) -> int:
-        return len(self.videos) * self.protocol.clips
-
-    def __getitem__(self, index: int) -> Tensor:
-        p = self.protocol
-        video, length = self.videos[index // p.clips]
-        starts = even_starts(length, p.clips, frames=p.frames, stride=p.stride)
-        clip = self.store.read(video, starts[index % p.clips], p.frames, stride=p.stride)
-        return torch.from_numpy(centre_view(clip, p.size))
-
-
-@contextlib.contextmanager
-def worker_errors() -> Iterator[None]:
-    """Within, an error of a DataLoader's worker is the line it was, without the traceback.
-
-    Raises:
-        SlicError: of the kind raised in the worker.
-        WorkError: a worker died.
+    Attributes:
+        videos: ids, and frames of each.
+        protocol: which clips.
     """
-    try:
-        yield
-    except SlicError as error:
-        lines = str(error).splitlines()
-        if len(lines) < 2:
-            raise
-        kind = type(error)
-        line = lines[-1].removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
-        raise kind(line) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise WorkError(
-            "a reading process died (out of memory?): run the same command again to continue,"
-            " with fewer --workers"
-        ) from error
+
+    videos: tuple[tuple[str, int], ...]
+    protocol: Protocol
+
+    def __call__(self, store: ClipStore) -> Tensor:
+        p = self.protocol
+        clips = [
+            centre_view(store.read(video, start, p.frames, stride=p.stride), p.size)
+            for video, length in self.videos
+            for start in even_starts(length, p.clips, frames=p.frames, stride=p.stride)
+        ]
+        return torch.from_numpy(np.stack(clips))
 
 
 @torch.no_grad()
 def embed(
     encoder: Encoder,
-    store: ClipStore,
+    readers: ReaderPool,
     entries: Sequence[Entry],
     *,
     protocol: Protocol,
     device: torch.device,
-    workers: int = 0,
+    precision: Precision = "auto",
     advance: Callable[[int, float], None] | None = None,
 ) -> tuple[FloatRows, FloatRows]:
     """Embed videos, in the order given; the encoder's mode is left as it was.
 
     Args:
         encoder: on `device`.
-        store: where the clips are.
+        readers: of the store that holds the videos.
         entries: N videos of it.
         protocol: which clips.
         device: of the encoder.
-        workers: reading processes; 0 reads in this one.
+        precision: of the encoder's arithmetic.
         advance: called with (videos, clips) done.
 
     Returns:
@@ -148,33 +126,36 @@ def embed(
     """
     training = encoder.training
     encoder.eval()
-    # Batches hold whole videos, so that a mean does not straddle two of them.
-    videos_at_once = max(1, CLIPS_AT_ONCE // protocol.clips)
-    loader = DataLoader(
-        _TestClips(store, entries, protocol),
-        batch_size=videos_at_once * protocol.clips,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        multiprocessing_context=loader_context() if workers else None,
-        worker_init_fn=one_thread,
-    )
-    rows: list[tuple[FloatRows, FloatRows]] = []
+    rows: list[tuple[Tensor, Tensor]] = []
     try:
-        for clips in _read(loader):
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        for clips in _batches(readers, entries, protocol, device):
+            with autocast(device, precision):
                 outputs = encoder(normalise(clips, device=device))
-            means = [o.float().unflatten(0, (-1, protocol.clips)).mean(1).cpu() for o in outputs]
-            rows.append((means[0].numpy(), means[1].numpy()))
+            # They stay on the device until the end: to fetch them is to wait for it.
+            means = [o.float().unflatten(0, (-1, protocol.clips)).mean(1) for o in outputs]
+            rows.append((means[0], means[1]))
             if advance:
                 advance(len(means[0]), len(clips))
     finally:
         encoder.train(training)
-    return np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
+    return _on_host([r[0] for r in rows]), _on_host([r[1] for r in rows])
 
 
-def _read(loader: DataLoader) -> Iterator[Tensor]:
-    with worker_errors():
-        yield from loader
+def _on_host(parts: list[Tensor]) -> FloatRows:
+    return torch.cat(parts).cpu().numpy()
+
+
+def _batches(
+    readers: ReaderPool, entries: Sequence[Entry], protocol: Protocol, device: torch.device
+) -> Iterator[Tensor]:
+    """Clips on the device, some whole videos a batch, so that a mean does not straddle two."""
+    videos = max(1, READ_AT_ONCE // protocol.clips)
+    groups = [entries[i : i + videos] for i in range(0, len(entries), videos)]
+    known = (tuple((entry.id, entry.frames or 0) for entry in group) for group in groups)
+    parts = readers.results(TestClips(group, protocol) for group in known)
+    at_once = max(1, EMBED_AT_ONCE[device.type] // (videos * protocol.clips))
+    while batch := list(islice(parts, at_once)):
+        yield torch.cat([part.to(device, non_blocking=True) for part in batch])
 
 
 def write_cache(

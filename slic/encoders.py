@@ -99,7 +99,17 @@ class Encoder(nn.Module):
         Returns:
             backbone `(N, D)` (512 for R3D-18) and projection `(N, 128)`, neither normalised.
         """
-        features = self.stages(self.stem(clips)).mean(dim=(2, 3, 4))
+        for block in self.blocks():
+            clips = block(clips)
+        return self.embed(clips)
+
+    def blocks(self) -> list[nn.Module]:
+        """What is applied in turn before `embed`: the stem, and each residual block."""
+        return [self.stem, *(b for stage in self.stages.children() for b in stage.children())]
+
+    def embed(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone and projection embeddings of the last block's maps `(N, D, t, h, w)`."""
+        features = maps.mean(dim=(2, 3, 4))
         return features, self.head(features)
 
 

@@ -79,7 +79,7 @@ def loader_context() -> multiprocessing.context.BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["slic.embed", "slic.train.samples"])
+    context.set_forkserver_preload(["slic.reading", "slic.embed", "slic.train.samples"])
     return context
 
 

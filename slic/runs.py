@@ -203,17 +203,39 @@ def choose_run(
         run = _same_or_refuse(open_run(path), settings, store_digest, new=new)
         # The same store may have moved.
         return replace(run, store=store)
-    prefix = f"{store.name.removesuffix('.zarr')}-{settings.encoder}"
-    known = list(numbered_runs(prefix))
+    prefix = _prefix(store, settings)
     if not new:
-        for _, path in reversed(known):
-            if not (path / "config.toml").exists():
-                continue
-            run = open_run(path)
+        for run in _newest_first(prefix):
             if run.settings == settings and run.store_digest == store_digest:
                 return replace(run, store=store)
+    known = list(numbered_runs(prefix))
     number = known[-1][0] + 1 if known else 1
     return create_run(RUNS / f"{prefix}-{number}", settings, **about)  # type: ignore[arg-type]
+
+
+def _prefix(store: Path, settings: Settings) -> str:
+    return f"{store.name.removesuffix('.zarr')}-{settings.encoder}"
+
+
+def _newest_first(prefix: str) -> Iterator[Run]:
+    for _, path in reversed(list(numbered_runs(prefix))):
+        if (path / "config.toml").exists():
+            yield open_run(path)
+
+
+def run_of_any_batch(
+    settings: Settings, store: Path, store_digest: str, *, name: str | None
+) -> int | None:
+    """Batch size of the run that has these settings but for that, or is named; None if none."""
+    if name is not None:
+        path = Path(name) if "/" in name else RUNS / name
+        return open_run(path).settings.batch_size if (path / "config.toml").exists() else None
+    for run in _newest_first(_prefix(store, settings)):
+        size = run.settings.batch_size
+        alike = replace(settings, batch_size=size) == run.settings
+        if alike and run.store_digest == store_digest:
+            return size
+    return None
 
 
 def _same_or_refuse(run: Run, settings: Settings, store_digest: str, *, new: bool) -> Run:

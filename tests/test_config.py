@@ -72,7 +72,12 @@ def test_presets_are_complete(name):
 def test_the_preset_of_the_paper_holds_its_values():
     values = make_settings("ucf101-16f").as_dict()
     assert {name: values[name] for name in PAPER} == PAPER
-    assert values.keys() - PAPER.keys() == {"temperature", "seed", "retrieval_feature"}
+    assert values.keys() - PAPER.keys() == {
+        "temperature",
+        "seed",
+        "retrieval_feature",
+        "precision",
+    }
 
 
 def test_the_small_preset_differs_from_the_paper_only_where_it_says_so():
@@ -178,6 +183,7 @@ def test_a_wrong_value_of_a_file_names_the_file(tmp_path):
         ("schedule", 1, "choose one of constant, cosine"),
         ("retrieval_feature", "both", "choose one of backbone, projection"),
         ("components", "w", "choose one of u, v, uv"),
+        ("precision", "fp16", "choose one of auto, bf16, tf32, fp32"),
         ("split", 4, "choose one of 1, 2, 3"),
         ("split", True, "choose one of 1, 2, 3"),
         ("split", 1.0, "choose one of 1, 2, 3"),
@@ -216,11 +222,11 @@ def test_missing_settings_are_named():
 
 def test_what_an_older_slic_did_not_set_is_as_it_was_then():
     values = {**read_preset("cpu-small"), "seed": 5}
-    del values["components"]
+    del values["components"], values["precision"]
     settings = settings_from(values, where="here")
-    assert (settings.components, settings.seed) == ("u", 5)
+    assert (settings.components, settings.precision, settings.seed) == ("u", "auto", 5)
     assert with_defaults(values) == settings.as_dict()
-    assert with_defaults({"components": "uv"}) == {"components": "uv"}
+    assert with_defaults({"components": "uv"}) == {"components": "uv", "precision": "auto"}
 
 
 def test_an_unknown_preset_names_the_nearest():

@@ -8,9 +8,10 @@ import torch
 
 from slic.cache import ClipStore, EmbeddingCache
 from slic.clips import centre_view, even_starts, normalise
-from slic.embed import CacheName, Protocol, embed, worker_errors, write_cache
+from slic.embed import CacheName, Protocol, embed, write_cache
 from slic.encoders import Encoder, new_encoder
-from slic.errors import DamagedChunk, WorkError
+from slic.errors import DamagedChunk
+from slic.reading import ReaderPool
 
 CPU = torch.device("cpu")
 PROTOCOL = Protocol(clips=3, frames=4, stride=2, size=16)
@@ -19,6 +20,11 @@ PROTOCOL = Protocol(clips=3, frames=4, stride=2, size=16)
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     return new_encoder("small", seed=0)
+
+
+def here(store: ClipStore) -> ReaderPool:
+    """Reads in this process."""
+    return ReaderPool(store, workers=0)
 
 
 def clip_by_clip(encoder, store, entry, protocol):
@@ -49,7 +55,7 @@ def test_embeddings_are_the_means_over_clips_in_the_order_given(encoder, store):
     done = []
     backbone, projection = embed(
         encoder,
-        store,
+        here(store),
         entries,
         protocol=PROTOCOL,
         device=CPU,
@@ -70,20 +76,22 @@ def test_many_batches_and_a_worker_change_nothing(encoder, store):
     entries = store.entries()
     # Two videos a batch, and the last batch alone.
     protocol = dataclasses.replace(PROTOCOL, clips=16)
-    here = embed(encoder, store, entries[:5], protocol=protocol, device=CPU)
-    there = embed(encoder, store, entries[:5], protocol=protocol, device=CPU, workers=1)
-    for mine, theirs in zip(here, there, strict=True):
-        assert np.array_equal(mine, theirs)
-    backwards = embed(encoder, store, entries[4::-1], protocol=protocol, device=CPU)
-    for mine, theirs in zip(here, backwards, strict=True):
-        np.testing.assert_allclose(mine[::-1], theirs, rtol=1e-4, atol=1e-5)
+    mine = embed(encoder, here(store), entries[:5], protocol=protocol, device=CPU)
+    theirs = embed(
+        encoder, ReaderPool(store, workers=1), entries[:5], protocol=protocol, device=CPU
+    )
+    for one, other in zip(mine, theirs, strict=True):
+        assert np.array_equal(one, other)
+    backwards = embed(encoder, here(store), entries[4::-1], protocol=protocol, device=CPU)
+    for one, other in zip(mine, backwards, strict=True):
+        np.testing.assert_allclose(one[::-1], other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_and_the_statistics_are_left_as_they_were(encoder, store, training):
     encoder.train(training)
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    embed(encoder, store, store.entries()[:2], protocol=PROTOCOL, device=CPU)
+    embed(encoder, here(store), store.entries()[:2], protocol=PROTOCOL, device=CPU)
     assert encoder.training is training
     assert encoder.head.training is training
     assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
@@ -92,7 +100,13 @@ def test_the_mode_and_the_statistics_are_left_as_they_were(encoder, store, train
 def test_training_mode_does_not_change_embeddings(encoder, store):
     entries = store.entries()[:3]
     results = [
-        embed(encoder.train(mode), store, entries, protocol=PROTOCOL, device=CPU)
+        embed(
+            encoder.train(mode),
+            here(store),
+            entries,
+            protocol=PROTOCOL,
+            device=CPU,
+        )
         for mode in (True, False)
     ]
     assert np.array_equal(results[0][0], results[1][0])
@@ -102,7 +116,7 @@ def test_a_video_shorter_than_a_clip_wraps(encoder, store):
     entry = store.entries()[0]
     protocol = Protocol(clips=2, frames=30, stride=1, size=16)
     assert entry.frames < protocol.frames
-    backbone, _ = embed(encoder, store, [entry], protocol=protocol, device=CPU)
+    backbone, _ = embed(encoder, here(store), [entry], protocol=protocol, device=CPU)
     frames = store.read(entry.id, 0, entry.frames)
     wrapped = np.concatenate((frames, frames))[:30]
     clip = torch.from_numpy(centre_view(wrapped, 16)[None])
@@ -115,25 +129,19 @@ def test_a_video_shorter_than_a_clip_wraps(encoder, store):
 def test_a_damaged_video_is_one_line_that_names_it(encoder, damaged, workers):
     encoder.train()
     entries = damaged.entries()[:4]
+    readers = ReaderPool(damaged, workers=workers)
     with pytest.raises(DamagedChunk) as caught:
-        embed(encoder, damaged, entries, protocol=PROTOCOL, device=CPU, workers=workers)
+        embed(encoder, readers, entries, protocol=PROTOCOL, device=CPU)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{damaged.path}: {entries[2].id}: ")
     assert encoder.training
 
 
-def test_a_worker_that_dies_is_one_line():
-    with pytest.raises(WorkError, match=r"fewer --workers$"), worker_errors():
-        raise RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly")
-    with pytest.raises(RuntimeError, match="something else"), worker_errors():
-        raise RuntimeError("something else")
-
-
 def test_a_cache_holds_what_was_embedded(encoder, store, tmp_path):
     entries = [store.entries()[i] for i in (3, 1)]
     entries[1] = dataclasses.replace(entries[1], label=None)
-    backbone, projection = embed(encoder, store, entries, protocol=PROTOCOL, device=CPU)
+    backbone, projection = embed(encoder, here(store), entries, protocol=PROTOCOL, device=CPU)
     name = CacheName("ucf101", "abcd", "e00003.1234", PROTOCOL, training=True)
     written = write_cache(tmp_path, name, entries, backbone=backbone, projection=projection)
     assert [p.name for p in tmp_path.iterdir()] == [

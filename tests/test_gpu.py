@@ -13,6 +13,7 @@ from slic.embed import Protocol, embed
 from slic.encoders import new_encoder
 from slic.prep.flow import prep_flow
 from slic.prep.tvl1 import tvl1_flow
+from slic.reading import ReaderPool
 from slic.train.run import train
 from tests.conftest import TINY
 
@@ -29,7 +30,9 @@ def test_embeddings_agree_with_the_cpu(drawn_store: Path) -> None:
     for name in ("cpu", "cuda"):
         device = torch.device(name)
         encoder = new_encoder("small", seed=0).to(device)
-        backbone, _ = embed(encoder, store, store.entries(), protocol=protocol, device=device)
+        backbone, _ = embed(
+            encoder, ReaderPool(store, workers=0), store.entries(), protocol=protocol, device=device
+        )
         rows[name] = backbone / np.linalg.norm(backbone, axis=1, keepdims=True)
     # bfloat16 keeps 8 bits of mantissa.
     assert (rows["cpu"] * rows["cuda"]).sum(axis=1).min() > 0.999

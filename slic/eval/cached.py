@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from slic.cache import ClipStore, EmbeddingCache
@@ -13,6 +14,7 @@ from slic.embed import CacheName, FloatRows, Protocol, embed, write_cache
 from slic.encoders import encoder_of, load_checkpoint, weights_digest
 from slic.errors import CheckpointError, InputError, LabelsMissing, StoreError
 from slic.progress import progress
+from slic.reading import ReaderPool
 from slic.runs import Run
 
 
@@ -79,18 +81,25 @@ def cached_embeddings(
     if not entries:
         raise StoreError(f"{path}: holds no video")
     # Only here is a device needed: cached answers touch neither video nor GPU.
-    from slic.devices import pick_device, reading_workers
+    from slic.devices import pick_device, reading_workers, tune
 
     where = pick_device(device)
-    encoder = encoder_of(content, where=str(run.checkpoint)).to(where)
+    tune(where, run.settings.precision)
+    encoder = encoder_of(content, where=str(run.checkpoint))
+    encoder = encoder.to(where, memory_format=torch.channels_last_3d)
     with progress(len(entries), "embed", unit="clips") as advance:
+        readers = ReaderPool(
+            clips,
+            workers=reading_workers(where) if workers is None else workers,
+            pin=where.type == "cuda",
+        )
         backbone, projection = embed(
             encoder,
-            clips,
+            readers,
             entries,
             protocol=protocol,
             device=where,
-            workers=reading_workers(where) if workers is None else workers,
+            precision=run.settings.precision,
             advance=advance,
         )
     return write_cache(run.embeddings, key, entries, backbone=backbone, projection=projection), path

@@ -90,6 +90,9 @@ def restore(
     try:
         progress = Progress(**content["progress"])
         encoder.load_state_dict(content["model"])
+        for group in content["optimiser"]["param_groups"]:
+            # How it computes is not the checkpoint's to say: it may be of another device.
+            group["fused"] = optimiser.defaults["fused"]
         optimiser.load_state_dict(content["optimiser"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         first = " ".join(str(error).split())[:160]

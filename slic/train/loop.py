@@ -10,11 +10,14 @@ import torch
 
 from slic.cache import ClipStore, Entry
 from slic.config import Settings
+from slic.devices import tune
 from slic.encoders import Encoder, new_encoder
-from slic.errors import CheckpointError, StoreError
+from slic.errors import CheckpointError, StoreError, WorkError
 from slic.progress import progress as show_progress
+from slic.reading import ReaderPool
 from slic.runs import Run, lock_run
 from slic.train.checkpoint import Progress, restore, save_checkpoint
+from slic.train.compute import Means, make_forward
 from slic.train.optimise import learning_rate, make_optimiser
 from slic.train.profile import CLUSTERING, Profile
 from slic.train.recluster import cluster_videos
@@ -68,28 +71,19 @@ class Training:
 
     Args:
         run: its folder and settings.
-        device: where to compute.
-        workers: reading processes.
+        means: with what to compute.
         keep: also keep the checkpoint of each clustering.
-        profile: measure where the time goes.
 
     Raises:
+        InputError: the device cannot compute as asked.
         StoreError: the store cannot be trained on.
         CheckpointError: a checkpoint that does not fit, or another process trains this run.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        *,
-        device: torch.device,
-        workers: int,
-        keep: bool = False,
-        profile: bool = False,
-    ) -> None:
-        self.run, self.settings = run, run.settings
-        self.profile = Profile(device, wanted=profile)
-        self.device, self.workers, self.keep = device, workers, keep
+    def __init__(self, run: Run, *, means: Means, keep: bool = False) -> None:
+        self.run, self.settings, self.means, self.keep = run, run.settings, means, keep
+        tune(means.device, self.settings.precision)
+        self.profile = Profile(means.device, wanted=means.profile)
         self.store = ClipStore(run.store)
         self.entries = training_entries(self.store, self.settings)
         self.lengths = {entry.id: entry.frames or 0 for entry in self.entries}
@@ -104,11 +98,15 @@ class Training:
         except BaseException:
             self._unlock()
             raise
+        self.readers = ReaderPool(
+            self.store, workers=means.workers, pin=means.device.type == "cuda"
+        )
+        self.forward = make_forward(self.state.encoder, means, self.settings.precision)
 
     def _restored(self) -> State:
-        encoder = new_encoder(self.settings.encoder, seed=self.settings.seed).to(self.device)
+        encoder = new_encoder(self.settings.encoder, seed=self.settings.seed)
         # Channels last is the faster layout on CPUs too.
-        encoder = encoder.to(memory_format=torch.channels_last_3d)
+        encoder = encoder.to(self.means.device, memory_format=torch.channels_last_3d)
         optimiser = make_optimiser(encoder, self.settings)
         progress = Progress()
         if self.run.checkpoint.exists():
@@ -121,10 +119,23 @@ class Training:
         """Steps until the end of the run."""
         return self.settings.epochs * self.epoch_steps - self.state.progress.total_steps
 
+    @property
+    def clusterings_left(self) -> int:
+        """Clusterings until the end of the run."""
+        begin, s = self.state.progress.epoch, self.settings
+        due = sum((e - s.warmup_epochs) % s.cluster_every == 0 for e in range(begin, s.epochs))
+        return due + 1
+
     def __call__(self) -> None:
-        """Train to the end; a run interrupted anywhere goes on exactly where it was."""
+        """Train to the end; a run interrupted anywhere goes on exactly where it was.
+
+        Raises:
+            WorkError: the GPU's memory does not suffice, or a worker died.
+        """
         try:
             self._train()
+        except torch.OutOfMemoryError as error:
+            raise WorkError(self._short_of_memory()) from error
         finally:
             self._unlock()
 
@@ -132,7 +143,7 @@ class Training:
         settings, progress = self.settings, self.state.progress
         recorder = Recorder(self.run, lines=progress.lines)
         loader = SampleLoader(
-            self.store, settings, workers=self.workers, pin=self.device.type == "cuda"
+            self.readers, settings, augment_on_device=self.means.augment_on_device
         )
         try:
             with show_progress(self.steps_left, "train", unit="clips") as advance:
@@ -158,12 +169,11 @@ class Training:
         with self.profile.phase(CLUSTERING):
             found = cluster_videos(
                 self.state.encoder,
-                self.store,
+                self.readers,
                 self.entries,
                 run=self.run,
                 epoch=progress.epoch,
-                device=self.device,
-                workers=self.workers,
+                device=self.means.device,
             )
         progress.clusters, progress.clustered_at = found.pseudo_labels, progress.epoch
         recorder.write("clustering", progress.total_steps, found.record)
@@ -184,7 +194,9 @@ class Training:
         sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in progress.sums.items()}
         self.state.encoder.train()
         read = self.profile.waiting(loader.batches(left))
-        for batch, clips in zip(left, read, strict=True):
+        for batch, parts in zip(left, read, strict=True):
+            with self.profile.phase("to the device"):
+                clips = loader.on_device(parts, self.means.device)
             for name, value in self._step(batch, clips).items():
                 sums[name] = sums.get(name, 0) + value
             progress.step += 1
@@ -209,11 +221,10 @@ class Training:
             group["lr"] = rate
         draws = seeded(s.seed, progress.epoch, "negatives", progress.step).integers(2**62)
         loss, sums = forward_loss(
-            state.encoder,
+            self.forward,
             clips,
             batch_labels(batch, progress.clusters, self.truth),
             settings=s,
-            device=self.device,
             generator=torch.Generator().manual_seed(int(draws)),
             profile=self.profile,
         )
@@ -223,6 +234,13 @@ class Training:
         with self.profile.phase("optimiser"):
             state.optimiser.step()
         return sums
+
+    def _short_of_memory(self) -> str:
+        recompute = "" if self.means.recompute else "run the same command with --recompute, or "
+        return (
+            f"{self.means.device}: out of memory at batch size {self.settings.batch_size}:"
+            f" {recompute}start a run with a smaller --batch-size"
+        )
 
     def _save(self, recorder: Recorder, *, name: str = "latest") -> None:
         progress = self.state.progress

@@ -3,13 +3,18 @@
 import copy
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
+from slic.cache import ClipStore
 from slic.config import Settings
 from slic.encoders import Encoder
-from slic.train.samples import SampleReader
+from slic.reading import ReaderPool
+from slic.train.compute import Means, make_forward
+from slic.train.samples import VIEWS, SampleLoader
 from slic.train.sampling import Sample
 
 PROBE_SAMPLES = 8
@@ -24,9 +29,10 @@ def make_optimiser(encoder: nn.Module, settings: Settings) -> torch.optim.Optimi
             lr=settings.lr,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
+            fused=True,
         )
     return torch.optim.AdamW(
-        encoder.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        encoder.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
 
 
@@ -39,59 +45,65 @@ def learning_rate(step: int, steps: int, *, settings: Settings) -> float:
 
 def estimate_seconds(
     encoder: Encoder,
-    reader: SampleReader,
-    samples: list[Sample],
+    store: ClipStore,
+    samples: Sequence[Sample],
     *,
     settings: Settings,
+    means: Means,
     steps: int,
-    device: torch.device,
-    workers: int,
+    embeddings: int,
 ) -> float:
-    """Time that `steps` steps will take, from a few samples read and passed through a copy.
+    """Time that training will take, from a few samples read and passed through a copy.
+
+    FINCH and compiling are left out, and a compiled step counts as any other.
 
     Args:
         encoder: not changed.
-        reader: for the time that clips take.
+        store: for the time that clips take.
         samples: of the first epoch, a batch at least or all there are.
         settings: of the run.
+        means: device and workers, which read while the device computes.
         steps: how many.
-        device: of the encoder.
-        workers: reading processes, which read while the device computes.
+        embeddings: clips to embed for clustering.
     """
     count = min(settings.batch_size, len(samples))
-    reading = _reading_seconds(reader, samples[: PROBE_SAMPLES + 1]) * count
+    loader = SampleLoader(
+        ReaderPool(store, workers=0), settings, augment_on_device=means.augment_on_device
+    )
+    reading = _reading_seconds(loader, samples[: PROBE_SAMPLES + 1])
     probe = min(count, PROBE_SAMPLES)
-    computing = _step_seconds(encoder, probe, settings, device) * count / probe
-    if computing < LONGEST_PROBE_S:
+    means = replace(means, compile=False)
+    computing = step_seconds(encoder, probe, settings=settings, means=means) / probe
+    if computing * count < LONGEST_PROBE_S:
         # Small batches are slow for their size.
-        computing = _step_seconds(encoder, count, settings, device)
-    each = max(computing, reading / workers) if workers else computing + reading
-    return each * steps
+        computing = step_seconds(encoder, count, settings=settings, means=means) / count
+    # A sample is three clips; going forward takes a third of going forward and back.
+    work = [(steps * count, computing, reading), (embeddings / VIEWS, computing / 3, reading)]
+    return sum(many * _together(*each, workers=means.workers) for many, *each in work)
 
 
-def _reading_seconds(reader: SampleReader, samples: list[Sample]) -> float:
+def _together(computing: float, reading: float, *, workers: int) -> float:
+    return max(computing, reading / workers) if workers else computing + reading
+
+
+def _reading_seconds(loader: SampleLoader, samples: Sequence[Sample]) -> float:
     """Time that one sample takes to read, the first one's start-up left out."""
     timed = samples[1:] or samples
-    reader.read(samples[0])
+    list(loader.batches([samples[:1]]))
     begin = time.perf_counter()
-    for sample in timed:
-        reader.read(sample)
+    list(loader.batches([timed]))
     return (time.perf_counter() - begin) / len(timed)
 
 
-def _step_seconds(
-    encoder: Encoder, samples: int, settings: Settings, device: torch.device
-) -> float:
+def step_seconds(encoder: Encoder, samples: int, *, settings: Settings, means: Means) -> float:
     """Time of one step of so many samples on a copy of the encoder, the first one left out."""
-    encoder = copy.deepcopy(encoder)
-    shape = (3 * samples, 3, settings.frames, settings.size, settings.size)
-    clips = torch.zeros(shape, device=device).to(memory_format=torch.channels_last_3d)
-    encoder.train()
+    encoder = copy.deepcopy(encoder).train()
+    forward = make_forward(encoder, means, settings.precision)
+    shape = (VIEWS * samples, settings.frames, settings.size, settings.size, 3)
+    clips = torch.zeros(shape, dtype=torch.uint8, device=means.device)
     for _ in range(2):
         begin = time.perf_counter()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            projection = encoder(clips)[1]
-        projection.float().square().mean().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        forward(clips).square().mean().backward()
+        if means.device.type == "cuda":
+            torch.cuda.synchronize(means.device)
     return time.perf_counter() - begin

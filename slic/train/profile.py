@@ -1,4 +1,4 @@
-"""Where a training's time goes: waiting for data, forward, selection, backward, optimiser."""
+"""Where a training's time goes: waiting for data, and each part of a step."""
 
 import contextlib
 import time
@@ -8,7 +8,8 @@ from typing import TypeVar, cast
 import torch
 
 T = TypeVar("T")
-PHASES = ("waiting for data", "forward", "selection and loss", "backward", "optimiser")
+WAITING = "waiting for data"
+PHASES = (WAITING, "to the device", "forward", "selection and loss", "backward", "optimiser")
 CLUSTERING = "clustering"
 
 
@@ -47,7 +48,7 @@ class Profile:
             if batch is end:
                 return
             if self.wanted:
-                self.seconds[PHASES[0]] += self._now() - begin
+                self.seconds[WAITING] += self._now() - begin
             self.steps += 1
             yield cast(T, batch)
 

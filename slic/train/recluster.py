@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from slic.cache import ClipStore, Entry
+from slic.cache import Entry
 from slic.config import Settings
 from slic.embed import CacheName, FloatRows, Protocol, embed, write_cache
 from slic.encoders import Encoder, weights_digest
 from slic.metrics import cluster_agreement, recall_at_k
 from slic.neighbours import nearest
+from slic.reading import ReaderPool
 from slic.runs import Run
 from slic.train.clustering import finch, label_codes, singleton_labels
 from slic.train.record import record_clusters
@@ -70,13 +71,12 @@ def training_recall(entries: Sequence[Entry], embeddings: FloatRows) -> dict[str
 
 def cluster_videos(
     encoder: Encoder,
-    store: ClipStore,
+    readers: ReaderPool,
     entries: Sequence[Entry],
     *,
     run: Run,
     epoch: int,
     device: torch.device,
-    workers: int,
 ) -> Clustering:
     """Embed the centre clip of every training video, cache it, and cluster (paper, section 3.1).
 
@@ -85,10 +85,10 @@ def cluster_videos(
     s = run.settings
     protocol = Protocol(1, s.frames, s.stride, s.size)
     backbone, projection = embed(
-        encoder, store, entries, protocol=protocol, device=device, workers=workers
+        encoder, readers, entries, protocol=protocol, device=device, precision=s.precision
     )
     checkpoint = f"e{epoch:05d}.{weights_digest(encoder.state_dict())}"
-    name = CacheName(store.name, run.store_digest, checkpoint, protocol, training=True)
+    name = CacheName(readers.store.name, run.store_digest, checkpoint, protocol, training=True)
     write_cache(run.embeddings, name, entries, backbone=backbone, projection=projection)
     for old in run.embeddings.glob("*-train.h5"):
         if old.name != name.file:

@@ -1,19 +1,21 @@
 """What `slic train` does around the loop: choose the run, say what will happen, train, report."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from slic.cache import ClipStore, Entry
 from slic.config import Settings, make_settings
-from slic.devices import pick_device, reading_workers
-from slic.errors import LabelsMissing
+from slic.devices import pick_device, reading_workers, resolve_precision
+from slic.errors import InputError, LabelsMissing
 from slic.progress import clock
-from slic.runs import Run, choose_run, only_store
+from slic.runs import Run, choose_run, only_store, run_of_any_batch
+from slic.train.compute import Means
+from slic.train.fitting import fitting_batch
 from slic.train.loop import Training, is_done, result, training_entries
 from slic.train.optimise import estimate_seconds
 from slic.train.recluster import pseudo_labels
-from slic.train.samples import SampleReader
 from slic.train.sampling import plan_epoch
 
 GPU_PRESET, CPU_PRESET = "ucf101-16f", "cpu-small"
@@ -29,6 +31,9 @@ def train(
     new: bool = False,
     device: str = "auto",
     workers: int | None = None,
+    augment_on: Literal["auto", "cpu", "gpu"] = "auto",
+    compile: bool = False,
+    recompute: bool = False,
     keep_checkpoints: bool = False,
     profile: bool = False,
     say: Callable[[str], None] = print,
@@ -39,11 +44,15 @@ def train(
         store: the clip store; the only `*.zarr` here if None.
         preset: where settings start; by device if None.
         config: TOML file that changes settings.
-        options: settings by name that change them further; None leaves one as it is.
+        options: settings by name that change them further; None leaves one as it is. A
+            `batch_size` of `auto` is what fits the GPU, or what the run to continue has.
         run: name of the run below `runs/`.
         new: start another run even if one of these settings exists.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         workers: reading processes; by device if None.
+        augment_on: readers augment on the CPU, or the GPU does; `auto` is where it trains.
+        compile: translate the encoder into kernels of its own.
+        recompute: less memory, more time.
         keep_checkpoints: also keep the checkpoint of each clustering.
         profile: say at the end where the time went.
         say: takes each line meant for the user.
@@ -52,11 +61,27 @@ def train(
         run, epochs, steps, checkpoint, loss, clusters, nmi, ami, recall.
 
     Raises:
-        SettingsError, StoreError, CheckpointError, LabelsMissing: unusable input; no run is made.
+        InputError, SettingsError, StoreError, CheckpointError, LabelsMissing: unusable input; no
+            run is made.
     """
     where = pick_device(device)
+    if augment_on == "gpu" and where.type != "cuda":
+        raise InputError(f"--augment-on gpu: {where} is none; choose cpu or auto")
+    means = Means(
+        device=where,
+        workers=reading_workers(where) if workers is None else workers,
+        augment_on_device=where.type == "cuda" and augment_on != "cpu",
+        compile=compile,
+        recompute=recompute,
+        profile=profile,
+    )
     named = preset or (GPU_PRESET if where.type == "cuda" else CPU_PRESET)
+    options = dict(options or {})
+    fit = options.get("batch_size") == "auto"
+    if fit:
+        del options["batch_size"]
     settings = make_settings(named, config=Path(config) if config else None, options=options)
+    resolve_precision(settings.precision, where)
     path = only_store(store)
     clips = ClipStore(path)
     entries = training_entries(clips, settings)
@@ -64,14 +89,16 @@ def train(
         _require_labels(entries, path, settings)
     # A run that uses flow does not go on with other flow.
     digest = clips.digest(flow=settings.flow_probability > 0)
+    if fit:
+        known = None if new else run_of_any_batch(settings, path, digest, name=run)
+        batch = known or fitting_batch(settings, means=means, videos=len(entries))
+        settings = replace(settings, batch_size=batch)
+        say(f"batch size {batch}: {'that of the run' if known else 'what fits the GPU'}")
     chosen = choose_run(settings, store=path, store_digest=digest, preset=named, name=run, new=new)
     if is_done(chosen):
         say(f"{chosen.path}: done already; give --new for another run of these settings")
         return result(chosen)
-    how_many = reading_workers(where) if workers is None else workers
-    training = Training(
-        chosen, device=where, workers=how_many, keep=keep_checkpoints, profile=profile
-    )
+    training = Training(chosen, means=means, keep=keep_checkpoints)
     _announce(training, chosen, named, say)
     training()
     if profile:
@@ -96,18 +123,20 @@ def _require_labels(entries: Sequence[Entry], store: Path, settings: Settings) -
 def _announce(training: Training, run: Run, preset: str, say: Callable[[str], None]) -> None:
     settings, progress = run.settings, training.state.progress
     videos = f"{len(training.entries)} videos"
-    say(f"{run.path}: preset {preset}, {settings.encoder} on {training.device}, {videos}")
+    device = training.means.device
+    where = f"{device} in {resolve_precision(settings.precision, device)}"
+    say(f"{run.path}: preset {preset}, {settings.encoder} on {where}, {videos}")
     if progress.total_steps:
         say(f"continuing after epoch {progress.epoch}, step {progress.total_steps}")
     alone = {entry.id: code for code, entry in enumerate(training.entries)}
     plan = plan_epoch(training.lengths, alone, settings=settings, epoch=progress.epoch)
     seconds = estimate_seconds(
         training.state.encoder,
-        SampleReader(training.store, settings),
+        training.store,
         [sample for batch in plan for sample in batch],
         settings=settings,
+        means=training.means,
         steps=training.steps_left,
-        device=training.device,
-        workers=training.workers,
+        embeddings=training.clusterings_left * len(training.entries),
     )
     say(f"{training.steps_left} steps left of {settings.epochs} epochs: about {clock(seconds)}")

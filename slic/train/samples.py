@@ -1,119 +1,104 @@
-"""SLIC's samples: read, augmented, and put into batches."""
+"""SLIC's samples: read and augmented by the readers, or cut by them and augmented on a device."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from slic.cache import ClipStore
 from slic.config import Settings
-from slic.embed import worker_errors
-from slic.processes import loader_context, one_thread
-from slic.train.augment import augment_flow, augment_frames, draw
-from slic.train.sampling import Sample
+from slic.reading import ReaderPool
+from slic.train.augment import Draw, augment_flow, augment_frames, draw
+from slic.train.device_augment import CutClips, augment_cut, cut
+from slic.train.sampling import Sample, even_batches
+
+READ_AT_ONCE = 8  # samples a job: a batch is shared among readers, which hold two jobs' each
+VIEWS = 3
 
 
-class SampleReader:
-    """Reads and augments samples; runs in the loader's workers.
+@dataclass(frozen=True)
+class SampleClips:
+    """Reads some samples: anchors, then positives, then second views.
 
-    Args:
-        store: where the clips are.
+    Called with a store, it gives `(3 * n, T, size, size, 3)` uint8, or, for the device to
+    augment, crops.
+
+    Attributes:
+        samples: n of them.
         settings: of the run.
+        cut: read crops.
     """
 
-    def __init__(self, store: ClipStore, settings: Settings) -> None:
-        self.store = store
-        self.settings = settings
+    samples: tuple[Sample, ...]
+    settings: Settings
+    cut: bool
 
-    def read(self, sample: Sample) -> NDArray[np.uint8]:
-        """Anchor, positive and second view of a sample: `(3, T, size, size, 3)` uint8."""
-        rng = np.random.default_rng(sample.seed)
-        anchor = (sample.anchor, sample.start)
-        positive = (sample.positive, sample.positive_start)
-        frames = self._clip(*anchor, flow=False)
-        size = self.settings.size
-        first = self._augmented(frames, False, rng, size)
-        other = self._clip(*positive, flow=sample.positive_flow)
-        second = self._clip(*anchor, flow=True) if sample.second_flow else frames
-        return np.stack(
-            [
-                first,
-                self._augmented(other, sample.positive_flow, rng, size),
-                self._augmented(second, sample.second_flow, rng, size),
-            ]
-        )
-
-    def _clip(self, video: str, start: int, *, flow: bool) -> NDArray[np.uint8]:
-        s = self.settings
-        view = "flow" if flow else "frames"
-        return self.store.read(video, start, s.frames, stride=s.stride, view=view)  # type: ignore[arg-type]
-
-    def _augmented(
-        self, clip: NDArray[np.uint8], flow: bool, rng: np.random.Generator, size: int
-    ) -> NDArray[np.uint8]:
-        how = draw(clip.shape[1], clip.shape[2], rng, settings=self.settings)
-        if flow:
-            return augment_flow(clip, how, size, components=self.settings.components)
-        return augment_frames(clip, how, size)
+    def __call__(self, store: ClipStore) -> Tensor | CutClips:
+        samples = [read_views(store, sample, settings=self.settings) for sample in self.samples]
+        views = [sample[i] for i in range(VIEWS) for sample in samples]
+        if self.cut:
+            return cut([clip for clip, _ in views], [how for _, how in views])
+        return torch.from_numpy(np.stack([_augmented(*view, self.settings) for view in views]))
 
 
-class _Samples(Dataset):
-    """A data set whose keys are the samples themselves, so that workers outlive an epoch."""
+def read_views(
+    store: ClipStore, sample: Sample, *, settings: Settings
+) -> list[tuple[NDArray[np.uint8], Draw]]:
+    """Anchor, positive and second view as stored, `(T, H, W, 3)` or flow's `(T, H, W, 2)`.
 
-    def __init__(self, reader: SampleReader) -> None:
-        self.reader = reader
+    The draw of each depends on the sample's seed alone.
+    """
+    rng = np.random.default_rng(sample.seed)
 
-    def __getitem__(self, sample: Sample) -> NDArray[np.uint8]:
-        return self.reader.read(sample)
+    def clip(video: str, start: int, flow: bool) -> NDArray[np.uint8]:
+        count, stride = settings.frames, settings.stride
+        return store.read(video, start, count, stride=stride, view="flow" if flow else "frames")
+
+    anchor = clip(sample.anchor, sample.start, False)
+    positive = clip(sample.positive, sample.positive_start, sample.positive_flow)
+    second = clip(sample.anchor, sample.start, True) if sample.second_flow else anchor
+    views = (anchor, positive, second)
+    return [(v, draw(v.shape[1], v.shape[2], rng, settings=settings)) for v in views]
 
 
-def _stack(clips: Sequence[NDArray[np.uint8]]) -> Tensor:
-    return torch.from_numpy(np.stack(clips, axis=1))
-
-
-class _Plan:
-    """The batch sampler: whatever batches are planned for the epoch at hand."""
-
-    def __init__(self) -> None:
-        self.batches: Sequence[Sequence[Sample]] = ()
-
-    def __iter__(self) -> Iterator[Sequence[Sample]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+def _augmented(clip: NDArray[np.uint8], how: Draw, settings: Settings) -> NDArray[np.uint8]:
+    if clip.shape[-1] == 2:
+        return augment_flow(clip, how, settings.size, components=settings.components)
+    return augment_frames(clip, how, settings.size)
 
 
 class SampleLoader:
-    """Batches of samples, read by worker processes that persist over epochs.
+    """Batches of samples, each read by several readers at once.
 
     Args:
-        store: where the clips are.
+        readers: of the store.
         settings: of the run.
-        workers: processes; 0 reads in this one.
-        pin: page-lock batches for a GPU.
+        augment_on_device: let the readers only cut the crops.
     """
 
     def __init__(
-        self, store: ClipStore, settings: Settings, *, workers: int, pin: bool = False
+        self, readers: ReaderPool, settings: Settings, *, augment_on_device: bool = False
     ) -> None:
-        self._plan = _Plan()
-        self._loader = DataLoader(
-            _Samples(SampleReader(store, settings)),
-            batch_sampler=self._plan,  # type: ignore[arg-type]
-            num_workers=workers,
-            collate_fn=_stack,
-            pin_memory=pin,
-            persistent_workers=workers > 0,
-            multiprocessing_context=loader_context() if workers else None,
-            worker_init_fn=one_thread,
-        )
+        self.readers, self.settings, self.cut = readers, settings, augment_on_device
 
-    def batches(self, plan: Sequence[Sequence[Sample]]) -> Iterator[Tensor]:
-        """Read planned batches, in order: each `(3, B, T, size, size, 3)` uint8."""
-        self._plan.batches = plan
-        with worker_errors():
-            yield from self._loader
+    def batches(self, plan: Sequence[Sequence[Sample]]) -> Iterator[list[Tensor] | list[CutClips]]:
+        """Read planned batches, in order: the parts of each, as the readers give them."""
+        shared = [even_batches(batch, READ_AT_ONCE) for batch in plan]
+        jobs = (SampleClips(tuple(p), self.settings, self.cut) for parts in shared for p in parts)
+        results = self.readers.results(jobs)
+        for parts in shared:
+            yield [next(results) for _ in parts]  # type: ignore[misc]
+
+    def on_device(self, parts: Sequence[Tensor | CutClips], device: torch.device) -> Tensor:
+        """A batch on the device, augmented: `(3, B, T, size, size, 3)` uint8."""
+        clips = [self._clips(part, device).unflatten(0, (VIEWS, -1)) for part in parts]
+        return clips[0] if len(clips) == 1 else torch.cat(clips, dim=1)
+
+    def _clips(self, part: Tensor | CutClips, device: torch.device) -> Tensor:
+        if isinstance(part, Tensor):
+            return part.to(device, non_blocking=True)
+        s = self.settings
+        return augment_cut(part, size=s.size, components=s.components, device=device)

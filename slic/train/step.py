@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slic.clips import normalise
 from slic.config import Settings
-from slic.encoders import Encoder
+from slic.train.compute import Forward
 from slic.train.losses import (
     instance_triplet_loss,
     pseudo_label_infonce,
@@ -57,33 +56,29 @@ def false_positives(samples: Sequence[Sample], truth: Mapping[str, int]) -> tupl
 
 
 def forward_loss(
-    encoder: Encoder,
+    forward: Forward,
     clips: Tensor,
     labels: BatchLabels,
     *,
     settings: Settings,
-    device: torch.device,
     generator: torch.Generator,
     profile: Profile,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one batch (paper, section 3.3), and sums for the epoch's record.
 
     Args:
-        encoder: on `device`, in training mode.
+        forward: of an encoder in training mode.
         clips: `(3, B, T, size, size, 3)` uint8: anchors, positives, second views.
         labels: of the batch.
         settings: of the run.
-        device: where to compute.
         generator: on the CPU, for the choice of negatives.
         profile: takes the time.
 
     Returns:
-        The scalar loss, and float64 scalars on `device` by name, without waiting for it.
+        The scalar loss, and float64 scalars on the device by name, without waiting for it.
     """
-    half = torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
-    with profile.phase("forward"), half:
-        _, projection = encoder(normalise(clips.flatten(0, 1), device=device))
-    anchor, positive, second = projection.float().chunk(3)
+    with profile.phase("forward"):
+        anchor, positive, second = forward(clips.flatten(0, 1)).chunk(3)
     views = (anchor, positive, second)
     with profile.phase("selection and loss"):
         if settings.objective == "infonce":

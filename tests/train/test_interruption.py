@@ -22,6 +22,7 @@ from slic.config import Settings, make_settings
 from slic.encoders import load_checkpoint, weights_digest
 from slic.runs import Run, create_run, open_run
 from slic.train import loop
+from slic.train.compute import Means
 from slic.train.loop import Training, is_done
 
 CPU = torch.device("cpu")
@@ -57,7 +58,7 @@ def new_run(folder: Path, store: Path, settings: Settings) -> Run:
 
 
 def train(run: Run, **options: Any) -> None:
-    Training(run, device=CPU, workers=0, **options)()
+    Training(run, means=Means(CPU), **options)()
 
 
 def outcome(run: Run) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def test_a_run_interrupted_again_and_again_ends_the_same(
     # An attempt that dies where the one before did would go on for ever.
     while attempts < 3 and not is_done(run):
         attempts += 1
-        training = Training(run, device=CPU, workers=0)
+        training = Training(run, means=Means(CPU))
         begun.add((training.state.progress.epoch, training.state.progress.step))
         with failing(target, call=call, after=after):
             try:

@@ -15,6 +15,7 @@ from slic.encoders import load_checkpoint, weights_digest
 from slic.errors import CheckpointError, StoreError
 from slic.runs import Run, create_run
 from slic.train import loop
+from slic.train.compute import Means
 from slic.train.loop import Training, epoch_record, is_done, result, training_entries
 from slic.train.recluster import is_query
 from slic.train.sampling import plan_epoch
@@ -43,7 +44,7 @@ def new_run(folder: Path, store: Path, settings: Settings) -> Run:
 
 
 def train(run: Run, **options: Any) -> None:
-    Training(run, device=CPU, workers=0, **options)()
+    Training(run, means=Means(CPU), **options)()
 
 
 @pytest.fixture(scope="module")
@@ -251,9 +252,9 @@ def interrupted(*args: Any, **options: Any) -> None:
 
 def test_a_run_is_locked_while_it_trains(drawn_store, tmp_path, monkeypatch):
     run = new_run(tmp_path / "run", drawn_store, replace(INFONCE, epochs=1))
-    training = Training(run, device=CPU, workers=0)
+    training = Training(run, means=Means(CPU))
     with pytest.raises(CheckpointError, match="is being trained by another process"):
-        Training(run, device=CPU, workers=0)
+        Training(run, means=Means(CPU))
     with monkeypatch.context() as patch:
         patch.setattr(loop, "forward_loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -263,7 +264,7 @@ def test_a_run_is_locked_while_it_trains(drawn_store, tmp_path, monkeypatch):
     run.checkpoint.write_bytes(b"garbage")
     for _ in range(2):
         with pytest.raises(CheckpointError, match="not a checkpoint"):
-            Training(run, device=CPU, workers=0)
+            Training(run, means=Means(CPU))
     run.checkpoint.write_bytes(content)
     train(run)
     assert is_done(run)
@@ -283,7 +284,7 @@ def test_what_a_killed_process_left_half_written_is_removed(drawn_store, tmp_pat
     kept = (".mine", "checkpoints/mine", "embeddings/.ucf101-10clips.h5.0a1b2c3d")
     for name in (*left, *kept):
         (run.path / name).touch()
-    Training(run, device=CPU, workers=0)
+    Training(run, means=Means(CPU))
     assert not any((run.path / name).exists() for name in left)
     assert all((run.path / name).exists() for name in kept)
 

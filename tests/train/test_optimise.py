@@ -5,8 +5,8 @@ import torch
 
 from slic.config import make_settings
 from slic.encoders import new_encoder, weights_digest
+from slic.train.compute import Means
 from slic.train.optimise import estimate_seconds, learning_rate, make_optimiser
-from slic.train.samples import SampleReader
 from slic.train.sampling import Sample
 
 SMALL = make_settings("cpu-small", options={"frames": 4, "size": 16})
@@ -45,18 +45,19 @@ def test_an_estimate_grows_with_the_steps_and_changes_no_weight(store, workers):
     before = weights_digest(encoder.state_dict())
     samples = [Sample(video, 0, video, 8, True, False, seed=1) for video in store.ids[:2]]
 
-    def seconds(steps):
+    def seconds(steps, embeddings=0):
         return estimate_seconds(
             encoder,
-            SampleReader(store, SMALL),
+            store,
             samples,
             settings=SMALL,
+            means=Means(torch.device("cpu"), workers=workers),
             steps=steps,
-            device=torch.device("cpu"),
-            workers=workers,
+            embeddings=embeddings,
         )
 
     assert seconds(10) > 0
     assert seconds(0) == 0
+    assert seconds(0, embeddings=100) > 0
     assert weights_digest(encoder.state_dict()) == before
     assert all(weight.grad is None for weight in encoder.parameters())

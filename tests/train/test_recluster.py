@@ -13,6 +13,7 @@ from slic.cache.index import Entry
 from slic.config import make_settings
 from slic.encoders import new_encoder
 from slic.errors import LabelsMissing
+from slic.reading import ReaderPool
 from slic.runs import Run
 from slic.train.clustering import finch
 from slic.train.recluster import (
@@ -38,12 +39,11 @@ def run(drawn_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def clustered(run: Run, entries: list[Entry], *, epoch: int = 2, seed: int = 0) -> Clustering:
     return cluster_videos(
         new_encoder("small", seed=seed),
-        ClipStore(run.store),
+        ReaderPool(ClipStore(run.store), workers=0),
         entries,
         run=run,
         epoch=epoch,
         device=torch.device("cpu"),
-        workers=0,
     )
 
 

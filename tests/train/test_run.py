@@ -48,7 +48,7 @@ def refusal(kind: type[SlicError], **options: Any) -> str:
 def test_the_same_command_trains_then_says_that_it_is_done(here):
     first, said = trained()
     assert first["run"] == "runs/ucf101-small-1"
-    assert said[0] == "runs/ucf101-small-1: preset cpu-small, small on cpu, 18 videos"
+    assert said[0] == "runs/ucf101-small-1: preset cpu-small, small on cpu in fp32, 18 videos"
     assert said[1].startswith("2 steps left of 1 epochs: about ")
     assert len(said) == 2
     keys = ["run", "epochs", "steps", "checkpoint", "loss", "clusters", "nmi", "ami", "recall"]

@@ -8,6 +8,7 @@ from torch.nn.functional import cosine_similarity
 from slic.clips import normalise
 from slic.config import make_settings
 from slic.encoders import Encoder, new_encoder
+from slic.train.compute import Means, make_forward
 from slic.train.losses import (
     instance_triplet_loss,
     pseudo_label_infonce,
@@ -48,8 +49,9 @@ def generator() -> torch.Generator:
 
 
 def stepped(encoder, clips, *, labels=LABELS, settings=TRIPLET):
+    forward = make_forward(encoder, Means(CPU), "fp32")
     loss, sums = forward_loss(
-        encoder, clips, labels, settings=settings, device=CPU, generator=generator(), profile=OFF
+        forward, clips, labels, settings=settings, generator=generator(), profile=OFF
     )
     assert all(value.dtype == torch.float64 and value.ndim == 0 for value in sums.values())
     return loss, {name: float(value) for name, value in sums.items()}
@@ -184,11 +186,10 @@ def test_the_draw_of_negatives_depends_on_the_generator(encoder, clips):
         wide = replace(TRIPLET, margin=3.0)
         return float(
             forward_loss(
-                fresh,
+                make_forward(fresh, Means(CPU), "fp32"),
                 clips,
                 LABELS,
                 settings=wide,
-                device=CPU,
                 generator=torch.Generator().manual_seed(seed),
                 profile=OFF,
             )[0].detach()

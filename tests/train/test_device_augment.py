@@ -1,0 +1,509 @@
+import pickle
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional as tv
+
+from slic.config import make_settings
+from slic.processes import loader_context
+from slic.train import device_resample
+from slic.train.augment import Draw, augment_flow, augment_frames, draw
+from slic.train.device_augment import CutClips, augment_cut, cut
+from slic.train.device_resample import filter_weights
+
+CPU = torch.device("cpu")
+SETTINGS = replace(
+    make_settings("ucf101-16f"),
+    jitter_probability=0.8,
+    grayscale_probability=0.3,
+    blur_probability=0.5,
+)
+SIZES = (8, 9, 16, 33, 64, 112, 130)
+KINDS = ("scene", "noise")
+
+
+def content(kind: str, count: int, height: int, width: int, *, seed: int) -> np.ndarray:
+    """Noise, or drifting soft colours with hard-edged boxes on them: `(count, H, W, 3)` uint8."""
+    rng = np.random.default_rng(seed)
+    if kind == "noise":
+        return rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    ground = rng.standard_normal((height + count, width + count, 3)).astype(np.float32)
+    ground = cv2.GaussianBlur(ground, (0, 0), max(1, min(height, width) / 20))
+    ground = cv2.normalize(ground, None, 0, 255, cv2.NORM_MINMAX)
+    clip = np.stack([ground[t : t + height, t : t + width] for t in range(count)])
+    for _ in range(4):
+        y, x, h, w = rng.integers((0, 0, 1, 1), (height, width, height, width))
+        clip[:, y : y + h // 2 + 1, x : x + w // 2 + 1] = rng.integers(0, 256, 3)
+    return np.rint(clip).astype(np.uint8)
+
+
+def flow_like(count: int, height: int, width: int, *, seed: int) -> np.ndarray:
+    """Quantised flow of all levels, the unused 0 among them."""
+    clip = content(KINDS[seed % 2], count, height, width, seed=seed)
+    return np.ascontiguousarray(clip[..., :2])
+
+
+def on_device(clips: list, draws: list[Draw], size: int, *, components="u") -> np.ndarray:
+    out = augment_cut(cut(clips, draws), size=size, components=components, device=CPU)
+    assert out.dtype == torch.uint8
+    assert out.is_contiguous()
+    return out.numpy()
+
+
+def plain(height: int, width: int, **changed) -> Draw:
+    """A draw that does nothing but what is asked for."""
+    how = Draw(0, 0, height, width, flip=False, jitter=(), gray=False, sigma=0.0)
+    return replace(how, **changed)
+
+
+def apart(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    assert mine.shape == theirs.shape
+    return np.abs(mine.astype(int) - theirs.astype(int))
+
+
+def colours_alone(clip: np.ndarray, **changed) -> np.ndarray:
+    """Square frames, neither cut nor resized, after some operations."""
+    side = clip.shape[1]
+    return on_device([clip], [plain(side, side, **changed)], side)[0]
+
+
+def channels_first(clip: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(clip).permute(0, 3, 1, 2)
+
+
+def channels_last(clip: torch.Tensor) -> np.ndarray:
+    return clip.permute(0, 2, 3, 1).numpy()
+
+
+def some_batch(seed: int, count: int = 7) -> tuple[list[np.ndarray], list[Draw], int]:
+    """Clips of several sizes, frames and flow in any order, their draws, and a size to reach."""
+    rng = np.random.default_rng(seed)
+    clips, draws = [], []
+    for i in range(count):
+        height, width = (int(side) for side in rng.integers(8, 180, 2))
+        make = flow_like(3, height, width, seed=100 * seed + i)
+        frames = content(KINDS[i % 2], 3, height, width, seed=100 * seed + i)
+        clips.append(make if rng.random() < 0.4 else frames)
+        draws.append(draw(height, width, rng, settings=SETTINGS))
+    return clips, draws, int(rng.choice(SIZES))
+
+
+# Against the path by OpenCV.
+
+# Smaller both ways (shared out), larger both ways, larger one way, odd, tiny, tall, as it is.
+CROPS = [
+    (40, 50),
+    (90, 65),
+    (16, 20),
+    (9, 30),
+    (24, 24),
+    (5, 7),
+    (1, 1),
+    (1, 60),
+    (77, 13),
+    (24, 25),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("height", "width"), CROPS)
+def test_crops_are_resized_and_mirrored_as_on_the_cpu(height, width, flip, kind):
+    size = 24
+    clip = content(kind, 3, 100, 80, seed=height)
+    how = plain(height, width, top=3, left=11, flip=flip)
+    off = apart(on_device([clip], [how], size)[0], augment_frames(clip, how, size))
+    # OpenCV's fixed point rounds down where it interpolates: by an eighth of a level on average.
+    assert off.max() <= 1
+    assert off.mean() <= (0.01 if min(height, width) > size else 0.15)
+
+
+def test_shrinking_by_half_rounds_half_a_level_up():
+    clip, how = content("noise", 2, 32, 32, seed=0), plain(32, 32)
+    out = on_device([clip], [how], 16)[0]
+    naive = clip.reshape(2, 16, 2, 16, 2, 3).astype(int).sum(axis=(2, 4))
+    assert np.array_equal(out, (naive + 2) // 4)
+    assert np.array_equal(out, augment_frames(clip, how, 16))
+
+
+def test_a_crop_of_the_target_size_is_copied():
+    clip = content("noise", 2, 48, 64, seed=0)
+    out = on_device([clip], [plain(16, 16, top=5, left=7)], 16)[0]
+    assert np.array_equal(out, clip[:, 5:21, 7:23])
+
+
+@pytest.mark.parametrize(("height", "width"), [(61, 80), (33, 47), (39, 32), (150, 31)])
+def test_shrinking_shares_pixels_out(height, width):
+    """Naive: every pixel is repeated until its share is whole."""
+    size = 30
+    clip = content("noise", 1, height, width, seed=height)
+    fine = clip[0].astype(float).repeat(size, axis=0).repeat(size, axis=1)
+    naive = fine.reshape(size, height, size, width, 3).mean(axis=(1, 3))
+    assert (
+        np.abs(on_device([clip], [plain(height, width)], size)[0, 0] - naive).max() <= 0.5 + 2**-8
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(61, 20), (17, 147), (9, 8), (30, 29)])
+def test_other_sizes_are_interpolated_as_torch_does(height, width):
+    clip = content("noise", 2, height, width, seed=height)
+    exact = torch.nn.functional.interpolate(
+        channels_first(clip).double(), (30, 30), mode="bilinear", align_corners=False
+    )
+    mine = on_device([clip], [plain(height, width)], 30)[0]
+    assert np.abs(mine - channels_last(exact)).max() <= 0.5 + 2**-8
+
+
+# Largest and mean difference in levels. OpenCV turns hue by a byte, twice rounded, in steps of 6.
+AGAINST_OPENCV = {
+    "brightness": (1, 0.001),
+    "contrast": (1, 0.001),
+    "saturation": (1, 0.15),
+    "hue": (7, 0.5),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [8, 13, 64])
+@pytest.mark.parametrize("name", AGAINST_OPENCV)
+def test_each_jitter_is_the_cpus(name, side, kind):
+    most, mean = AGAINST_OPENCV[name]
+    for seed in range(12):
+        clip = content(kind, 2, side, side, seed=seed)
+        low, high = (-0.5, 0.5) if name == "hue" else (0.0, 2.0)
+        jitter = ((name, float(np.random.default_rng(seed).uniform(low, high))),)
+        theirs = augment_frames(clip, plain(side, side, jitter=jitter), side)
+        off = apart(colours_alone(clip, jitter=jitter), theirs)
+        assert off.max() <= most
+        assert off.mean() <= mean
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [8, 9, 29, 30, 112])
+@pytest.mark.parametrize(
+    "changed", [{"gray": True}, {"sigma": 0.1}, {"sigma": 0.6}, {"sigma": 2.0}], ids=str
+)
+def test_gray_and_blur_are_the_cpus(changed, side, kind):
+    clip = content(kind, 2, side, side, seed=side)
+    off = apart(
+        colours_alone(clip, **changed), augment_frames(clip, plain(side, side, **changed), side)
+    )
+    assert off.max() <= 1
+    assert off.mean() <= 0.01
+
+
+@pytest.mark.parametrize("hue", [True, False])
+def test_drawn_augmentations_are_the_cpus(hue):
+    """All operations together: what differs by a level is stretched by those that follow."""
+    offs = []
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        size, height, width = int(rng.choice(SIZES)), *(int(s) for s in rng.integers(8, 180, 2))
+        how = draw(height, width, rng, settings=SETTINGS)
+        if not hue:
+            how = replace(how, jitter=tuple(step for step in how.jitter if step[0] != "hue"))
+        clip = content(KINDS[seed % 2], 2, height, width, seed=seed)
+        offs.append(apart(on_device([clip], [how], size)[0], augment_frames(clip, how, size)))
+    most, worst, mean = (16, 1.0, 0.35) if hue else (8, 0.6, 0.2)
+    assert max(off.max() for off in offs) <= most
+    assert max(off.mean() for off in offs) <= worst
+    assert np.mean([off.mean() for off in offs]) <= mean
+
+
+@pytest.mark.parametrize("components", ["u", "v", "uv"])
+def test_drawn_flow_is_the_cpus(components):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        size, height, width = int(rng.choice(SIZES)), *(int(s) for s in rng.integers(8, 180, 2))
+        how = draw(height, width, rng, settings=SETTINGS)
+        flow = flow_like(3, height, width, seed=seed)
+        theirs = augment_flow(flow, how, size, components=components)
+        off = apart(on_device([flow], [how], size, components=components)[0], theirs)
+        assert off.max() <= 1
+        assert off.mean() <= 0.2
+
+
+# Against libraries of their own.
+
+PEERS = {
+    "brightness": (tv.adjust_brightness, ImageEnhance.Brightness),
+    "contrast": (tv.adjust_contrast, ImageEnhance.Contrast),
+    "saturation": (tv.adjust_saturation, ImageEnhance.Color),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factor", [0.0, 0.5, 0.77, 1.0, 1.31, 1.5])
+@pytest.mark.parametrize("name", PEERS)
+def test_jitter_is_torchvisions_and_pils(name, factor, kind):
+    clip = content(kind, 3, 20, 20, seed=1)
+    mine = colours_alone(clip, jitter=((name, factor),))
+    by_torchvision, by_pil = PEERS[name]
+    theirs = channels_last(by_torchvision(channels_first(clip), factor))
+    # Both truncate where we round.
+    assert apart(mine, theirs).max() <= 1
+    images = [by_pil(Image.fromarray(frame)).enhance(factor) for frame in clip]
+    # PIL's grey is a whole level, too.
+    assert apart(mine, np.stack([np.asarray(image) for image in images])).max() <= 2
+
+
+@pytest.mark.parametrize("turns", [-0.5, -0.2, -0.01, 0.0, 0.1, 0.123, 0.33, 0.5])
+def test_hue_is_torchvisions(turns):
+    levels = np.linspace(0, 255, 16).astype(np.uint8)
+    clip = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, 64, 64, 3)
+    theirs = channels_last(tv.adjust_hue(channels_first(clip), turns))
+    assert apart(colours_alone(clip, jitter=(("hue", turns),)), theirs).max() <= 1
+
+
+def test_hue_turns_red_to_green_to_blue_and_leaves_grey_alone():
+    red, green, blue, grey = ([255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90])
+    for before, after in ((red, green), (green, blue), (blue, red), (grey, grey)):
+        start, end = (np.full((1, 8, 8, 3), levels, np.uint8) for levels in (before, after))
+        assert np.array_equal(colours_alone(start, jitter=(("hue", 1 / 3),)), end)
+        assert np.array_equal(colours_alone(end, jitter=(("hue", -1 / 3),)), start)
+
+
+def test_gray_is_torchvisions_and_pils():
+    clip = content("noise", 2, 30, 30, seed=0)
+    mine = colours_alone(clip, gray=True)
+    assert (mine == mine[..., :1]).all()
+    theirs = channels_last(tv.rgb_to_grayscale(channels_first(clip), num_output_channels=3))
+    assert apart(mine, theirs).max() <= 1
+    pil = [np.asarray(ImageOps.grayscale(Image.fromarray(frame))) for frame in clip]
+    assert apart(mine[..., 0], np.stack(pil)).max() <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
+@pytest.mark.parametrize(("side", "kernel"), [(8, 3), (29, 3), (64, 7), (130, 13)])
+def test_blur_is_torchvisions(side, kernel, sigma, kind):
+    clip = content(kind, 2, side, side, seed=side)
+    theirs = tv.gaussian_blur(channels_first(clip), [kernel, kernel], [sigma, sigma])
+    off = apart(colours_alone(clip, sigma=sigma), channels_last(theirs))
+    assert off.max() <= 1
+    assert off.mean() <= 0.001
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 15])
+@pytest.mark.parametrize("length", [1, 3, 13, 41])
+def test_a_filter_is_opencvs_even_where_it_is_longer_than_the_line(size, length):
+    rng = np.random.default_rng(size)
+    kernels, lines = rng.random((4, length)), rng.random((4, size))
+    weights = filter_weights(list(kernels), size, CPU).numpy()
+    for kernel, line, weight in zip(kernels, lines, weights, strict=True):
+        theirs = cv2.sepFilter2D(line[None], -1, kernel, np.ones(1))[0]
+        assert weight @ line == pytest.approx(theirs, rel=1e-5)
+
+
+# Batches.
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_clip_does_not_depend_on_its_companions(seed):
+    clips, draws, size = some_batch(seed)
+    batch = on_device(clips, draws, size, components="uv")
+    assert batch.shape == (7, 3, size, size, 3)
+    for clip, how, got in zip(clips, draws, batch, strict=True):
+        assert np.array_equal(got, on_device([clip], [how], size, components="uv")[0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_lies_beyond_a_crop_does_not_matter(seed):
+    clips, draws, size = some_batch(seed)
+    made = cut(clips, draws)
+    soiled = replace(made, frames=made.frames.clone(), flow=made.flow.clone())
+    for padded, hows in ((soiled.frames, made.frame_draws), (soiled.flow, made.flow_draws)):
+        for clip, how in zip(padded, hows, strict=True):
+            clip[:, how.height :] = 255
+            clip[:, :, how.width :] = 255
+    first, second = (
+        augment_cut(some, size=size, components="uv", device=CPU) for some in (made, soiled)
+    )
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("order", ["fgfgg", "ggfff", "fffff", "ggggg", "f", "g"])
+def test_outputs_are_in_the_order_given(order):
+    """Each clip is one level of its own; flow comes out as u alone, or as u, v and no motion."""
+    levels = range(10, 10 + len(order))
+    clips = [
+        np.full((2, 20 + level, 30, 3 if what == "f" else 2), level, np.uint8)
+        for what, level in zip(order, levels, strict=True)
+    ]
+    draws = [plain(10 + i, 20) for i in range(len(order))]
+    for components in ("u", "v", "uv"):
+        out = on_device(clips, draws, 16, components=components)
+        for what, level, got in zip(order, levels, out, strict=True):
+            third = 128 if (what, components) == ("g", "uv") else level
+            assert (got == [level, level, third]).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_identical_frames_stay_identical(seed):
+    clips, draws, size = some_batch(seed)
+    still = [clip[:1].repeat(5, axis=0) for clip in clips]
+    out = on_device(still, draws, size)
+    assert (out == out[:, :1]).all()
+
+
+def test_a_frame_does_not_depend_on_the_frames_beside_it():
+    for seed in range(4):
+        clips, draws, size = some_batch(seed)
+        whole = on_device(clips, draws, size)
+        for t in range(3):
+            alone = on_device([clip[t : t + 1] for clip in clips], draws, size)
+            assert np.array_equal(whole[:, t : t + 1], alone)
+
+
+def test_jitter_is_applied_in_each_clips_own_order():
+    steps = (("brightness", 1.4), ("contrast", 0.6), ("hue", 0.2), ("saturation", 1.3))
+    clip = content("scene", 2, 16, 16, seed=3)
+    orders = [steps, steps[::-1], steps[1:2], (), steps[2:] + steps[:2]]
+    out = on_device([clip] * 5, [plain(16, 16, jitter=order) for order in orders], 16)
+    for order, got in zip(orders, out, strict=True):
+        expected = clip
+        for step in order:
+            expected = colours_alone(expected, jitter=(step,))
+        assert np.array_equal(got, expected)
+    assert apart(out[0], out[1]).max() > 8
+
+
+def test_colours_come_before_grayscale_and_blur():
+    clip = content("noise", 2, 16, 16, seed=3)
+    jitter = (("brightness", 1.4), ("saturation", 0.4))
+    out = colours_alone(clip, jitter=jitter, gray=True, sigma=1.0)
+    expected = colours_alone(clip, jitter=jitter)
+    expected = colours_alone(colours_alone(expected, gray=True), sigma=1.0)
+    assert np.array_equal(out, expected)
+
+
+# Flow.
+
+
+def test_no_motion_stays_exactly_none():
+    for seed in range(20):
+        _, draws, size = some_batch(seed)
+        still = [np.full((2, how.top + how.height, 200, 2), 128, np.uint8) for how in draws]
+        assert (on_device(still, draws, size, components="uv") == 128).all()
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 127, 128, 129, 254, 255])
+@pytest.mark.parametrize("size", [8, 33, 64])
+def test_a_flip_gives_256_less_the_level(level, size):
+    still = np.full((2, 50, 41, 2), level, np.uint8)
+    for height, width in ((50, 41), (13, 29), (34, 35)):
+        how = plain(height, width, flip=True)
+        u, v, third = on_device([still], [how], size, components="uv").reshape(-1, 3).T
+        # Level 0 is unused, and counts as 1.
+        assert (u == 256 - max(level, 1)).all()
+        assert (v == level).all()
+        assert (third == 128).all()
+
+
+def test_flow_is_mirrored_and_left_without_colours():
+    flow = np.maximum(flow_like(2, 16, 16, seed=0), 1)
+    colours = {"jitter": (("brightness", 0.5),), "gray": True, "sigma": 2.0}
+    how = plain(16, 16, flip=True, **colours)
+    out = on_device([flow, flow], [how, plain(16, 16, **colours)], 16, components="uv")
+    assert np.array_equal(out[0, ..., 0], 256 - flow[:, :, ::-1, 0].astype(int))
+    assert np.array_equal(out[0, ..., 1], flow[:, :, ::-1, 1])
+    assert np.array_equal(out[1, ..., :2], flow)
+
+
+# The device.
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_device_is_never_waited_for(seed):
+    """On the meta device there are no values: whatever needs one fails."""
+    clips, draws, size = some_batch(seed)
+    out = augment_cut(cut(clips, draws), size=size, components="uv", device=torch.device("meta"))
+    assert (out.shape, out.dtype) == ((7, 3, size, size, 3), torch.uint8)
+
+
+def tf32(values: torch.Tensor) -> torch.Tensor:
+    """Rounded to the 10 bits of mantissa that TF32 products take."""
+    bits = values.contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+def test_tf32_products_are_within_a_level(monkeypatch):
+    exact = torch.bmm
+    before = [some_batch(seed) for seed in range(6)]
+    bare = [[replace(how, jitter=()) for how in draws] for _, draws, _ in before]
+    batches = [(clips, draws, size) for (clips, _, size), draws in zip(before, bare, strict=True)]
+    wanted = [on_device(*batch) for batch in batches]
+    monkeypatch.setattr(device_resample.torch, "bmm", lambda a, b: exact(tf32(a), tf32(b)))
+    offs = [apart(on_device(*batch), want) for batch, want in zip(batches, wanted, strict=True)]
+    # Resized and blurred, each within a level.
+    assert max(off.max() for off in offs) <= 2
+    assert 0 < max(off.mean() for off in offs) < 0.1
+    still = np.full((2, 61, 47, 2), 128, np.uint8)
+    assert (on_device([still], [plain(61, 47)], 33) == 128).all()
+    levels = np.arange(256, dtype=np.uint8)[:, None, None, None].repeat(3, -1)
+    flat = levels.repeat(23, 1).repeat(35, 2)
+    assert np.array_equal(on_device([flat], [plain(23, 35)], 16)[0, :, 0, 0, 0], levels[:, 0, 0, 0])
+
+
+def test_autocast_does_not_reach_the_products():
+    clips, draws, size = some_batch(1)
+    wanted = on_device(clips, draws, size)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert np.array_equal(on_device(clips, draws, size), wanted)
+
+
+# The way from the readers.
+
+
+def test_crops_are_cut_and_padded():
+    clips = [content("noise", 2, 20, 30, seed=i) for i in range(3)]
+    clips[1] = clips[1][..., :2]
+    draws = [plain(5, 9, top=2, left=3), plain(6, 7), plain(8, 4, top=12, left=26)]
+    made = cut(clips, draws)
+    assert made.frames.shape == (2, 2, 8, 9, 3)
+    assert made.flow.shape == (1, 2, 6, 7, 2)
+    assert np.array_equal(made.frames[0, :, :5, :9], clips[0][:, 2:7, 3:12])
+    assert np.array_equal(made.frames[1, :, :8, :4], clips[2][:, 12:20, 26:30])
+    assert np.array_equal(made.flow[0], clips[1][:, :6, :7])
+    assert not made.frames[0, :, 5:].any()
+    assert not made.frames[1, :, :, 4:].any()
+    assert (made.frame_places, made.flow_places) == ((0, 2), (1,))
+    assert (made.frame_draws, made.flow_draws) == ((draws[0], draws[2]), (draws[1],))
+
+
+def same(mine: CutClips, theirs: CutClips) -> bool:
+    tensors = torch.equal(mine.frames, theirs.frames) and torch.equal(mine.flow, theirs.flow)
+    bare = [replace(some, frames=torch.empty(0), flow=torch.empty(0)) for some in (mine, theirs)]
+    return (
+        tensors
+        and vars(bare[0]).keys() == vars(bare[1]).keys()
+        and all(
+            vars(bare[0])[name] == vars(bare[1])[name]
+            for name in ("frame_draws", "flow_draws", "frame_places", "flow_places")
+        )
+    )
+
+
+def test_cut_clips_pass_through_worker_processes():
+    made = [cut(*some_batch(seed)[:2]) for seed in range(3)]
+    assert all(same(pickle.loads(pickle.dumps(some)), some) for some in made)
+    loader = DataLoader(
+        made, batch_size=None, num_workers=1, multiprocessing_context=loader_context()
+    )
+    assert all(same(got, some) for got, some in zip(loader, made, strict=True))
+
+
+def test_cut_clips_are_pinned(monkeypatch):
+    """As torch's DataLoader does it: by the batch's own method, where it has one."""
+    clips, draws, _ = some_batch(2)
+    made = cut(clips, draws)
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda t: pinned.append(t.shape) or t.clone())
+    after = torch.utils.data._utils.pin_memory.pin_memory(made)
+    assert pinned == [made.frames.shape, made.flow.shape]
+    assert same(after, made)
