@@ -1,5 +1,6 @@
 """Where clips lie in a video, and how pixels become an encoder's input."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slic.encoders import MEAN, STD
+
+# Mean and scale of each channel's levels.
+_LEVELS = [(255 * mean, 1 / (255 * std)) for mean, std in zip(MEAN, STD, strict=True)]
 
 
 def clip_span(frames: int, stride: int) -> int:
@@ -58,10 +62,14 @@ def normalise(clips: Tensor, *, device: torch.device, dtype: torch.dtype = torch
     Values are scaled to 0..1, less the mean, over the standard deviation of the channel. The
     result lies channels-last in memory, as the input does.
     """
-    mean = torch.tensor(MEAN, device=device, dtype=dtype) * 255
-    scale = 1 / (torch.tensor(STD, device=device, dtype=dtype) * 255)
     values = clips.to(device, non_blocking=True).to(dtype)
+    mean, scale = (_filled(values, row) for row in zip(*_LEVELS, strict=True))
     return ((values - mean) * scale).permute(0, 4, 1, 2, 3)
+
+
+def _filled(like: Tensor, row: Sequence[float]) -> Tensor:
+    """A tensor on the device, filled there: one copied to a GPU would be waited for."""
+    return torch.stack([like.new_full((), value) for value in row])
 
 
 def as_tensor(clip: NDArray[Any]) -> Tensor:

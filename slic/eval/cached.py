@@ -86,7 +86,7 @@ def cached_embeddings(
     where = pick_device(device)
     tune(where, run.settings.precision)
     encoder = encoder_of(content, where=str(run.checkpoint))
-    encoder = encoder.to(where, memory_format=torch.channels_last_3d)
+    encoder = encoder.to(where).to(memory_format=torch.channels_last_3d)
     with progress(len(entries), "embed", unit="clips") as advance:
         readers = ReaderPool(
             clips,

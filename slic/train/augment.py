@@ -144,8 +144,13 @@ def _gray(image: Image) -> Image:
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
+def blur_kernel(sigma: float, size: int) -> NDArray[Any]:
+    """Weights `(n, 1)` of the Gaussian blur; n is a tenth of the side, and odd."""
+    return cv2.getGaussianKernel(2 * max(1, round(0.05 * size)) + 1, sigma)
+
+
 def _blur(sigma: float, size: int) -> Operation:
-    kernel = cv2.getGaussianKernel(2 * max(1, round(0.05 * size)) + 1, sigma)
+    kernel = blur_kernel(sigma, size)
     # Nearer to torchvision's blur than cv2.GaussianBlur's fixed point, and faster.
     return lambda image: cv2.sepFilter2D(image, -1, kernel, kernel)
 

@@ -7,12 +7,11 @@ takes on the CPU, and differences don't add up.
 
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from slic.train.augment import JITTER, LUMA, Draw
+from slic.train.augment import JITTER, LUMA, Draw, blur_kernel
 from slic.train.device_resample import filter_weights, resampled, to_device, to_levels
 
 Operation = Callable[[Tensor, Sequence[float]], Tensor]
@@ -89,8 +88,7 @@ def _gray(clips: Tensor, _: Sequence[float]) -> Tensor:
 
 def _blur(clips: Tensor, sigmas: Sequence[float]) -> Tensor:
     size = clips.shape[1]
-    length = 2 * max(1, round(0.05 * size)) + 1
-    kernels = [cv2.getGaussianKernel(length, sigma)[:, 0] for sigma in sigmas]
+    kernels = [blur_kernel(sigma, size)[:, 0] for sigma in sigmas]
     weights = filter_weights(kernels, size, clips.device)
     return resampled(clips.flatten(2, 3), weights, weights).reshape(clips.shape)
 

@@ -33,7 +33,7 @@ def fitting_batch(settings: Settings, *, means: Means, videos: int) -> int:
             f"--batch-size auto fills a GPU's memory, and {means.device} is none: give a number"
         )
     encoder = new_encoder(settings.encoder, seed=0)
-    encoder = encoder.to(means.device, memory_format=torch.channels_last_3d)
+    encoder = encoder.to(means.device).to(memory_format=torch.channels_last_3d)
     weights = sum(p.numel() * p.element_size() for p in encoder.parameters())
 
     def peak(samples: int) -> int:

@@ -106,7 +106,7 @@ class Training:
     def _restored(self) -> State:
         encoder = new_encoder(self.settings.encoder, seed=self.settings.seed)
         # Channels last is the faster layout on CPUs too.
-        encoder = encoder.to(self.means.device, memory_format=torch.channels_last_3d)
+        encoder = encoder.to(self.means.device).to(memory_format=torch.channels_last_3d)
         optimiser = make_optimiser(encoder, self.settings)
         progress = Progress()
         if self.run.checkpoint.exists():

@@ -137,4 +137,5 @@ def _infonce(
         "false_negatives": (known & (mine == other)).sum(),
         "negatives": known.sum(),
     }
-    return loss, {name: value.double().to(anchor.device) for name, value in sums.items()}
+    device = anchor.device
+    return loss, {k: v.double().to(device, non_blocking=True) for k, v in sums.items()}

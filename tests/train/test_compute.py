@@ -84,7 +84,9 @@ def test_a_compiled_step_is_near_the_eager_one(
 ) -> None:
     """Captured and differentiated as for the compiler, without its slow last step."""
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, **how: real(f, backend="aot_eager", **how))
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **how: real(f, backend="aot_eager", fullgraph=True, **how)
+    )
     eager, losses = trained(encoder, Means(CPU))
     compiled, others = trained(encoder, Means(CPU, compile=True))
     assert others == pytest.approx(losses, rel=1e-4)

@@ -1,9 +1,11 @@
+import contextlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from slic.clips import normalise
 from slic.config import make_settings
@@ -214,3 +216,32 @@ def test_false_positives_count_known_labels_of_other_videos_only():
     pairs = [("a", "a"), ("a", "b"), ("a", "c"), ("c", "b"), ("a", "x"), ("x", "a"), ("x", "x")]
     assert false_positives([sample(*pair) for pair in pairs], truth) == (2, 3)
     assert false_positives([sample("a", "b")], {}) == (0, 0)
+
+
+class Waits(TorchDispatchMode):
+    """Refuses a copy to a device that the host would wait for."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        copies = function is torch.ops.aten._to_copy.default and args[0].device.type == "cpu"
+        moved = copies and torch.device(kwargs.get("device") or "cpu").type != "cpu"
+        assert kwargs.get("non_blocking") or not moved, "waits for the device"
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("settings", [TRIPLET, INFONCE])
+def test_a_step_never_waits_for_the_device(settings, monkeypatch):
+    """A device without values: whatever needs one on the host fails."""
+    meta = torch.device("meta")
+    monkeypatch.setattr(torch, "autocast", lambda *_, **how: contextlib.nullcontext())
+    encoder = new_encoder("small", seed=0).to(meta).train()
+    clips = torch.empty((3, B, 4, 16, 16, 3), dtype=torch.uint8, device=meta)
+    forward = make_forward(encoder, Means(meta), "fp32")
+    with Waits():
+        loss, sums = forward_loss(
+            forward, clips, LABELS, settings=settings, generator=generator(), profile=OFF
+        )
+        loss.backward()
+    assert all(value.device == meta for value in sums.values())
+    with pytest.raises(AssertionError), Waits():
+        torch.ones(2).to(meta)
