@@ -1,6 +1,5 @@
 """The command line: parse, call, print."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -8,14 +7,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
 from slic import __version__
+from slic.cli_retrieve import eval_retrieve_command
+from slic.cli_train import train_command
 from slic.errors import InputError, SlicError, WorkError
 from slic.options import (
-    PRESETS,
     Clips,
     Codec,
     Dataset,
@@ -35,7 +34,8 @@ from slic.options import (
     StoreOption,
     Workers,
 )
-from slic.progress import clock, messages
+from slic.printing import say, show
+from slic.progress import clock
 
 app = typer.Typer(
     name="slic",
@@ -59,22 +59,6 @@ CHECKED = (
     ("within_1", "within 1 level", "{:.2%}"),
     ("worst_within_1", "  worst pair", "{:.2%}"),
 )
-
-
-def say(line: str) -> None:
-    """Print a line for the user to stderr, as it is."""
-    messages().print(escape(line))
-
-
-def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None:
-    """Print a result: one JSON object, or a table of the rows."""
-    if as_json:
-        print(json.dumps(values))
-        return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in rows.items():
-        table.add_row(name, escape(str(value)))
-    Console(highlight=False).print(table)
 
 
 def _version(wanted: bool) -> None:
@@ -270,177 +254,10 @@ def prep_info_command(
     show(info, as_json=as_json, rows={**rows, "bytes": f"{info['bytes']:,}"})
 
 
-@app.command("train")
-def train_command(
-    store: Annotated[
-        str | None,
-        typer.Argument(metavar="STORE", help="A clip store.", show_default="the only one here"),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option("--preset", help="ucf101-16f or cpu-small.", show_default="by device"),
-    ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", help="TOML file that changes settings.")
-    ] = None,
-    cluster_every: Annotated[
-        int | None,
-        typer.Option("--cluster-every", help="Epochs between clusterings.", show_default=PRESETS),
-    ] = None,
-    warmup_epochs: Annotated[
-        int | None,
-        typer.Option(
-            "--warmup-epochs", help="Epochs before clusters are used.", show_default=PRESETS
-        ),
-    ] = None,
-    cluster: Annotated[
-        Literal["finch", "none", "labels"] | None,
-        typer.Option("--cluster", help="Source of pseudo-labels.", show_default=PRESETS),
-    ] = None,
-    objective: Annotated[
-        Literal["triplet", "infonce"] | None,
-        typer.Option("--objective", help="Loss.", show_default=PRESETS),
-    ] = None,
-    encoder: Annotated[
-        Literal["r3d18", "small"] | None,
-        typer.Option("--encoder", help="Network.", show_default=PRESETS),
-    ] = None,
-    no_flow: Annotated[bool, typer.Option("--no-flow", help="RGB views alone.")] = False,
-    components: Annotated[
-        Literal["u", "v", "uv"] | None,
-        typer.Option("--components", help="Of the flow in its views.", show_default=PRESETS),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Passes over the videos.", show_default=PRESETS)
-    ] = None,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(
-            "--batch-size",
-            metavar="N|auto",
-            help="Samples a step; auto: what fits the GPU.",
-            show_default=PRESETS,
-        ),
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "bf16", "tf32", "fp32"] | None,
-        typer.Option("--precision", help="auto: bf16 on a GPU, fp32 on a CPU."),
-    ] = None,
-    split: Annotated[
-        int | None, typer.Option("--split", help="Whose training videos.", show_default=PRESETS)
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Of every random draw.", show_default=PRESETS)
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", help="Name of the run.", show_default="numbered")
-    ] = None,
-    new: Annotated[bool, typer.Option("--new", help="Start a run even if one exists.")] = False,
-    keep_checkpoints: Annotated[
-        bool, typer.Option("--keep-checkpoints", help="Keep one for each clustering.")
-    ] = False,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Say where the time of a step goes.")
-    ] = False,
-    compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the encoder: slow start, faster steps.")
-    ] = False,
-    recompute: Annotated[
-        bool, typer.Option("--recompute", help="Less memory a sample, slower steps.")
-    ] = False,
-    augment_on: Annotated[
-        Literal["auto", "cpu", "gpu"], typer.Option("--augment-on", help="auto: as --device.")
-    ] = "auto",
-    device: Device = "auto",
-    workers: Readers = None,
-    as_json: Json = False,
-) -> None:
-    """Pretrain on a clip store, into runs/. The same command again continues.
-
-    Settings come from the preset, then the config file, then the options.
-    """
-    from slic.train.run import train
-
-    options = {
-        "cluster_every": cluster_every,
-        "warmup_epochs": warmup_epochs,
-        "cluster": cluster,
-        "objective": objective,
-        "encoder": encoder,
-        "flow_probability": 0.0 if no_flow else None,
-        "components": components,
-        "epochs": epochs,
-        "batch_size": _number_or_auto(batch_size),
-        "precision": precision,
-        "split": split,
-        "seed": seed,
-    }
-    result = train(
-        store,
-        preset=preset,
-        config=config,
-        options=options,
-        run=run,
-        new=new,
-        device=device,
-        workers=workers,
-        augment_on=augment_on,
-        compile=compile,
-        recompute=recompute,
-        keep_checkpoints=keep_checkpoints,
-        profile=profile,
-        say=say,
-    )
-    recall = result["recall"] or {}
-    rows = {key: result[key] for key in ("run", "epochs", "steps", "checkpoint")}
-    rows |= {"loss": f"{result['loss']:.4f}", "clusters": result["clusters"]}
-    rows["NMI"] = "no labels" if result["nmi"] is None else f"{result['nmi']:.3f}"
-    rows |= {f"recall at {k}": f"{v:.3f} (held-out training groups)" for k, v in recall.items()}
-    show(result, as_json=as_json, rows=rows)
+app.command("train")(train_command)
 
 
-def _number_or_auto(text: str | None) -> int | str | None:
-    if text is None or text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"--batch-size {text}: give a whole number, or auto") from None
-
-
-@eval_app.command("retrieve")
-def eval_retrieve_command(
-    k: Annotated[str, typer.Option("--k", help="How many neighbours count.")] = "1,5,10",
-    run: RunOption = None,
-    store: OtherStore = None,
-    split: Split = None,
-    clips: Clips = None,
-    feature: Annotated[
-        Feature | None, typer.Option("--feature", help="Embedding.", show_default="the run's")
-    ] = None,
-    device: Device = "auto",
-    workers: Readers = None,
-    as_json: Json = False,
-) -> None:
-    """Recall at k: is one of the k nearest training videos of the same class?"""
-    from slic.eval.retrieve import parse_ks, retrieve
-    from slic.runs import find_run
-
-    result = retrieve(
-        find_run(run),
-        ks=parse_ks(k),
-        store=store,
-        split=split,
-        clips=clips,
-        feature=feature,
-        device=device,
-        workers=workers,
-        say=say,
-    )
-    rows = {key: result[key] for key in ("run", "store", "split", "queries", "gallery")}
-    rows |= {"feature": f"{result['feature']}, mean of {result['clips']} clip(s)"}
-    rows |= {f"recall at {k}": f"{value:.4f}" for k, value in result["recall"].items()}
-    show(result, as_json=as_json, rows=rows)
+eval_app.command("retrieve")(eval_retrieve_command)
 
 
 @eval_app.command("classify")

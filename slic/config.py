@@ -11,36 +11,54 @@ from typing import Any, Literal, get_args, get_origin
 
 from slic.errors import SettingsError
 
-EncoderName = Literal["r3d18", "small"]
+EncoderName = Literal["r3d18", "r3d18-tv", "s3d", "small"]
 Objective = Literal["triplet", "infonce"]
-PseudoLabels = Literal["finch", "none", "labels"]
+PseudoLabels = Literal["finch", "kmeans", "none", "labels"]
+Pairs = Literal["one", "all"]
 Components = Literal["u", "v", "uv"]
 Optimiser = Literal["sgd", "adam"]
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "step"]
 Feature = Literal["backbone", "projection"]
 Precision = Literal["auto", "bf16", "tf32", "fp32"]
 SplitNumber = Literal[1, 2, 3]
 
-PRESETS = ("ucf101-16f", "cpu-small")
+PRESETS = (
+    "ucf101-16f",
+    "ucf101-32f",
+    "kinetics400-16f",
+    "kinetics400-32f",
+    "cpu-small",
+    "demo",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides what a run computes; the presets say where each value is from.
 
+    What has a default came later: runs made without it were made so.
+
     Attributes:
-        encoder: `r3d18` (paper, section 4.1) or `small`.
+        encoder: `r3d18` or `s3d` (paper, section 4.1), `r3d18-tv` (torchvision's) or `small`.
         frames, stride, size: a clip: frames, their step, and side in pixels.
         objective: the paper's `triplet` losses, or `infonce` over the same samples.
         margin, temporal_margin, temporal_weight: m1, m2 and the weight of the second loss.
         temperature: of InfoNCE.
+        pairs: `one` positive an anchor, or `all` pairs of a cluster in the batch.
         same_video: p_alpha, the probability that a positive is of the anchor's own video.
         flow_probability: 1 - p_beta, the probability that a view is optical flow.
         components: what a view of flow shows: horizontal u, vertical v, or both.
-        cluster: pseudo-labels by FINCH, none (each video alone), or the true labels.
+        cluster: pseudo-labels by FINCH or k-means, none (each video alone), or the true labels.
+        partition: of FINCH's, 0 the finest.
+        kmeans_clusters: of k-means.
         cluster_every: epochs between clusterings.
         warmup_epochs: epochs before the first clustering.
-        optimiser, lr, momentum, weight_decay, schedule: of the optimiser.
+        optimiser, lr, momentum, weight_decay: of the optimiser.
+        schedule: of the rate: `constant`, `cosine` to 0, or `step`: a tenth every `drop_every`
+            epochs.
+        drop_every: epochs, of the schedule `step`.
+        lr_warmup_epochs: over which the rate first rises from 0, whatever the schedule.
+        init: weights to start from: a file's name, and the digest of its weights; empty for none.
         batch_size: samples (of three clips each) a step.
         epochs: passes over the training videos.
         precision: of the encoder's arithmetic; `auto` is bf16 on a GPU that has it, else fp32.
@@ -63,10 +81,13 @@ class Settings:
     temporal_margin: float
     temporal_weight: float
     temperature: float
+    pairs: Pairs = "one"
     same_video: float
     flow_probability: float
-    components: Components = "u"  # a default, for the runs that were made without this setting
+    components: Components = "u"
     cluster: PseudoLabels
+    partition: int = 0
+    kmeans_clusters: int = 1000
     cluster_every: int
     warmup_epochs: int
     optimiser: Optimiser
@@ -74,9 +95,11 @@ class Settings:
     momentum: float
     weight_decay: float
     schedule: Schedule
+    drop_every: int = 200
+    lr_warmup_epochs: int = 0
     batch_size: int
     epochs: int
-    precision: Precision = "auto"  # likewise
+    precision: Precision = "auto"
     crop_area: float
     jitter_probability: float
     jitter: float
@@ -87,6 +110,7 @@ class Settings:
     seed: int
     retrieval_clips: int
     retrieval_feature: Feature
+    init: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """All settings by name."""
@@ -98,10 +122,11 @@ _DEFAULTS = {f.name: f.default for f in fields(Settings) if f.default is not MIS
 _PROBABILITIES = {name for name in _TYPES if name.endswith("_probability")} | {"same_video"}
 _SHARES = {"crop_area"}
 _AT_LEAST: dict[str, float] = dict.fromkeys(
-    ("frames", "stride", "cluster_every", "epochs", "retrieval_clips"), 1
+    ("frames", "stride", "cluster_every", "epochs", "retrieval_clips", "drop_every"), 1
 )
 # A sample alone in its batch has no negative.
-_AT_LEAST |= {"size": 8, "batch_size": 2, "warmup_epochs": 0, "seed": 0}
+_AT_LEAST |= {"size": 8, "batch_size": 2, "kmeans_clusters": 2}
+_AT_LEAST |= dict.fromkeys(("warmup_epochs", "lr_warmup_epochs", "partition", "seed"), 0)
 _AT_LEAST |= dict.fromkeys(
     ("margin", "temporal_margin", "temporal_weight", "momentum", "weight_decay", "jitter"), 0.0
 )
@@ -110,14 +135,16 @@ LARGEST_WHOLE = 2**63 - 1
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """The settings of a preset.
+    """The settings of a preset: those of its `base`, and its own.
 
     Raises:
         SettingsError: there is no such preset; the message names the nearest.
     """
     if name not in PRESETS:
         raise SettingsError(f"no preset {name!r}{_nearest(name, PRESETS)}: {', '.join(PRESETS)}")
-    return tomllib.loads(resources.files("slic.presets").joinpath(f"{name}.toml").read_text())
+    own = tomllib.loads(resources.files("slic.presets").joinpath(f"{name}.toml").read_text())
+    base = own.pop("base", None)
+    return {**(read_preset(base) if base else {}), **own}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -195,6 +222,10 @@ def _checked(name: str, value: Any, where: str) -> Any:
         if not any(value == c and type(value) is type(c) for c in get_args(kind)):
             allowed = ", ".join(str(choice) for choice in get_args(kind))
             raise SettingsError(f"{where}: {name} = {value!r}: choose one of {allowed}")
+        return value
+    if kind is str:
+        if not isinstance(value, str):
+            raise SettingsError(f"{where}: {name} = {value!r}: must be a text")
         return value
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and abs(value) > LARGEST_WHOLE:

@@ -32,7 +32,7 @@ from slic.runs import RUNS, open_run
 from slic.train.run import train
 
 FOLDER = "slic-demo"
-PRESET = "cpu-small"
+PRESET = "demo"
 STORE = "ucf101.zarr"
 GROUPS, CLIPS, FRAMES, SIZE = 16, 4, 24, (96, 72)
 # A sixth of the moving values saturate; the usual bound, 6 here, would leave the others faint.

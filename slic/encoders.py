@@ -1,16 +1,19 @@
-"""Encoders: 3-D ResNets with a projection head, built of torchvision's video blocks."""
+"""Encoders: 3-D networks with a projection head."""
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.video.resnet import BasicBlock, Conv3DSimple
 
 from slic.config import EncoderName
-from slic.errors import CheckpointError
+from slic.errors import CheckpointError, InputError
+from slic.networks import Body, resnet, s3d
+from slic.tensor_files import read_pickled
 
 CHECKPOINT_FORMAT = 1
 PROJECTION_DIM = 128
@@ -21,39 +24,49 @@ STD = (0.22803, 0.22145, 0.216989)
 
 @dataclass(frozen=True)
 class Architecture:
-    """What tells one 3-D ResNet of 18 layers from another.
+    """What tells one encoder from another.
 
     Attributes:
-        width: channels of the first stage.
+        build: makes its stem and stages.
+        features: length of the backbone embedding.
         hidden: units of the projection head's hidden layer.
-        stem_frames: frames that the stem's convolution spans.
-        stem_stride: its step in frames.
+        least_frames, least_size: of a clip, below which a layer has nothing left to work on.
     """
 
-    width: int
+    build: Callable[[], Body]
+    features: int
     hidden: int
-    stem_frames: int
-    stem_stride: int
-
-    @property
-    def features(self) -> int:
-        """Length of the backbone embedding."""
-        return 8 * self.width
+    least_frames: int = 1
+    least_size: int = 1
 
 
 ARCHITECTURES: dict[EncoderName, Architecture] = {
-    "r3d18": Architecture(width=64, hidden=2048, stem_frames=7, stem_stride=1),  # section 4.1
+    # Section 4.1: the stem spans 7 frames, at stride 1, where torchvision's spans 3.
+    "r3d18": Architecture(
+        partial(resnet, width=64, stem_frames=7, stem_stride=1), features=512, hidden=2048
+    ),
+    "r3d18-tv": Architecture(
+        partial(resnet, width=64, stem_frames=3, stem_stride=1), features=512, hidden=2048
+    ),
+    # Two halvings in time and four in space leave at least 2 of each for the last pooling.
+    "s3d": Architecture(s3d, features=1024, hidden=2048, least_frames=5, least_size=17),
     # Half the frames after the stem: half the time a step, and more learnt in it (measured).
-    "small": Architecture(width=16, hidden=512, stem_frames=3, stem_stride=2),
+    "small": Architecture(
+        partial(resnet, width=16, stem_frames=3, stem_stride=2), features=128, hidden=512
+    ),
 }
 
 
-class Encoder(nn.Module):
-    """R3D-18 with a projection head (paper, section 4.1), and its small sister.
+def least_input(name: EncoderName) -> tuple[int, int]:
+    """Fewest frames and smallest side in pixels of a clip that an encoder can take."""
+    return ARCHITECTURES[name].least_frames, ARCHITECTURES[name].least_size
 
-    The stem is one convolution, 7x7 in space and of stride 2 there (for R3D-18 7 frames long
-    and of stride 1 in time), without max-pooling; shortcuts are 1x1x1 convolutions with batch
-    normalisation; the head is Linear, BN, ReLU, Linear.
+
+class Encoder(nn.Module):
+    """A backbone, R3D-18 in the paper (section 4.1), with a projection head.
+
+    The backbone's embedding is the mean of its maps over time and space; the head is Linear,
+    BN, ReLU, Linear. There is no dropout.
 
     Args:
         name: which architecture.
@@ -63,23 +76,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.name = name
         shape = ARCHITECTURES[name]
-        widths = [shape.width * factor for factor in (1, 2, 4, 8)]
-        self.stem = nn.Sequential(
-            nn.Conv3d(
-                3,
-                widths[0],
-                (shape.stem_frames, 7, 7),
-                stride=(shape.stem_stride, 2, 2),
-                padding=(shape.stem_frames // 2, 3, 3),
-                bias=False,
-            ),
-            nn.BatchNorm3d(widths[0]),
-            nn.ReLU(inplace=True),
-        )
-        stages = []
-        for stage, width in enumerate(widths):
-            stages.append(_stage(widths[max(0, stage - 1)], width, stride=1 if stage == 0 else 2))
-        self.stages = nn.Sequential(*stages)
+        self.stem, self.stages = shape.build()
         self.head = nn.Sequential(
             nn.Linear(shape.features, shape.hidden),
             nn.BatchNorm1d(shape.hidden),
@@ -88,6 +85,8 @@ class Encoder(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
+                # S3D too: with CoCLR's deviation of 0.01 and fresh running statistics, all clips
+                # embed alike (features of 1e-13, measured), and the first clusters are rounding.
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,31 +96,31 @@ class Encoder(nn.Module):
             clips: `(N, 3, T, H, W)` normalised float.
 
         Returns:
-            backbone `(N, D)` (512 for R3D-18) and projection `(N, 128)`, neither normalised.
+            backbone `(N, D)` (512 for R3D-18, 1024 for S3D) and projection `(N, 128)`, neither
+            normalised.
+
+        Raises:
+            InputError: the clips are shorter or smaller than `least_input`.
         """
+        frames, height, width = clips.shape[2:]
+        least_frames, least_size = least_input(self.name)
+        if frames < least_frames or min(height, width) < least_size:
+            raise InputError(
+                f"{self.name} needs clips of {least_frames} frames of {least_size}x{least_size}"
+                f" pixels or more, not {frames} of {width}x{height}"
+            )
         for block in self.blocks():
             clips = block(clips)
         return self.embed(clips)
 
     def blocks(self) -> list[nn.Module]:
-        """What is applied in turn before `embed`: the stem, and each residual block."""
+        """What is applied in turn before `embed`: the stem, and each block of each stage."""
         return [self.stem, *(b for stage in self.stages.children() for b in stage.children())]
 
     def embed(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Backbone and projection embeddings of the last block's maps `(N, D, t, h, w)`."""
         features = maps.mean(dim=(2, 3, 4))
         return features, self.head(features)
-
-
-def _stage(channels_in: int, channels: int, *, stride: int) -> nn.Sequential:
-    shortcut = None
-    if stride != 1 or channels_in != channels:
-        shortcut = nn.Sequential(
-            nn.Conv3d(channels_in, channels, 1, stride=stride, bias=False),
-            nn.BatchNorm3d(channels),
-        )
-    first = BasicBlock(channels_in, channels, Conv3DSimple, stride, shortcut)
-    return nn.Sequential(first, BasicBlock(channels, channels, Conv3DSimple))
 
 
 def new_encoder(name: EncoderName, *, seed: int) -> Encoder:
@@ -147,20 +146,27 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, damaged, not slic's, or of a newer format.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    # torch raises many kinds for damaged or foreign files, pickle's and zip's among them.
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a checkpoint ({reason[:120]})") from None
-    if not isinstance(content, dict) or not {"format", "encoder", "model"} <= content.keys():
+    content = read_pickled(path)
+    if not is_checkpoint(content):
         raise CheckpointError(f"{path}: not a checkpoint of slic")
-    if content["format"] != CHECKPOINT_FORMAT:
-        found = content["format"]
+    return of_this_format(content, where=str(path))
+
+
+def is_checkpoint(content: Any) -> bool:
+    """Whether a file's content is a checkpoint of slic, of whatever format."""
+    return isinstance(content, dict) and {"format", "encoder", "model"} <= content.keys()
+
+
+def of_this_format(content: dict[str, Any], *, where: str) -> dict[str, Any]:
+    """A checkpoint's content, if it is of the format that this slic reads.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    found = content["format"]
+    if found != CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{path}: format {found!r}, but this slic reads {CHECKPOINT_FORMAT}; upgrade it"
+            f"{where}: format {found!r}, but this slic reads {CHECKPOINT_FORMAT}; upgrade it"
         )
     return content
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from slic.errors import InputError, WorkError
 
+KMEANS_ROUNDS = 25
+
 FloatRows = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
@@ -108,6 +110,31 @@ def _search(
         similarity[part] = np.take_along_axis(found, order, axis=1)
         neighbour[part] = np.take_along_axis(where, order, axis=1)
     return similarity, neighbour
+
+
+def kmeans_assignment(unit: FloatRows, clusters: int, *, seed: int) -> Indices:
+    """The nearest centre of each row of (N, D), by spherical k-means from a random start.
+
+    Args:
+        unit: rows of length one, at least as many as clusters.
+        clusters: how many.
+        seed: of the first centres.
+
+    Returns:
+        (N,) int64 in 0..clusters-1.
+    """
+    faiss = _faiss()
+    found = faiss.Kmeans(
+        unit.shape[1],
+        clusters,
+        niter=KMEANS_ROUNDS,
+        seed=seed,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(unit),
+    )
+    found.train(unit)
+    return found.assign(unit)[1].astype(np.int64)
 
 
 def _faiss() -> ModuleType:

@@ -32,6 +32,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 RunOption = Annotated[
     str | None, typer.Option("--run", help="Run below runs/, or its path.", show_default="newest")
 ]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="FILE", help="Weights from elsewhere.", show_default="a run's"
+    ),
+]
+WeightsPreset = Annotated[
+    str | None, typer.Option("--preset", help="Clips for --weights.", show_default="ucf101-16f")
+]
 OtherStore = Annotated[
     str | None, typer.Option("--store", help="Another store.", show_default="the run's")
 ]

@@ -29,6 +29,8 @@ class Run:
         store: path of its clip store, as seen from here.
         store_digest: what the store held when the run began.
         preset: the preset that the settings started from.
+        imported: it was not trained here, but holds weights from elsewhere.
+        head: its projection head was trained.
     """
 
     path: Path
@@ -36,6 +38,8 @@ class Run:
     store: Path
     store_digest: str
     preset: str
+    imported: bool = False
+    head: bool = True
 
     @property
     def checkpoint(self) -> Path:
@@ -101,9 +105,16 @@ def lock_run(path: Path) -> Callable[[], None]:
 
 
 def create_run(
-    path: Path, settings: Settings, *, store: Path, store_digest: str, preset: str
+    path: Path,
+    settings: Settings,
+    *,
+    store: Path,
+    store_digest: str,
+    preset: str,
+    imported: bool = False,
+    head: bool = True,
 ) -> Run:
-    """Make a run folder with its complete config.toml.
+    """Make a run folder with its complete config.toml; the arguments are those of `Run`.
 
     Raises:
         CheckpointError: the folder exists already.
@@ -117,12 +128,14 @@ def create_run(
         "store_digest": store_digest,
         "preset": preset,
         "slic": __version__,
+        "imported": imported,
+        "head": head,
     }
     config = path / "config.toml"
     aside = config.with_suffix(".new")
     aside.write_text(tomli_w.dumps({**settings.as_dict(), "run": about}), encoding="utf-8")
     aside.replace(config)
-    return Run(path, settings, store, store_digest, preset)
+    return Run(path, settings, store, store_digest, preset, imported, head)
 
 
 def open_run(path: Path) -> Run:
@@ -137,7 +150,8 @@ def open_run(path: Path) -> Run:
         about = values.pop("run")
         settings = settings_from(values, where=str(config))
         store = Path(os.path.relpath(path / about["store"]))
-        return Run(path, settings, store, about["store_digest"], about["preset"])
+        kind = {key: bool(about[key]) for key in ("imported", "head") if key in about}
+        return Run(path, settings, store, about["store_digest"], about["preset"], **kind)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no run (it has no config.toml)") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
@@ -147,7 +161,7 @@ def open_run(path: Path) -> Run:
 
 
 def find_run(name: str | None) -> Run:
-    """The run of `--run` (a name below `runs/`, or a path), else the newest one.
+    """The run of `--run` (a name below `runs/`, or a path), else the newest one trained here.
 
     Raises:
         CheckpointError: there is none.
@@ -156,9 +170,11 @@ def find_run(name: str | None) -> Run:
         path = RUNS / name
         return open_run(path if path.is_dir() else Path(name))
     folders = [config.parent for config in RUNS.glob("*/config.toml")]
-    if not folders:
-        raise CheckpointError("no run below runs/; `slic train` makes one, or give --run")
-    return open_run(max(folders, key=lambda path: (_last_change(path), path.name)))
+    for path in sorted(folders, key=lambda path: (_last_change(path), path.name), reverse=True):
+        run = open_run(path)
+        if not run.imported:
+            return run
+    raise CheckpointError("no run below runs/; `slic train` makes one, or give --run")
 
 
 def _last_change(path: Path) -> int:

@@ -8,24 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from slic import cli
-
-Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def slic(monkeypatch: pytest.MonkeyPatch, capsys: Captured):
-    """Run a command in this process: (exit code, stdout, stderr)."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["slic", *words])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
-
 
 def test_the_three_commands(slic, drawn: Path, tmp_path: Path, monkeypatch) -> None:
     """`prep flow`, `train`, `eval retrieve`, in this order, then each again."""

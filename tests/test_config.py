@@ -25,10 +25,12 @@ PAPER = {
     "margin": 0.2,
     "temporal_margin": 0.04,
     "temporal_weight": 1.0,
+    "pairs": "one",
     "same_video": 0.2,
     "flow_probability": 0.25,
     "components": "u",
     "cluster": "finch",
+    "partition": 0,
     "cluster_every": 5,
     "warmup_epochs": 0,
     "optimiser": "sgd",
@@ -77,7 +79,25 @@ def test_the_preset_of_the_paper_holds_its_values():
         "seed",
         "retrieval_feature",
         "precision",
+        "kmeans_clusters",
+        "drop_every",
+        "lr_warmup_epochs",
+        "init",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "same_video", "batch", "epochs"),
+    [
+        ("ucf101-32f", 32, 0.2, 32, 600),
+        ("kinetics400-16f", 16, 0.5, 104, 340),
+        ("kinetics400-32f", 32, 0.5, 104, 340),
+    ],
+)
+def test_the_other_presets_of_the_paper(name, frames, same_video, batch, epochs):
+    """METHOD's table of settings: what differs from UCF101 at 16 frames."""
+    own = {"frames": frames, "same_video": same_video, "batch_size": batch, "epochs": epochs}
+    assert make_settings(name) == make_settings("ucf101-16f", options=own)
 
 
 def test_the_small_preset_differs_from_the_paper_only_where_it_says_so():
@@ -176,11 +196,17 @@ def test_a_wrong_value_of_a_file_names_the_file(tmp_path):
         ("blur_probability", 2, "between 0 and 1"),
         ("crop_area", 0, "above 0 and at most 1"),
         ("crop_area", 1.01, "above 0 and at most 1"),
-        ("encoder", "r3d50", "choose one of r3d18, small"),
+        ("encoder", "r3d50", "choose one of r3d18, r3d18-tv, s3d, small"),
         ("objective", "mse", "choose one of triplet, infonce"),
-        ("cluster", "kmeans", "choose one of finch, none, labels"),
+        ("cluster", "dbscan", "choose one of finch, kmeans, none, labels"),
+        ("partition", -1, "at least 0"),
+        ("kmeans_clusters", 1, "at least 2"),
+        ("drop_every", 0, "at least 1"),
+        ("lr_warmup_epochs", -1, "at least 0"),
+        ("pairs", "some", "choose one of one, all"),
+        ("init", 5, "must be a text"),
         ("optimiser", "lamb", "choose one of sgd, adam"),
-        ("schedule", 1, "choose one of constant, cosine"),
+        ("schedule", 1, "choose one of constant, cosine, step"),
         ("retrieval_feature", "both", "choose one of backbone, projection"),
         ("components", "w", "choose one of u, v, uv"),
         ("precision", "fp16", "choose one of auto, bf16, tf32, fp32"),
@@ -222,11 +248,14 @@ def test_missing_settings_are_named():
 
 def test_what_an_older_slic_did_not_set_is_as_it_was_then():
     values = {**read_preset("cpu-small"), "seed": 5}
-    del values["components"], values["precision"]
+    later = {"components": "u", "precision": "auto", "pairs": "one", "partition": 0, "init": ""}
+    later |= {"kmeans_clusters": 1000, "drop_every": 200, "lr_warmup_epochs": 0}
+    for name in later:
+        del values[name]
     settings = settings_from(values, where="here")
-    assert (settings.components, settings.precision, settings.seed) == ("u", "auto", 5)
+    assert settings.as_dict() == {**values, **later}
     assert with_defaults(values) == settings.as_dict()
-    assert with_defaults({"components": "uv"}) == {"components": "uv", "precision": "auto"}
+    assert with_defaults({"components": "uv"}) == {**later, "components": "uv"}
 
 
 def test_an_unknown_preset_names_the_nearest():

@@ -18,6 +18,12 @@ from slic.reading import ReaderPool
 from slic.runs import Run
 
 
+def check_feature(run: Run, feature: Feature) -> None:
+    """Refuse the projection of a run whose head is untrained."""
+    if feature == "projection" and not run.head:
+        raise InputError(f"{run.path}: has weights without a projection head; --feature backbone")
+
+
 @dataclass(frozen=True)
 class Parts:
     """The two sides of a split: `(Q, D)` and `(G, D)` embeddings, with labels."""

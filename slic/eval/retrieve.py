@@ -1,11 +1,17 @@
 """`slic eval retrieve`: recall at k of test videos among training videos (paper, section 4.2)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from slic.config import Feature
 from slic.errors import InputError
-from slic.eval.cached import Parts, cached_embeddings, evaluation_protocol, split_parts
+from slic.eval.cached import (
+    Parts,
+    cached_embeddings,
+    check_feature,
+    evaluation_protocol,
+    split_parts,
+)
 from slic.metrics import per_class_recall, recall_at_k
 from slic.neighbours import nearest
 from slic.runs import Run
@@ -39,7 +45,7 @@ def retrieve(
     *,
     ks: Sequence[int] = (1, 5, 10),
     store: str | None = None,
-    split: int | None = None,
+    split: int | Literal["all"] | None = None,
     clips: int | None = None,
     feature: Feature | None = None,
     device: str = "auto",
@@ -52,7 +58,7 @@ def retrieve(
         run: whose latest checkpoint.
         ks: how many neighbours count.
         store: another store than the run's: the transfer setting.
-        split: number; the run's if None.
+        split: number; `all` that the store has; the run's if None.
         clips: clips a video; the run's setting if None.
         feature: `backbone` or `projection`; the run's setting if None.
         device, workers: for embeddings that are not cached yet.
@@ -60,28 +66,45 @@ def retrieve(
 
     Returns:
         run, store, split, queries, gallery, feature, clips, recall ({k: fraction}),
-        per_class (recall at 1).
+        per_class (recall at 1 of each class). Of all splits, queries and gallery are sums, the
+        others means over the splits, and `splits` has what is of each.
 
     Raises:
         InputError and its kinds: unusable input.
     """
-    number = run.settings.split if split is None else split
     kind = feature or run.settings.retrieval_feature
+    check_feature(run, kind)
     protocol = evaluation_protocol(run.settings, clips)
     cache, path = cached_embeddings(
         run, store=store, protocol=protocol, device=device, workers=workers, say=say
     )
-    parts = split_parts(cache, split=number, feature=kind, where=path)
-    recall, per_class = recall_of(parts, ks)
+    asked = run.settings.split if split is None else split
+    numbers = sorted(cache.splits) if asked == "all" else [asked]
+    found = {}
+    for number in numbers or [run.settings.split]:
+        parts = split_parts(cache, split=number, feature=kind, where=path)
+        recall, per_class = recall_of(parts, ks)
+        sizes = {"queries": len(parts.test), "gallery": len(parts.train)}
+        found[number] = {**sizes, "recall": recall, "per_class": per_class}
     return {
         "run": str(run.path),
         "store": str(path),
-        "split": number,
-        "queries": len(parts.test),
-        "gallery": len(parts.train),
+        "split": asked,
+        **_together(list(found.values())),
         "feature": kind,
         "clips": protocol.clips,
-        "recall": recall,
-        "per_class": per_class,
         "cache": str(cache.path),
+        **({"splits": found} if asked == "all" else {}),
     }
+
+
+def _together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sums of what is counted, and means of the recalls, over splits."""
+    sizes = {key: sum(one[key] for one in found) for key in ("queries", "gallery")}
+    return {**sizes, **{key: _means([f[key] for f in found]) for key in ("recall", "per_class")}}
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    values = {name: [row[name] for row in rows if name in row] for name in names}
+    return {name: sum(of) / len(of) for name, of in values.items()}

@@ -1,7 +1,5 @@
 """Checkpoints: complete, and either whole or absent."""
 
-import os
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +8,10 @@ import torch
 from torch import nn
 
 from slic import __version__
-from slic.cache.shards import sync
 from slic.config import with_defaults
 from slic.encoders import CHECKPOINT_FORMAT, MEAN, STD, Encoder, load_checkpoint
 from slic.errors import CheckpointError
+from slic.saving import save_whole
 
 
 @dataclass
@@ -50,7 +48,7 @@ def save_checkpoint(
     progress: Progress,
     settings: dict[str, Any],
 ) -> None:
-    """Write a checkpoint aside, sync it, and rename it into place."""
+    """Write a checkpoint, whole or not at all."""
     content = {
         "format": CHECKPOINT_FORMAT,
         "slic": __version__,
@@ -62,17 +60,7 @@ def save_checkpoint(
         "mean": list(MEAN),
         "std": list(STD),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with aside.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        sync(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
+    save_whole(path, content)
 
 
 def restore(

@@ -11,35 +11,74 @@ import numpy.typing as npt
 
 from slic.errors import InputError, LabelsMissing
 from slic.metrics import missing_labels
-from slic.neighbours import first_neighbours, unit_float32
+from slic.neighbours import first_neighbours, kmeans_assignment, unit_float32
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def finch(embeddings: npt.ArrayLike | Tensor) -> npt.NDArray[np.int64]:
-    """Cluster embeddings by FINCH and take the first, finest partition.
+def finch(embeddings: npt.ArrayLike | Tensor, *, partition: int = 0) -> npt.NDArray[np.int64]:
+    """Cluster embeddings by FINCH and take the first, finest partition, or a coarser one.
 
     Each row is joined to its most similar other row (cosine, exact at every N); the connected
-    components are the clusters. Method: Sarfraz et al., "Efficient Parameter-free Clustering
-    Using First Neighbor Relations", CVPR 2019; in SLIC: paper, section 3, iterative clustering.
+    components are the clusters. The next partition joins the clusters' means likewise.
+    Method: Sarfraz et al., "Efficient Parameter-free Clustering Using First Neighbor
+    Relations", CVPR 2019; in SLIC: paper, section 3, iterative clustering.
 
     Args:
         embeddings: (N, D) array or tensor of any real dtype; need not be normalised.
+        partition: how many times to join clusters; where one cluster is all that would be left,
+            the partition before it is taken.
 
     Returns:
         (N,) int64, clusters numbered from 0 in the order of their first row.
 
     Raises:
-        InputError: not (N, D), or no rows.
+        InputError: not (N, D), no rows, or a partition below 0.
         WorkError: rows that hold NaN or infinity; the message says how many.
     """
     rows = unit_float32(_as_array(embeddings), name="embeddings")
     if len(rows) == 0:
         raise InputError("there are no embeddings to cluster: the training split is empty")
+    if partition < 0:
+        raise InputError(f"partition {partition}: must be 0 or more")
     if len(rows) == 1:
         return np.zeros(1, dtype=np.int64)
-    return _components(rows, first_neighbours(rows))
+    labels = _components(rows, first_neighbours(rows))
+    for _ in range(partition):
+        if labels.max() < 2:
+            break  # two clusters would be joined into one
+        means = _means(rows, labels)
+        coarser = _components(means, first_neighbours(means))[labels]
+        if coarser.max() == 0:
+            break
+        labels = coarser
+    return labels
+
+
+def kmeans(
+    embeddings: npt.ArrayLike | Tensor, clusters: int, *, seed: int = 0
+) -> npt.NDArray[np.int64]:
+    """Cluster embeddings by spherical k-means (cosine), with faiss.
+
+    Args:
+        embeddings: (N, D) array or tensor of any real dtype; need not be normalised.
+        clusters: how many are asked for; a cluster may stay empty.
+        seed: of the first centres.
+
+    Returns:
+        (N,) int64, clusters numbered from 0 in the order of their first row.
+
+    Raises:
+        InputError: not (N, D), or fewer rows than clusters.
+        WorkError: rows that hold NaN or infinity; the message says how many.
+    """
+    rows = unit_float32(_as_array(embeddings), name="embeddings")
+    if not 1 <= clusters <= len(rows):
+        raise InputError(f"k-means: {clusters} clusters of {len(rows)} embeddings")
+    found = kmeans_assignment(rows, clusters, seed=seed)
+    _, first, code = np.unique(found, return_index=True, return_inverse=True)
+    return first.argsort().argsort()[code].astype(np.int64)
 
 
 def singleton_labels(n: int) -> npt.NDArray[np.int64]:
@@ -72,6 +111,13 @@ def _as_array(embeddings: npt.ArrayLike | Tensor) -> npt.ArrayLike:
     if hasattr(embeddings, "detach"):
         return embeddings.detach().float().cpu().numpy()
     return embeddings
+
+
+def _means(rows: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """(clusters, D) mean of each cluster's rows."""
+    sums = np.zeros((labels.max() + 1, rows.shape[1]))
+    np.add.at(sums, labels, rows)
+    return (sums / np.bincount(labels)[:, None]).astype(np.float32)
 
 
 def _components(

@@ -25,6 +25,7 @@ from slic.train.record import Recorder
 from slic.train.samples import SampleLoader
 from slic.train.sampling import Sample, plan_epoch, seeded
 from slic.train.step import batch_labels, false_positives, forward_loss
+from slic.weights import Weights, load_weights
 
 CHECKPOINT_EVERY_S = 600.0
 LEAST_VIDEOS = 2
@@ -44,6 +45,11 @@ def training_entries(store: ClipStore, settings: Settings) -> list[Entry]:
         raise StoreError(
             f"{store.path}: {len(entries)} training video(s) in split {settings.split};"
             f" a triplet needs at least {LEAST_VIDEOS}"
+        )
+    if settings.cluster == "kmeans" and settings.kmeans_clusters > len(entries):
+        raise StoreError(
+            f"{store.path}: {len(entries)} training videos cannot make"
+            f" {settings.kmeans_clusters} clusters; give --cluster kmeans:N with fewer"
         )
     without = sum(entry.flow is None for entry in entries)
     if settings.flow_probability > 0 and without:
@@ -73,6 +79,7 @@ class Training:
         run: its folder and settings.
         means: with what to compute.
         keep: also keep the checkpoint of each clustering.
+        weights: to start from, rather than random ones.
 
     Raises:
         InputError: the device cannot compute as asked.
@@ -80,7 +87,9 @@ class Training:
         CheckpointError: a checkpoint that does not fit, or another process trains this run.
     """
 
-    def __init__(self, run: Run, *, means: Means, keep: bool = False) -> None:
+    def __init__(
+        self, run: Run, *, means: Means, keep: bool = False, weights: Weights | None = None
+    ) -> None:
         self.run, self.settings, self.means, self.keep = run, run.settings, means, keep
         tune(means.device, self.settings.precision)
         self.profile = Profile(means.device, wanted=means.profile)
@@ -94,7 +103,7 @@ class Training:
         self._unlock = weakref.finalize(self, lock_run(run.path))
         try:
             remove_leftovers(run)
-            self.state = self._restored()
+            self.state = self._restored(weights)
         except BaseException:
             self._unlock()
             raise
@@ -103,8 +112,10 @@ class Training:
         )
         self.forward = make_forward(self.state.encoder, means, self.settings.precision)
 
-    def _restored(self) -> State:
+    def _restored(self, weights: Weights | None) -> State:
         encoder = new_encoder(self.settings.encoder, seed=self.settings.seed)
+        if weights is not None:
+            load_weights(encoder, weights, where=self.settings.init)
         # Channels last is the faster layout on CPUs too.
         encoder = encoder.to(self.means.device).to(memory_format=torch.channels_last_3d)
         optimiser = make_optimiser(encoder, self.settings)

@@ -53,7 +53,7 @@ def instance_triplet_loss(
     _require_same_shape(anchor, positive, negative)
     x, near, far = unit_rows(anchor), unit_rows(positive), unit_rows(negative)
     excess = (x * far).sum(-1) - (x * near).sum(-1) + margin
-    return _mean(excess.clamp_min(0), valid)
+    return masked_mean(excess.clamp_min(0), valid)
 
 
 def temporal_discrimination_loss(
@@ -81,12 +81,12 @@ def temporal_discrimination_loss(
 def pseudo_label_infonce(
     anchor: Tensor,
     positive: Tensor,
-    augmented: Tensor,
+    augmented: Tensor | None,
     labels: Tensor,
     *,
     temperature: float = 0.1,
 ) -> Tensor:
-    """InfoNCE over the three clips of each sample, with pseudo-labels (not in the paper).
+    """InfoNCE over the clips of each sample, with pseudo-labels (not in the paper).
 
     Each of the 3B embeddings is a query and is drawn to the two others of its sample, against
     all embeddings of samples with another pseudo-label. Other samples of its own pseudo-label
@@ -95,7 +95,8 @@ def pseudo_label_infonce(
     Args:
         anchor: (B, D), any float dtype; computed in float32.
         positive: (B, D), possibly a clip of another video of the cluster.
-        augmented: (B, D).
+        augmented: (B, D); None to leave the second view out, so that each of 2B embeddings is
+            drawn to the other of its sample.
         labels: (B,) integer pseudo-labels of the samples.
         temperature: divides the cosine similarities.
 
@@ -105,23 +106,25 @@ def pseudo_label_infonce(
     Raises:
         InputError: shapes that differ.
     """
-    _require_same_shape(anchor, positive, augmented)
+    views = [anchor, positive] if augmented is None else [anchor, positive, augmented]
+    _require_same_shape(*views)
     if labels.shape != anchor.shape[:1]:
         raise InputError(f"labels must be ({len(anchor)},), got {tuple(labels.shape)}")
-    view = unit_rows(torch.stack((anchor, positive, augmented)))  # (3, B, D)
+    view = unit_rows(torch.stack(views))  # (V, B, D)
     entry = view.flatten(0, 1)
     with full_precision(entry):
         logits = entry @ entry.T / temperature
-    codes = labels.to(entry.device, non_blocking=True).repeat(3)
+    codes = labels.to(entry.device, non_blocking=True).repeat(len(views))
     mate = codes[:, None] == codes[None, :]
     # The lowest finite value and not -inf, so that a query without negatives stays finite.
     lowest = torch.finfo(logits.dtype).min
-    against = logits.masked_fill(mate, lowest).logsumexp(1).view(3, -1)
-    own = torch.stack([(view * view.roll(shift, 0)).sum(-1) for shift in (1, 2)]) / temperature
+    against = logits.masked_fill(mate, lowest).logsumexp(1).view(len(views), -1)
+    shifts = range(1, len(views))
+    own = torch.stack([(view * view.roll(shift, 0)).sum(-1) for shift in shifts]) / temperature
     return functional.softplus(against - own).mean()
 
 
-def _mean(terms: Tensor, valid: Tensor | None) -> Tensor:
+def masked_mean(terms: Tensor, valid: Tensor | None) -> Tensor:
     """Mean of the valid terms without a host synchronisation; 0 with a graph if there are none."""
     if valid is None:
         valid = torch.ones_like(terms, dtype=torch.bool)

@@ -37,10 +37,20 @@ def make_optimiser(encoder: nn.Module, settings: Settings) -> torch.optim.Optimi
 
 
 def learning_rate(step: int, steps: int, *, settings: Settings) -> float:
-    """The rate of a step: constant, or half a cosine from `lr` to 0."""
-    if settings.schedule == "constant":
-        return settings.lr
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+    """The rate of a step, of so many in all.
+
+    Constant, half a cosine from `lr` to 0, or a tenth every so many epochs; at first it rises
+    from 0 in a straight line, if the settings say so.
+    """
+    s, rate = settings, settings.lr
+    warmup = steps * s.lr_warmup_epochs / s.epochs
+    if step + 1 < warmup:
+        rate *= (step + 1) / warmup
+    if s.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * step / steps))
+    if s.schedule == "step":
+        rate *= 0.1 ** (step * s.epochs // (steps * s.drop_every))
+    return rate
 
 
 def estimate_seconds(

@@ -16,11 +16,12 @@ from slic.metrics import cluster_agreement, recall_at_k
 from slic.neighbours import nearest
 from slic.reading import ReaderPool
 from slic.runs import Run
-from slic.train.clustering import finch, label_codes, singleton_labels
+from slic.train.clustering import finch, kmeans, label_codes, singleton_labels
 from slic.train.record import record_clusters
 
 RECALL_AT = (1, 5)
 QUERY_SHARE = 4
+CLUSTERINGS = ("finch", "kmeans")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Clustering:
     """What one clustering gave.
 
     Attributes:
-        clusters: `{video id: FINCH cluster}`.
+        clusters: `{video id: cluster}`.
         pseudo_labels: `{video id: label}` to train with.
         record: its line in metrics.jsonl.
     """
@@ -94,7 +95,7 @@ def cluster_videos(
         if old.name != name.file:
             old.unlink()
     ids = [entry.id for entry in entries]
-    labels = finch(projection)
+    labels = _clustered(projection, s)
     clusters = dict(zip(ids, labels.tolist(), strict=True))
     record_clusters(run.path / "clusters.h5", epoch, clusters)
     nmi, ami = cluster_agreement(_labels(entries), labels)
@@ -106,15 +107,22 @@ def cluster_videos(
         "recall": training_recall(
             entries, backbone if s.retrieval_feature == "backbone" else projection
         ),
-        "in_use": s.cluster == "finch" and epoch >= s.warmup_epochs,
+        "in_use": s.cluster in CLUSTERINGS and epoch >= s.warmup_epochs,
     }
     return Clustering(clusters, pseudo_labels(entries, clusters, settings=s, epoch=epoch), record)
+
+
+def _clustered(projection: FloatRows, settings: Settings) -> np.ndarray:
+    """Clusters of the embeddings; by FINCH where the run itself uses none, for the record."""
+    if settings.cluster == "kmeans":
+        return kmeans(projection, settings.kmeans_clusters, seed=settings.seed)
+    return finch(projection, partition=settings.partition)
 
 
 def pseudo_labels(
     entries: Sequence[Entry], clusters: Mapping[str, int], *, settings: Settings, epoch: int
 ) -> dict[str, int]:
-    """The labels to train with: FINCH's, the true ones, or each video alone.
+    """The labels to train with: the clusters', the true ones, or each video alone.
 
     Raises:
         LabelsMissing: true labels are asked for, and a training video has none.
@@ -122,7 +130,7 @@ def pseudo_labels(
     ids = [entry.id for entry in entries]
     if settings.cluster == "labels":
         codes = label_codes([entry.label for entry in entries])
-    elif settings.cluster == "finch" and epoch >= settings.warmup_epochs:
+    elif settings.cluster in CLUSTERINGS and epoch >= settings.warmup_epochs:
         codes = np.array([clusters[video] for video in ids])
     else:
         codes = singleton_labels(len(ids))

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from slic.cache import ClipStore, Entry
 from slic.config import Settings, make_settings
 from slic.devices import pick_device, reading_workers, resolve_precision
-from slic.errors import InputError, LabelsMissing
+from slic.encoders import weights_digest
+from slic.errors import CheckpointError, InputError, LabelsMissing, SettingsError
 from slic.progress import clock
 from slic.runs import Run, choose_run, only_store, run_of_any_batch
 from slic.train.compute import Means
@@ -17,6 +18,7 @@ from slic.train.loop import Training, is_done, result, training_entries
 from slic.train.optimise import estimate_seconds
 from slic.train.recluster import pseudo_labels
 from slic.train.sampling import plan_epoch
+from slic.weights import Weights, read_weights
 
 GPU_PRESET, CPU_PRESET = "ucf101-16f", "cpu-small"
 
@@ -31,6 +33,7 @@ def train(
     new: bool = False,
     device: str = "auto",
     workers: int | None = None,
+    init: str | None = None,
     augment_on: Literal["auto", "cpu", "gpu"] = "auto",
     compile: bool = False,
     recompute: bool = False,
@@ -53,6 +56,7 @@ def train(
         augment_on: readers augment on the CPU, or the GPU does; `auto` is where it trains.
         compile: translate the encoder into kernels of its own.
         recompute: less memory, more time.
+        init: file of weights to start from.
         keep_checkpoints: also keep the checkpoint of each clustering.
         profile: say at the end where the time went.
         say: takes each line meant for the user.
@@ -82,9 +86,14 @@ def train(
         del options["batch_size"]
     settings = make_settings(named, config=Path(config) if config else None, options=options)
     resolve_precision(settings.precision, where)
+    _check_clip(settings)
+    weights = None if init is None else read_weights(init)
+    if weights is not None:
+        settings = _starting_from(settings, weights, Path(init or ""), say)
     path = only_store(store)
     clips = ClipStore(path)
     entries = training_entries(clips, settings)
+    _say_enlarged(entries, settings, say)
     if settings.cluster == "labels":
         _require_labels(entries, path, settings)
     # A run that uses flow does not go on with other flow.
@@ -98,12 +107,46 @@ def train(
     if is_done(chosen):
         say(f"{chosen.path}: done already; give --new for another run of these settings")
         return result(chosen)
-    training = Training(chosen, means=means, keep=keep_checkpoints)
+    training = Training(chosen, means=means, keep=keep_checkpoints, weights=weights)
     _announce(training, chosen, named, say)
     training()
     if profile:
         _say_profile(training, say)
     return result(chosen)
+
+
+def _check_clip(settings: Settings) -> None:
+    frames, size = least_input(settings.encoder)
+    if settings.frames < frames or settings.size < size:
+        raise SettingsError(
+            f"settings: {settings.encoder} takes clips of {frames} frames of {size} pixels at"
+            f" least, not of {settings.frames} of {settings.size}"
+        )
+
+
+def _starting_from(
+    settings: Settings, weights: Weights, file: Path, say: Callable[[str], None]
+) -> Settings:
+    if weights.encoder != settings.encoder:
+        raise CheckpointError(
+            f"{file}: weights of {weights.encoder}, but the run's encoder is {settings.encoder}:"
+            f" give --encoder {weights.encoder}"
+        )
+    head = "with" if weights.has_head else "without"
+    left = f"; left over: {len(weights.left_over)}" if weights.left_over else ""
+    say(f"{file}: weights of {weights.kind}, {head} a projection head{left}")
+    return replace(settings, init=f"{file.name}@{weights_digest(weights.state)}")
+
+
+def _say_enlarged(entries: Sequence[Entry], settings: Settings, say: Callable[[str], None]) -> None:
+    sides = [min(entry.height or 0, entry.width or 0) for entry in entries]
+    smaller = sum(side < settings.size for side in sides)
+    if smaller:
+        say(
+            f"{smaller} of {len(sides)} videos are stored at a short side below {settings.size}"
+            f" pixels (the least is {min(sides)}) and are enlarged; `slic prep frames"
+            " --short-side` decides"
+        )
 
 
 def _say_profile(training: Training, say: Callable[[str], None]) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from slic.config import Settings
+from slic.train.all_pairs import all_pairs_triplet_loss
 from slic.train.compute import Forward
 from slic.train.losses import (
     instance_triplet_loss,
@@ -94,6 +95,8 @@ def _triplet(
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     anchor, positive, second = views
+    if settings.pairs == "all":
+        return _all_pairs(views, labels, settings=settings, generator=generator)
     chosen = select_negatives(
         anchor, positive, labels.cluster, margin=settings.margin, generator=generator
     )
@@ -105,7 +108,7 @@ def _triplet(
         anchor, second, positive, margin=settings.temporal_margin
     )
     loss = instance + settings.temporal_weight * temporal
-    truth = torch.cat((labels.anchor, labels.positive)).to(anchor.device, non_blocking=True)
+    truth = _truth(labels, anchor.device)
     mine, theirs = truth[: len(anchor)], truth[chosen.index]
     known = chosen.valid & (mine != UNKNOWN) & (theirs != UNKNOWN)
     sums = {
@@ -120,12 +123,52 @@ def _triplet(
     return loss, {name: value.double() for name, value in sums.items()}
 
 
+def _truth(labels: BatchLabels, device: torch.device) -> Tensor:
+    """True labels of anchors, then positives."""
+    return torch.cat((labels.anchor, labels.positive)).to(device, non_blocking=True)
+
+
+def _all_pairs(
+    views: tuple[Tensor, Tensor, Tensor],
+    labels: BatchLabels,
+    *,
+    settings: Settings,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    anchor, positive, second = views
+    found = all_pairs_triplet_loss(
+        torch.cat((anchor, positive)),
+        labels.cluster.repeat(2),
+        margin=settings.margin,
+        generator=generator,
+    )
+    temporal = temporal_discrimination_loss(
+        anchor, second, positive, margin=settings.temporal_margin
+    )
+    loss = found.loss + settings.temporal_weight * temporal
+    truth = _truth(labels, anchor.device)
+    theirs = truth[found.negative]
+    known = found.valid & (truth[:, None] != UNKNOWN) & (theirs != UNKNOWN)
+    sums = {
+        "loss": loss.detach() * len(anchor),
+        "instance_loss": found.loss.detach() * len(anchor),
+        "temporal_loss": temporal.detach() * len(anchor),
+        "skipped": (found.pairs & ~found.valid).sum(),
+        "fallback": found.fallback.sum(),
+        "false_negatives": (known & (truth[:, None] == theirs)).sum(),
+        "negatives": known.sum(),
+    }
+    return loss, {name: value.double() for name, value in sums.items()}
+
+
 def _infonce(
     views: tuple[Tensor, Tensor, Tensor], labels: BatchLabels, *, settings: Settings
 ) -> tuple[Tensor, dict[str, Tensor]]:
     anchor, positive, second = views
+    # Without the second view's own loss, the second view has no part.
+    third = second if settings.temporal_weight > 0 else None
     loss = pseudo_label_infonce(
-        anchor, positive, second, labels.cluster, temperature=settings.temperature
+        anchor, positive, third, labels.cluster, temperature=settings.temperature
     )
     # Every entry of another cluster is a negative: count the pairs of anchor and other sample.
     mine, other = labels.anchor[:, None], torch.cat((labels.anchor, labels.positive))

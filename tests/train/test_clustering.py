@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slic.errors import InputError, LabelsMissing, WorkError
-from slic.train.clustering import finch, label_codes, singleton_labels
+from slic.train.clustering import finch, kmeans, label_codes, singleton_labels
 
 
 def at_angles(*degrees: float) -> np.ndarray:
@@ -15,11 +15,11 @@ def at_angles(*degrees: float) -> np.ndarray:
     return np.stack((np.cos(radians), np.sin(radians)), axis=1)
 
 
-def reference(rows: np.ndarray) -> np.ndarray:
+def reference(rows: np.ndarray, partition: int = 0) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="pynndescent is not installed")
         from finch import FINCH
-    return FINCH(rows.astype(np.float32), distance="cosine", verbose=False)[0][:, 0]
+    return FINCH(rows.astype(np.float32), distance="cosine", verbose=False)[0][:, partition]
 
 
 def smallest_gap(rows: np.ndarray) -> float:
@@ -47,6 +47,51 @@ def test_finch_gives_the_labels_of_finch_clust(n):
     rows = np.random.default_rng(8).normal(size=(n, 32)) * 3
     assert n == 2 or smallest_gap(rows) > 1e-6  # far from ties, else the labels are not defined
     np.testing.assert_array_equal(finch(rows), reference(rows))
+
+
+@pytest.mark.parametrize("partition", [0, 1, 2])
+def test_coarser_partitions_are_those_of_finch_clust(partition):
+    centres = np.random.default_rng(1).normal(size=(40, 16))
+    rows = np.repeat(centres, 30, axis=0) + np.random.default_rng(2).normal(size=(1200, 16)) * 0.4
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    labels = finch(rows, partition=partition)
+    np.testing.assert_array_equal(labels, reference(rows, partition))
+
+
+def test_a_partition_that_there_is_not_is_the_coarsest_one():
+    rows = np.random.default_rng(3).normal(size=(300, 8))
+    counts = [finch(rows, partition=p).max() + 1 for p in range(9)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[1] > counts[-1] == counts[-2] >= 2
+    assert finch(at_angles(0, 10), partition=5).tolist() == [0, 0]
+    with pytest.raises(InputError, match="partition -1"):
+        finch(rows, partition=-1)
+
+
+def test_kmeans_finds_clusters_that_lie_apart():
+    centres = np.eye(6)[:5] * np.arange(1, 6)[:, None]  # of different lengths: cosine counts
+    truth = np.arange(200) * 3 % 5
+    rows = centres[truth] + np.random.default_rng(0).normal(size=(200, 6)) * 0.02
+    # A random start may put two centres into one cluster; one of several finds them all.
+    found = [kmeans(rows, 5, seed=seed) for seed in range(8)]
+    _, first = np.unique(truth, return_index=True)
+    expected = first.argsort().argsort()[truth]
+    assert any(np.array_equal(labels, expected) for labels in found)
+    assert all(labels[0] == 0 and labels.max() <= 4 for labels in found)
+    np.testing.assert_array_equal(kmeans(rows, 5, seed=3), kmeans(rows, 5, seed=3))
+    for count in (0, 201):
+        with pytest.raises(InputError, match=f"{count} clusters of 200"):
+            kmeans(rows, count)
+
+
+def test_a_row_belongs_to_its_nearest_mean():
+    rows = np.random.default_rng(4).normal(size=(400, 8))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    labels = kmeans(rows, 12, seed=1)
+    means = np.stack([rows[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    # Converged, but for the few that still move when the rounds end.
+    assert ((rows @ means.T).argmax(axis=1) == labels).mean() > 0.95
 
 
 def test_finch_gives_connected_components_of_a_naive_loop():

@@ -108,6 +108,22 @@ def test_infonce_agrees_with_a_naive_loop(clusters, temperature):
     assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.parametrize("clusters", [1, 3, 12])
+def test_infonce_of_two_views_agrees_with_a_naive_loop(clusters):
+    anchor, positive, _ = gaussians(clusters)
+    labels = torch.arange(12) * 5 % clusters
+    entries = [(i, view[i].double()) for view in (anchor, positive) for i in range(12)]
+    terms = []
+    for (i, query), (j, other) in permutations(entries, 2):
+        negatives = [e for k, e in entries if labels[k] != labels[i]]
+        if i == j and negatives:
+            near = math.exp(cosine_similarity(query, other, dim=0).item() / 0.2)
+            far = sum(math.exp(cosine_similarity(query, n, dim=0).item() / 0.2) for n in negatives)
+            terms.append(-math.log(near / (near + far)))
+    loss = pseudo_label_infonce(anchor, positive, None, labels, temperature=0.2)
+    assert loss.item() == pytest.approx(sum(terms) / 24, rel=1e-5, abs=1e-7)
+
+
 def test_infonce_by_hand():
     # Two samples at right angles, views alike: each of the 12 pairs has similarity 1 to its
     # positive and 0 to three negatives.

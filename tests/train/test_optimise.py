@@ -39,6 +39,24 @@ def test_schedules():
     assert rates[99] > 0
 
 
+def test_a_rate_that_drops_by_steps():
+    step = replace(SMALL, schedule="step", lr=0.1, epochs=10, drop_every=4)
+    rates = [learning_rate(s, 100, settings=step) for s in range(100)]
+    assert rates[:40] == [0.1] * 40
+    assert rates[40:80] == pytest.approx([0.01] * 40)
+    assert rates[80:] == pytest.approx([0.001] * 20)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_a_rate_that_rises_first(schedule):
+    plain = replace(SMALL, schedule=schedule, lr=0.1, epochs=10)
+    rising = replace(plain, lr_warmup_epochs=2)
+    for s in range(100):
+        share = min(1, (s + 1) / 20)
+        expected = share * learning_rate(s, 100, settings=plain)
+        assert learning_rate(s, 100, settings=rising) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_estimate_grows_with_the_steps_and_changes_no_weight(store, workers):
     encoder = new_encoder("small", seed=0)

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from slic.clips import normalise
 from slic.config import make_settings
 from slic.encoders import Encoder, new_encoder
+from slic.train.all_pairs import all_pairs_triplet_loss
 from slic.train.compute import Means, make_forward
 from slic.train.losses import (
     instance_triplet_loss,
@@ -245,3 +246,35 @@ def test_a_step_never_waits_for_the_device(settings, monkeypatch):
     assert all(value.device == meta for value in sums.values())
     with pytest.raises(AssertionError), Waits():
         torch.ones(2).to(meta)
+
+
+def test_all_pairs_of_a_cluster_make_triplets(encoder, clips):
+    settings = replace(TRIPLET, pairs="all")
+    loss, sums = stepped(encoder, clips, settings=settings)
+    anchor, positive, second = embedded(clips)
+    found = all_pairs_triplet_loss(
+        torch.cat((anchor, positive)), LABELS.cluster.repeat(2), margin=0.2, generator=generator()
+    )
+    temporal = temporal_discrimination_loss(anchor, second, positive, margin=0.04)
+    assert float(loss.detach()) == pytest.approx(float(found.loss + 0.5 * temporal), abs=1e-6)
+    # Two clusters of two samples have 6 pairs each among their four entries, two of one sample 1.
+    assert int(found.pairs.sum()) == 14
+    truth, count = torch.cat((LABELS.anchor, LABELS.positive)), [0, 0]
+    for i, j in found.valid.nonzero().tolist():
+        mine, theirs = int(truth[i]), int(truth[found.negative[i, j]])
+        count[0] += mine >= 0 and theirs >= 0
+        count[1] += mine >= 0 and mine == theirs
+    assert (sums["negatives"], sums["false_negatives"]) == tuple(count)
+    assert sums["skipped"] == 0
+    one = replace(LABELS, cluster=torch.zeros(B, dtype=torch.int64))
+    assert stepped(encoder, clips, labels=one, settings=settings)[1]["skipped"] == 66
+
+
+def test_without_the_temporal_loss_infonce_leaves_the_second_view_out(encoder, clips):
+    settings = replace(INFONCE, temporal_weight=0.0)
+    anchor, positive, second = embedded(clips)
+    loss = float(stepped(encoder, clips, settings=settings)[0].detach())
+    two = pseudo_label_infonce(anchor, positive, None, LABELS.cluster, temperature=0.1)
+    three = pseudo_label_infonce(anchor, positive, second, LABELS.cluster, temperature=0.1)
+    assert loss == pytest.approx(float(two), abs=1e-5)
+    assert abs(float(two) - float(three)) > 1e-3

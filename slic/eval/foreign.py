@@ -1,0 +1,88 @@
+"""Weights from elsewhere as a run folder, so that all that takes a run takes them."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slic import __version__
+from slic.cache import ClipStore
+from slic.config import Settings, make_settings
+from slic.encoders import CHECKPOINT_FORMAT, MEAN, STD, Encoder, new_encoder, weights_digest
+from slic.errors import InputError
+from slic.runs import RUNS, Run, create_run, find_run, only_store, open_run
+from slic.saving import save_whole
+from slic.weights import load_weights, read_weights
+
+PRESET = "ucf101-16f"
+
+
+def evaluated_run(
+    name: str | None, *, weights: str | None, preset: str | None, store: str | None
+) -> Run:
+    """The run that an evaluation means: of `--run`, of `--weights`, or else the newest.
+
+    Args:
+        name: a run.
+        weights: a file of weights.
+        preset: how clips are made for these.
+        store: where they are evaluated; the only one here if None.
+
+    Raises:
+        InputError: both a run and weights, or a preset without weights.
+        CheckpointError: no run, or weights that cannot be used.
+        StoreError: no store.
+    """
+    if weights is None:
+        if preset is not None:
+            raise InputError("--preset goes with --weights: a run has its own settings")
+        return find_run(name)
+    if name is not None:
+        raise InputError("--run and --weights exclude each other: give one")
+    return import_weights(Path(weights), preset=preset or PRESET, store=only_store(store))
+
+
+def import_weights(file: Path, *, preset: str, store: Path) -> Run:
+    """A run folder that holds weights from elsewhere; made once for a file's content and preset.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+        SettingsError: no such preset.
+    """
+    found = read_weights(file)
+    encoder = new_encoder(found.encoder, seed=0)
+    load_weights(encoder, found, where=str(file))
+    settings = make_settings(preset, options={"encoder": found.encoder})
+    digest = weights_digest(encoder.state_dict())
+    feature = settings.retrieval_feature if found.has_head else "backbone"
+    settings = replace(settings, init=f"{file.name}@{digest}", retrieval_feature=feature)
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", file.name.partition(".")[0]).strip("-") or "weights"
+    path = RUNS / f"{stem[:40]}-{preset}-{digest}"
+    if (path / "config.toml").exists():
+        run = replace(open_run(path), store=store)
+    else:
+        run = create_run(
+            path,
+            settings,
+            store=store,
+            store_digest=ClipStore(store).digest(),
+            preset=preset,
+            imported=True,
+            head=found.has_head,
+        )
+    if not run.checkpoint.exists():
+        save_whole(run.checkpoint, _content(encoder, settings))
+    return run
+
+
+def _content(encoder: Encoder, settings: Settings) -> dict[str, Any]:
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "slic": __version__,
+        "encoder": encoder.name,
+        "model": encoder.state_dict(),
+        "progress": {"epoch": 0},
+        "settings": settings.as_dict(),
+        "mean": list(MEAN),
+        "std": list(STD),
+    }

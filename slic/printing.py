@@ -1,0 +1,26 @@
+"""How the command line answers: lines to stderr, a result to stdout."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from slic.progress import messages
+
+
+def say(line: str) -> None:
+    """Print a line for the user to stderr, as it is."""
+    messages().print(escape(line))
+
+
+def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None:
+    """Print a result: one JSON object, or a table of the rows."""
+    if as_json:
+        print(json.dumps(values))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, escape(str(value)))
+    Console(highlight=False).print(table)
