@@ -8,7 +8,7 @@ from typing import Any, Literal
 from slic.cache import ClipStore, Entry
 from slic.config import Settings, make_settings
 from slic.devices import pick_device, reading_workers, resolve_precision
-from slic.encoders import weights_digest
+from slic.encoders import least_input, weights_digest
 from slic.errors import CheckpointError, InputError, LabelsMissing, SettingsError
 from slic.progress import clock
 from slic.runs import Run, choose_run, only_store, run_of_any_batch
