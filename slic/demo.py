@@ -42,9 +42,17 @@ PLAIN, CLUSTERED = "without-clusters", "slic"
 
 
 @contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """Work inside a folder, so that runs and stores lie there as a user's would."""
+def inside(folder: str) -> Iterator[None]:
+    """Work inside a folder, made if need be: runs and stores lie there as a user's would.
+
+    Raises:
+        InputError: it cannot be made.
+    """
     before = Path.cwd()
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; choose another --folder") from None
     os.chdir(folder)
     try:
         yield
@@ -83,27 +91,30 @@ def demo(
         InputError and its kinds: a folder that holds something else.
     """
     begin = time.monotonic()
-    root = Path(folder)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}; choose another --folder") from None
-    with _inside(root):
-        videos = _draw(seed, groups, say)
-        say("prep: frames, then TV-L1 flow")
-        prep_frames("ucf101", workers=workers)
-        prep_flow("ucf101", bound=BOUND_PX, workers=workers)
+    with inside(folder):
+        videos = drawn_store(seed, groups=groups, workers=workers, say=say)
         recall = _compare(seed, epochs, device, say)
         probe = classify(open_run(RUNS / CLUSTERED), say=say)
     return {
         "folder": folder,
-        "run": str(root / "runs" / CLUSTERED),
+        "run": str(Path(folder) / "runs" / CLUSTERED),
         "videos": videos,
         "recall": recall,
         "top1": probe["top1"],
         "seed": seed,
         "seconds": round(time.monotonic() - begin, 1),
     }
+
+
+def drawn_store(
+    seed: int, *, groups: int = GROUPS, workers: int | None, say: Callable[[str], None]
+) -> int:
+    """Draw the demo's videos here, and prepare them into `STORE`; how many there are."""
+    videos = _draw(seed, groups, say)
+    say("prep: frames, then TV-L1 flow")
+    prep_frames("ucf101", workers=workers)
+    prep_flow("ucf101", bound=BOUND_PX, workers=workers)
+    return videos
 
 
 def _compare(
@@ -134,7 +145,7 @@ class TrainJob:
     device: str
 
 
-class _Named(io.TextIOBase):
+class Named(io.TextIOBase):
     """A stream that puts a name before each line, for two trainings that report at once."""
 
     def __init__(self, name: str, stream: TextIO) -> None:
@@ -156,7 +167,7 @@ def train_and_retrieve(job: TrainJob) -> tuple[str, dict[str, float]]:
     """
     torch.set_num_threads(max(1, default_workers() // 2))
     options = {"cluster": job.cluster, "seed": job.seed, "epochs": job.epochs}
-    with contextlib.redirect_stderr(_Named(job.name, sys.stderr)):
+    with contextlib.redirect_stderr(Named(job.name, sys.stderr)):
 
         def say(line: str) -> None:
             print(line, file=sys.stderr)

@@ -20,7 +20,7 @@ from slic.train.checkpoint import Progress, restore, save_checkpoint
 from slic.train.compute import Means, make_forward
 from slic.train.optimise import learning_rate, make_optimiser
 from slic.train.profile import CLUSTERING, Profile
-from slic.train.recluster import cluster_videos
+from slic.train.recluster import cluster_videos, is_due
 from slic.train.record import Recorder
 from slic.train.samples import SampleLoader
 from slic.train.sampling import Sample, plan_epoch, seeded
@@ -130,13 +130,6 @@ class Training:
         """Steps until the end of the run."""
         return self.settings.epochs * self.epoch_steps - self.state.progress.total_steps
 
-    @property
-    def clusterings_left(self) -> int:
-        """Clusterings until the end of the run."""
-        begin, s = self.state.progress.epoch, self.settings
-        due = sum((e - s.warmup_epochs) % s.cluster_every == 0 for e in range(begin, s.epochs))
-        return due + 1
-
     def __call__(self) -> None:
         """Train to the end; a run interrupted anywhere goes on exactly where it was.
 
@@ -170,8 +163,8 @@ class Training:
             recorder.close()
 
     def _cluster_if_due(self, recorder: Recorder) -> None:
-        progress, s = self.state.progress, self.settings
-        due = (progress.epoch - s.warmup_epochs) % s.cluster_every == 0 or not progress.clusters
+        progress = self.state.progress
+        due = is_due(self.settings, progress.epoch) or not progress.clusters
         if due and progress.clustered_at != progress.epoch:
             self._cluster(recorder)
 

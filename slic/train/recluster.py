@@ -112,6 +112,16 @@ def cluster_videos(
     return Clustering(clusters, pseudo_labels(entries, clusters, settings=s, epoch=epoch), record)
 
 
+def is_due(settings: Settings, epoch: int) -> bool:
+    """Whether the epoch of this number begins with a clustering."""
+    return (epoch - settings.warmup_epochs) % settings.cluster_every == 0
+
+
+def clusterings_left(settings: Settings, epoch: int) -> int:
+    """Clusterings from an epoch on, with the one at the end of the run."""
+    return sum(is_due(settings, e) for e in range(epoch, settings.epochs)) + 1
+
+
 def _clustered(projection: FloatRows, settings: Settings) -> np.ndarray:
     """Clusters of the embeddings; by FINCH where the run itself uses none, for the record."""
     if settings.cluster == "kmeans":

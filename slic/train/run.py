@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from slic.cache import ClipStore, Entry
 from slic.config import Settings, make_settings
 from slic.devices import pick_device, reading_workers, resolve_precision
-from slic.encoders import least_input, weights_digest
+from slic.encoders import Encoder, least_input, new_encoder, weights_digest
 from slic.errors import CheckpointError, InputError, LabelsMissing, SettingsError
 from slic.progress import clock
 from slic.runs import Run, choose_run, only_store, run_of_any_batch
@@ -16,7 +18,7 @@ from slic.train.compute import Means
 from slic.train.fitting import fitting_batch
 from slic.train.loop import Training, is_done, result, training_entries
 from slic.train.optimise import estimate_seconds
-from slic.train.recluster import pseudo_labels
+from slic.train.recluster import clusterings_left, pseudo_labels
 from slic.train.sampling import plan_epoch
 from slic.weights import Weights, read_weights
 
@@ -171,15 +173,57 @@ def _announce(training: Training, run: Run, preset: str, say: Callable[[str], No
     say(f"{run.path}: preset {preset}, {settings.encoder} on {where}, {videos}")
     if progress.total_steps:
         say(f"continuing after epoch {progress.epoch}, step {progress.total_steps}")
-    alone = {entry.id: code for code, entry in enumerate(training.entries)}
-    plan = plan_epoch(training.lengths, alone, settings=settings, epoch=progress.epoch)
-    seconds = estimate_seconds(
-        training.state.encoder,
+    seconds = _seconds(
         training.store,
-        [sample for batch in plan for sample in batch],
+        training.entries,
         settings=settings,
         means=training.means,
+        encoder=training.state.encoder,
+        epoch=progress.epoch,
         steps=training.steps_left,
-        embeddings=training.clusterings_left * len(training.entries),
     )
     say(f"{training.steps_left} steps left of {settings.epochs} epochs: about {clock(seconds)}")
+
+
+def expected_seconds(store: Path, settings: Settings, means: Means) -> float:
+    """Time that a whole run of these settings will take, from a few clips read and steps done.
+
+    Raises:
+        StoreError: the store cannot be trained on.
+    """
+    clips = ClipStore(store)
+    entries = training_entries(clips, settings)
+    encoder = new_encoder(settings.encoder, seed=0).to(means.device)
+    return _seconds(
+        clips,
+        entries,
+        settings=settings,
+        means=means,
+        encoder=encoder.to(memory_format=torch.channels_last_3d),
+        epoch=0,
+        steps=settings.epochs * -(-len(entries) // settings.batch_size),
+    )
+
+
+def _seconds(
+    store: ClipStore,
+    entries: Sequence[Entry],
+    *,
+    settings: Settings,
+    means: Means,
+    encoder: Encoder,
+    epoch: int,
+    steps: int,
+) -> float:
+    lengths = {entry.id: entry.frames or 0 for entry in entries}
+    alone = {entry.id: code for code, entry in enumerate(entries)}
+    plan = plan_epoch(lengths, alone, settings=settings, epoch=epoch)
+    return estimate_seconds(
+        encoder,
+        store,
+        [sample for batch in plan for sample in batch],
+        settings=settings,
+        means=means,
+        steps=steps,
+        embeddings=clusterings_left(settings, epoch) * len(entries),
+    )
