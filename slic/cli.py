@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,26 +11,21 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from slic import __version__
+from slic.cli_classify import eval_classify_command
+from slic.cli_reproduce import reproduce_command
 from slic.cli_retrieve import eval_retrieve_command
 from slic.cli_train import train_command
 from slic.errors import InputError, SlicError, WorkError
 from slic.options import (
-    Clips,
     Codec,
     Dataset,
-    Device,
     Engine,
-    Feature,
     FlowDevice,
     Json,
     LayoutOption,
     Limit,
-    OtherStore,
     Overwrite,
-    Readers,
     Retry,
-    RunOption,
-    Split,
     StoreOption,
     Workers,
 )
@@ -83,6 +78,10 @@ def prep_frames_command(
     layout: LayoutOption = "auto",
     short_side: Annotated[int, typer.Option("--short-side", min=8, help="Pixels.")] = 128,
     codec: Annotated[Codec, typer.Option("--codec", help="zstd is lossless.")] = "jpeg",
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", help="Of folders of images.", show_default="unknown"),
+    ] = None,
     workers: Workers = None,
     limit: Limit = None,
     overwrite: Overwrite = False,
@@ -98,6 +97,7 @@ def prep_frames_command(
         layout=layout,
         short_side=short_side,
         codec=codec,
+        fps=fps,
         workers=workers,
         limit=limit,
         overwrite=overwrite,
@@ -113,7 +113,10 @@ def prep_flow_command(
     store: StoreOption = None,
     layout: LayoutOption = "auto",
     engine: Annotated[
-        Engine, typer.Option("--engine", help="auto: cuda on a GPU, else cpu.")
+        Engine,
+        typer.Option(
+            "--engine", help="auto: cuda on a GPU, else cpu; imported: flow images of the data set."
+        ),
     ] = "auto",
     device: FlowDevice = "auto",
     param: Annotated[
@@ -122,7 +125,11 @@ def prep_flow_command(
     ] = None,
     bound: Annotated[
         float | None,
-        typer.Option("--bound", help="Largest flow, pixels.", show_default="short side / 12"),
+        typer.Option(
+            "--bound",
+            help="Largest flow, pixels; of images, what 255 stands for.",
+            show_default="short side / 12",
+        ),
     ] = None,
     short_side: Annotated[
         int | None,
@@ -255,41 +262,11 @@ def prep_info_command(
 
 
 app.command("train")(train_command)
+app.command("reproduce")(reproduce_command)
 
 
 eval_app.command("retrieve")(eval_retrieve_command)
-
-
-@eval_app.command("classify")
-def eval_classify_command(
-    mode: Annotated[Literal["linear"], typer.Option("--mode", help="Linear probe.")] = "linear",
-    run: RunOption = None,
-    store: OtherStore = None,
-    split: Split = None,
-    clips: Clips = None,
-    feature: Annotated[Feature, typer.Option("--feature", help="Embedding.")] = "backbone",
-    device: Device = "auto",
-    workers: Readers = None,
-    as_json: Json = False,
-) -> None:
-    """Accuracy of a classifier trained on the embeddings."""
-    from slic.eval.classify import classify
-    from slic.runs import find_run
-
-    result = classify(
-        find_run(run),
-        mode=mode,
-        store=store,
-        split=split,
-        clips=clips,
-        feature=feature,
-        device=device,
-        workers=workers,
-        say=say,
-    )
-    rows = {key: result[key] for key in ("run", "store", "split", "mode", "train", "test")}
-    rows |= {"top-1": f"{result['top1']:.4f}", "top-5": f"{result['top5']:.4f}"}
-    show(result, as_json=as_json, rows=rows)
+eval_app.command("classify")(eval_classify_command)
 
 
 @app.command("demo")

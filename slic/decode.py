@@ -1,4 +1,4 @@
-"""Video file -> frames, in a child process that can be killed.
+"""Video file, or folder of images -> frames, in a child process that can be killed.
 
 decord is fast but can hang or crash on a broken file; so it runs in a child with a time limit,
 and PyAV, in the same child, takes over where it fails.
@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from slic.errors import DecodeError
 
-Reader = Literal["decord", "pyav"]
+Reader = Literal["decord", "pyav", "images"]
 STALL_LIMIT_S = 60.0
 LONGEST_HEADER = 1 << 16
 
@@ -59,7 +59,13 @@ class GuardedDecoder:
         self._child: subprocess.Popen[bytes] | None = None
 
     def blocks(
-        self, path: Path, *, reader: Reader, short_side: int, about: Decoding
+        self,
+        path: Path,
+        *,
+        reader: Reader,
+        short_side: int,
+        about: Decoding,
+        files: Sequence[Sequence[Path]] = (),
     ) -> Iterator[NDArray[np.uint8]]:
         """Blocks of consecutive frames, `(n, H, W, 3)` uint8 RGB, n up to 16.
 
@@ -67,15 +73,22 @@ class GuardedDecoder:
         the file's metadata say.
 
         Args:
-            path: the video file.
-            reader: `decord` or `pyav`.
+            path: the video file, or the folder of images.
+            reader: `decord` or `pyav` of video, `images` of images.
             short_side: pixels.
             about: filled in after the last block.
+            files: for `images`, the one image of each frame; or the two of u and v, for blocks
+                of grey levels `(n, H, W, 2)`.
 
         Raises:
             DecodeError: the reader fails, crashes, or stalls; blocks read so far are void.
         """
-        request = {"path": os.path.abspath(path), "reader": reader, "short_side": short_side}
+        request = {
+            "path": os.path.abspath(path),
+            "reader": reader,
+            "short_side": short_side,
+            "files": [[os.path.abspath(file) for file in frame] for frame in files],
+        }
         child = self._running()
         assert child.stdin is not None
         finished = False
@@ -91,7 +104,7 @@ class GuardedDecoder:
                     finished = True
                     about.fps, about.remark = header["fps"], header["remark"]
                     return
-                shape = (header["frames"], header["height"], header["width"], 3)
+                shape = (header["frames"], header["height"], header["width"], header["channels"])
                 data = self._exactly(child, int(np.prod(shape)))
                 yield np.frombuffer(data, dtype=np.uint8).reshape(shape)
         except (BrokenPipeError, EOFError):

@@ -126,23 +126,32 @@ def embed(
     """
     training = encoder.training
     encoder.eval()
-    rows: list[tuple[Tensor, Tensor]] = []
+    backbone: list[Tensor] = []
+    projection: list[Tensor] = []
     try:
         for clips in _batches(readers, entries, protocol, device):
             with autocast(device, precision):
                 outputs = encoder(normalise(clips, device=device))
             # They stay on the device until the end: to fetch them is to wait for it.
             means = [o.float().unflatten(0, (-1, protocol.clips)).mean(1) for o in outputs]
-            rows.append((means[0], means[1]))
+            backbone.append(means[0])
+            projection.append(means[1])
             if advance:
                 advance(len(means[0]), len(clips))
     finally:
         encoder.train(training)
-    return _on_host([r[0] for r in rows]), _on_host([r[1] for r in rows])
+    return _on_host(backbone), _on_host(projection)
 
 
 def _on_host(parts: list[Tensor]) -> FloatRows:
-    return torch.cat(parts).cpu().numpy()
+    """All rows in one array; the parts are given up one by one, so that memory holds one copy."""
+    rows = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=np.float32)
+    end = len(rows)
+    while parts:
+        part = parts.pop()
+        rows[end - len(part) : end] = part.cpu().numpy()
+        end -= len(part)
+    return rows
 
 
 def _batches(

@@ -1,20 +1,23 @@
-"""What stands in a data set: the videos below a folder, the rows of a csv."""
+"""What stands in a data set: the videos and lists below a folder, the rows of a csv."""
 
 import csv
 import difflib
 import io
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from slic.errors import DatasetError
+from slic.images import image_prefix
 
 _SUFFIXES: Final = "avi mp4 mkv mov webm mpg mpeg m4v wmv flv 3gp ts ogv"
 VIDEO_SUFFIXES: Final = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 LIST_NAME: Final = re.compile(r"(?:(train|test)list0?([1-3])|classind)\.txt", re.IGNORECASE)
+HMDB51_LIST_NAME: Final = re.compile(r"(.+)_test_split([1-3])\.txt", re.IGNORECASE)
 
 _WINDOWS_ABSOLUTE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -29,10 +32,23 @@ _COLUMN_HINTS: Final = {
 
 @dataclass(frozen=True)
 class Listing:
-    """Videos and UCF101 list files below a folder, as sorted relative posix paths."""
+    """What there is below a folder, as sorted relative posix paths.
+
+    Attributes:
+        videos: Video files.
+        lists: UCF101's list files.
+        hmdb51_lists: HMDB51's.
+        tables: Files that end in `.csv`.
+        pictures: Folders that hold numbered images and no video, with what stands before the
+            numbers; "" is the folder itself.
+        notes: Remarks for the user.
+    """
 
     videos: tuple[str, ...]
     lists: tuple[str, ...]
+    hmdb51_lists: tuple[str, ...]
+    tables: tuple[str, ...]
+    pictures: dict[str, set[str]]
     notes: tuple[str, ...]
 
 
@@ -56,6 +72,13 @@ def shown(name: object) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 video`, `2 videos`: number and noun for a message."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def stem_of(path: str) -> str:
+    """A video's name without its folders and without the suffix of a video."""
+    name = path.rpartition("/")[2]
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def is_one_line(name: str) -> bool:
@@ -91,7 +114,7 @@ def read_text(file: Path) -> str:
 
 
 def list_folder(root: Path) -> Listing:
-    """Find all videos below a folder.
+    """Find all videos, and folders of numbered images, below a folder.
 
     Names that start with a dot and files without a video suffix are ignored. Links to folders
     are not followed; links to files are, wherever they lead, and keep the link's own path.
@@ -100,32 +123,39 @@ def list_folder(root: Path) -> Listing:
         root: The folder.
 
     Returns:
-        The videos, the UCF101 list files, and remarks on what was left out.
+        What there is, and remarks on what was left out.
 
     Raises:
-        DatasetError: A folder cannot be read, is empty or without video, or a video's name
-            holds NUL or a line break.
+        DatasetError: A folder cannot be read, is empty or without video and images, or the name
+            of a video or of a folder of images holds NUL or a line break.
     """
-    videos: list[str] = []
-    lists: list[str] = []
+    found: dict[str, list[str]] = {"video": [], "list": [], "hmdb51 list": [], "table": []}
+    pictures: dict[str, set[str]] = defaultdict(set)
     left_out = {"folder link": 0, "broken link": 0, "name that is not UTF-8": 0}
     for path, entry in _scan(root):
         kind = _kind(entry)
         if kind == "folder link":
             left_out[kind] += 1
-        elif kind == "list":
-            lists.append(path)
+        elif kind == "image":
+            pictures[path.rpartition("/")[0]].add(image_prefix(entry.name) or "")
         elif kind is not None and not is_utf8(path):
-            left_out["name that is not UTF-8"] += 1
+            left_out["name that is not UTF-8"] += kind in ("video", "broken link")
         elif kind == "broken link":
             left_out[kind] += 1
-        elif kind == "video":
-            _check_one_line(root, path)
-            videos.append(path)
+        elif kind is not None:
+            if kind == "video":
+                _check_one_line(root, path)
+            found[kind].append(path)
     notes = _left_out_notes(left_out)
-    if not videos:
+    for path in found["video"]:
+        pictures.pop(path.rpartition("/")[0], None)  # thumbnails
+    for folder in pictures:
+        _check_one_line(root, folder or "images")
+    if not found["video"] and not pictures:
         _refuse_without_video(root, notes)
-    return Listing(tuple(sorted(videos)), tuple(sorted(lists)), notes)
+    videos, lists, hmdb51_lists, tables = (tuple(sorted(paths)) for paths in found.values())
+    named = {folder: pictures[folder] for folder in sorted(pictures) if is_utf8(folder)}
+    return Listing(videos, lists, hmdb51_lists, tables, named, notes)
 
 
 def _scan(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -148,7 +178,7 @@ def _scan(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str | None:
-    """`video`, `list`, `folder link`, `broken link`, or None for what is of no interest."""
+    """`video`, `image`, links, a kind of list, or None for what is of no interest."""
     linked = entry.is_symlink()
     try:
         # The type is known from the scan, so that only links cost a stat.
@@ -159,7 +189,17 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
         is_file = False
     if os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES:
         return "video" if is_file else ("broken link" if linked else None)
-    return "list" if is_file and LIST_NAME.fullmatch(entry.name) else None
+    if is_file and image_prefix(entry.name) is not None:
+        return "image"
+    return _list_kind(entry.name) if is_file else None
+
+
+def _list_kind(name: str) -> str | None:
+    if name.lower().endswith(".csv"):
+        return "table"
+    if LIST_NAME.fullmatch(name):
+        return "list"
+    return "hmdb51 list" if HMDB51_LIST_NAME.fullmatch(name) else None
 
 
 def _check_one_line(root: Path, path: str) -> None:

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 import typer
 
 PRESETS = "the preset's"
-Layout = Literal["auto", "ucf101", "classes", "csv", "flat"]
+Layout = Literal["auto", "ucf101", "hmdb51", "kinetics", "classes", "images", "csv", "flat"]
 Codec = Literal["jpeg", "zstd"]
-Engine = Literal["auto", "cuda", "cpu", "torch", "opencv"]
+Engine = Literal["auto", "cuda", "cpu", "torch", "opencv", "imported"]
 Feature = Literal["backbone", "projection"]
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder, csv, or store.")]

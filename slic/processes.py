@@ -40,7 +40,7 @@ def one_thread(_worker: int = 0, *, until: "Connection | None" = None) -> None:
 
     die_with_parent()
     threading.Thread(target=_leave_with_parent, args=(until,), daemon=True).start()
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)  # any other number would start or join threads, which a fork lacks
 
 
 def _leave_with_parent(until: "Connection | None") -> None:

@@ -1,8 +1,8 @@
 """The child process that decodes: `python -m slic.readers`, driven by slic.decode over pipes.
 
-One request is a JSON line on stdin: path, reader, short side. The answer is a stream of
-messages, each a length-prefixed JSON header; a header with `frames` is followed by that many
-raw RGB frames. The last header has `end` or `error`.
+One request is a JSON line on stdin: path, reader, short side, and for the reader `images` the
+files of each frame. The answer is a stream of messages, each a length-prefixed JSON header; a
+header with `frames` is followed by that many raw frames. The last header has `end` or `error`.
 """
 
 import contextlib
@@ -19,6 +19,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from slic.errors import DecodeError
+from slic.pictures import read_pictures
 
 BLOCK_FRAMES = 16
 MEMORY_BYTES = 12 * 2**30
@@ -95,6 +98,8 @@ READERS = {"decord": _decord_frames, "pyav": _pyav_frames}
 
 def _one_line(error: BaseException) -> str:
     """The telling part of an exception: decord's spans pages of C++ frames."""
+    if isinstance(error, DecodeError):
+        return str(error)[:200]
     said = getattr(error, "strerror", None) or str(error)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     # decord says "[time] file:line: Check failed: expression (value vs. value) what is wrong",
@@ -112,14 +117,17 @@ def _send(out: BinaryIO, header: dict[str, Any], block: Block | None = None) -> 
 
 
 def _send_block(out: BinaryIO, frames: list[Block]) -> None:
-    height, width = frames[0].shape[:2]
-    header = {"frames": len(frames), "height": height, "width": width}
+    height, width, channels = frames[0].shape
+    header = {"frames": len(frames), "height": height, "width": width, "channels": channels}
     _send(out, header, np.stack(frames))
 
 
 def _answer(out: BinaryIO, request: dict[str, Any]) -> None:
     about: dict[str, Any] = {"fps": 0.0, "remark": None}
-    frames = READERS[request["reader"]](request["path"], about)
+    if request["reader"] == "images":
+        frames = read_pictures(request["files"])
+    else:
+        frames = READERS[request["reader"]](request["path"], about)
     block: list[Block] = []
     count = 0
     for frame in _resized(frames, request["short_side"]):

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from slic.errors import DatasetError
-from slic.listing import LIST_NAME, counted, read_text, shown
+from slic.listing import LIST_NAME, counted, read_text, shown, stem_of
 
 Part = Literal["train", "test", "unused"]
 
@@ -85,7 +85,7 @@ class Ucf101Name:
 
 def ucf101_name(path: str) -> Ucf101Name | None:
     """Read action and group from a UCF101 file name; None for another name."""
-    match = _UCF101_NAME.fullmatch(os.path.splitext(os.path.basename(path))[0])
+    match = _UCF101_NAME.fullmatch(stem_of(path))
     return Ucf101Name(match[1], int(match[2])) if match else None
 
 
@@ -113,8 +113,8 @@ def ucf101_key(path: str) -> str:
     and in folders, so the lower case stem counts, and the folder only where the stem does not
     name the class.
     """
-    video = PurePosixPath(path)
-    key = video.stem if ucf101_name(path) else f"{video.parent.name}/{video.stem}"
+    stem = stem_of(path)
+    key = stem if ucf101_name(path) else f"{PurePosixPath(path).parent.name}/{stem}"
     return key.lower()
 
 

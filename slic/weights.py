@@ -27,9 +27,8 @@ class Weights:
         state: float32 tensors on the CPU: the whole backbone, and the head if `has_head`.
         has_head: whether the projection head is among them.
         left_over: names in the file that were not used, in its order.
-        mean, std: by which they were trained to have RGB in 0..1 normalised. torchvision's
-            equal ours; the SLIC reference's and CoCLR's do not, and no file says: these are
-            what their authors' code does.
+        mean, std: by which RGB in 0..1 was normalised in their training, as far as is known: no
+            file says, their authors' code does (docs/weights.md). torchvision's equal ours.
     """
 
     encoder: EncoderName

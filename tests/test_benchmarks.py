@@ -51,6 +51,24 @@ def test_memory_by_length() -> None:
     assert all(row["peak_mb"] > 10 for row in rows)
 
 
+def test_memory_by_number_of_videos() -> None:
+    rows = results("memory.py")["stages"]
+    stages = ("prep frames", "train", "eval retrieve")
+    assert [(r["stage"], r["videos"]) for r in rows] == [(s, n) for s in stages for n in (4, 12)]
+    assert all(row["whole"] and row["peak_mb"] > 10 for row in rows)
+    fewest = {row["stage"]: row["peak_mb"] for row in rows[::2]}
+    growth = [row["peak_mb"] - fewest[row["stage"]] for row in rows]
+    assert [row["growth_mb"] for row in rows] == pytest.approx(growth)
+
+
+def test_impossible_numbers_of_videos_are_one_line() -> None:
+    for numbers, said in (("3,9", "each must be at least 4"), ("many", "give whole numbers")):
+        done = run("memory.py", "--videos", numbers)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"--videos {numbers}: {said}")
+        assert done.stderr.count("\n") == 1
+
+
 def test_tvl1_on_a_gpu_interpreted() -> None:
     pytest.importorskip("triton", reason="Triton is not installed here")
     found = results("tvl1_gpu.py")

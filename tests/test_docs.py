@@ -1,6 +1,9 @@
 """The examples of the documentation run as they stand."""
 
+import contextlib
 import re
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,12 @@ import h5py
 import numpy as np
 import pytest
 
+from slic.cache import ClipStore
 from slic.prep.tvl1 import Tvl1Parameters
 
 FORMATS = Path(__file__).parent.parent / "docs" / "formats.md"
 FLOW = FORMATS.with_name("flow.md")
+OWN_LOOP = FORMATS.with_name("own-training-loop.md")
 
 
 def examples(path: Path) -> list[str]:
@@ -61,3 +66,36 @@ def test_flow_parameters_are_those_of_the_table() -> None:
     names = [name for cell, _ in rows for name in re.findall(r"`(\w+)`", cell)]
     values = [float(value) for _, cell in rows for value in cell.split(",")]
     assert dict(zip(names, values, strict=True)) == asdict(Tvl1Parameters())
+
+
+def test_own_training_loop_runs(drawn_store: Path, tmp_path: Path) -> None:
+    loop, choice, flow = examples(OWN_LOOP)
+    for whole, small in (
+        ("frames=16, size=112", "frames=4, size=32"),
+        ("batch_size=32", "batch_size=6"),
+        ("num_workers=8", "num_workers=2"),
+        ("range(20)", "range(2)"),
+    ):
+        assert whole in loop
+        loop = loop.replace(whole, small)
+    # A script, as whoever follows it would write; pytest's process has threads, and cannot fork.
+    script = tmp_path / "loop.py"
+    script.write_text(f"{loop}    print(int(sum(len(b['id']) for b in loader)), loss.item())\n")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=drawn_store.parent,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    videos, loss = done.stdout.split()
+    namespace: dict[str, Any] = {}
+    with contextlib.chdir(drawn_store.parent):
+        exec(choice, namespace)
+        exec(flow, namespace)
+    assert int(videos) + len(namespace["test"]) == len(namespace["some"]) == 24
+    assert np.isfinite(float(loss))
+    store, video = ClipStore(drawn_store), namespace["flow"].ids[0]
+    pixels = store.read_flow(video, 2, 16)[:, :, 8:56]  # the middle of 20 frames, 64x48
+    assert abs(float(namespace["pixels"].mean()) - pixels.mean()) < 0.02

@@ -1,24 +1,29 @@
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models.video import r3d_18
+from torch.utils.checkpoint import checkpoint
+from torchvision.models.video import r3d_18, s3d
 
+from slic.config import EncoderName
 from slic.encoders import (
     CHECKPOINT_FORMAT,
     MEAN,
     STD,
     Encoder,
+    least_input,
     load_checkpoint,
     load_encoder,
     new_encoder,
     weights_digest,
 )
-from slic.errors import CheckpointError
+from slic.errors import CheckpointError, InputError
+
+NAMES = get_args(EncoderName)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def test_r3d18_stem_is_7x7x7_of_stride_1_2_2_without_pooling(r3d18):
     shapes = []
     hooks = [
         part.register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape)))
-        for part in (r3d18.stem, *r3d18.stages)
+        for part in (r3d18.stem, *(stage[-1] for stage in r3d18.stages))
     ]
     with torch.no_grad():
         backbone, projection = r3d18.eval()(torch.zeros(1, 3, 8, 32, 32))
@@ -147,6 +152,98 @@ def test_the_backbone_is_the_mean_over_time_and_space(small):
         backbone = small(clips)[0].numpy()
     naive = maps.reshape(*maps.shape[:2], -1).mean(axis=2)
     np.testing.assert_allclose(backbone, naive, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("frames", [16, 32])
+@pytest.mark.parametrize("size", [112, 128, 171, 224])
+def test_clips_of_the_usual_sizes_are_embedded(name, frames, size):
+    # On the meta device shapes are computed, and nothing else.
+    with torch.device("meta"):
+        backbone, projection = Encoder(name)(torch.zeros(2, 3, frames, size, size))
+    features = {"r3d18": 512, "r3d18-tv": 512, "s3d": 1024, "small": 128}[name]
+    assert (tuple(backbone.shape), tuple(projection.shape)) == ((2, features), (2, 128))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_least_clip_is_embedded_and_no_smaller_one(name):
+    encoder = new_encoder(name, seed=0).eval()
+    frames, size = least_input(name)
+    with torch.no_grad():
+        clips = torch.randn(1, 3, frames, size, size)
+        assert all(torch.isfinite(rows).all() for rows in encoder(clips))
+        for small in (clips[:, :, 1:], clips[..., 1:, :], clips[..., 1:]):
+            # The limit is where the layers' own begins: without the check, they fail.
+            with pytest.raises(RuntimeError):
+                encoder.embed(nn.Sequential(*encoder.blocks())(small))
+            with pytest.raises(
+                InputError, match=f"{name} needs clips of {frames} frames of {size}x"
+            ):
+                encoder(small)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_applied_in_turn_and_recomputed_are_the_forward(name):
+    encoder = new_encoder(name, seed=0).train()
+    clips = torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = torch.autograd.grad(encoder(clips)[1].square().sum(), encoder.stem.parameters())
+    maps = clips
+    for block in encoder.blocks():
+        maps = checkpoint(block, maps, use_reentrant=False)
+    found = torch.autograd.grad(encoder.embed(maps)[1].square().sum(), encoder.stem.parameters())
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.abs().max() > 0
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_encoder_drops_out_or_starts_by_mapping_all_clips_to_one_point(name):
+    encoder = new_encoder(name, seed=0).eval()
+    assert not any("Dropout" in type(module).__name__ for module in encoder.modules())
+    draw = torch.Generator().manual_seed(0)
+    clips = torch.randn(3, 3, 8, 32, 32, generator=draw) + torch.randn(
+        3, 3, 1, 1, 1, generator=draw
+    )
+    with torch.no_grad():
+        for rows in encoder(clips):
+            unit = nn.functional.normalize(rows)
+            cosines = (unit @ unit.T)[np.triu_indices(3, 1)]
+            # The first clusters are of such embeddings: rounding must not make them.
+            assert (1 - cosines).min() > 1e-4
+
+
+def test_r3d18_tv_differs_in_its_stem_alone(r3d18):
+    encoder = new_encoder("r3d18-tv", seed=0)
+    theirs = r3d_18()
+    conv, other = encoder.stem[0], theirs.stem[0]
+    for attribute in ("kernel_size", "stride", "padding", "in_channels", "out_channels", "bias"):
+        assert getattr(conv, attribute) == getattr(other, attribute)
+    assert count(encoder) - count(encoder.head) == count(theirs) - count(theirs.fc)
+    for part in ("stages", "head"):
+        shapes = [
+            {key: value.shape for key, value in getattr(e, part).state_dict().items()}
+            for e in (encoder, r3d18)
+        ]
+        assert shapes[0] == shapes[1]
+
+
+def test_s3d_is_torchvisions_but_for_the_constants_of_its_normalisation():
+    encoder = new_encoder("s3d", seed=0)
+    theirs = s3d().features
+    assert count(encoder) - count(encoder.head) == count(theirs)
+    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm3d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
+    # 5 convolutions before the nine mixed layers, and 8 in each; a normalisation after each.
+    assert len(norms) == 5 + 9 * 8
+    stride = [m.stride for m in encoder.modules() if isinstance(m, nn.Conv3d)]
+    assert stride[:2] == [(1, 2, 2), (2, 1, 1)]
+
+
+@pytest.mark.parametrize("name", ["r3d18-tv", "s3d"])
+def test_weights_of_each_encoder_depend_on_the_seed(name):
+    states = [new_encoder(name, seed=seed).state_dict() for seed in (3, 3, 4)]
+    digests = [weights_digest(state) for state in states]
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_weights_depend_on_the_seed_alone_and_leave_the_global_generator_alone():

@@ -198,7 +198,7 @@ def test_layouts_that_do_not_fit(tmp_path: Path) -> None:
     assert "a file; give a folder or a .csv" in message(tmp_path / "a.mp4")
     assert "give a folder for layout flat" in message(tmp_path / "t.csv", "flat")
     assert "layout csv wants the csv itself" in message(tmp_path, "csv")
-    assert "'hmdb' is unknown; choose auto, ucf101, classes, csv, flat" in message(tmp_path, "hmdb")
+    assert "'hmdb' is unknown; choose auto, ucf101, hmdb51, " in message(tmp_path, "hmdb")
     assert "pass --layout classes" in message(tmp_path, "ucf101")
 
 

@@ -26,7 +26,7 @@ FORMAT = 1
 VIEWS = ("frames", "flow")
 View = Literal["frames", "flow"]
 FLOW_QUALITY = 95
-OPEN_ARRAYS = 4096
+OPEN_ARRAYS = 512
 DIGESTED = ("id", "label", "group", "split1", "split2", "split3", "settings", "source_digest")
 PUBLISH_ATTEMPTS = 5
 LEFTOVER_S = 24 * 3600
@@ -100,11 +100,11 @@ class ClipStore:
 
     def entries(self) -> list[Entry]:
         """Every video of the index that is stored, in order of id."""
-        return [entry for entry in self.index.entries() if entry.reason is None]
+        return self.index.entries(failed=False)
 
     def failures(self) -> list[Entry]:
         """Every video of the index that could not be stored."""
-        return [entry for entry in self.index.entries() if entry.reason is not None]
+        return self.index.entries(failed=True)
 
     @property
     def ids(self) -> list[str]:

@@ -5,9 +5,10 @@ video's array is whole and in place.
 """
 
 import contextlib
+import gc
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from slic.errors import StoreError
 from slic.videos import Video
 
 SPLITS = (1, 2, 3)
+_INHERITED: list[sqlite3.Connection] = []
 LOCK_TIMEOUT_S = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What the index holds of one video.
 
@@ -66,6 +68,9 @@ class Entry:
 
 COLUMNS = tuple(f.name for f in fields(Entry))
 _QUOTED = ", ".join(f'"{name}"' for name in COLUMNS)
+_PATH = COLUMNS.index("path")  # often the id
+_REPEATED = [COLUMNS.index(name) for name in (*COLUMNS[3:8], "settings")]
+_WHERE = {None: "", True: "WHERE reason IS NOT NULL", False: "WHERE reason IS NULL"}
 _TYPES = {"frames": "INTEGER", "height": "INTEGER", "width": "INTEGER", "fps": "REAL"}
 _TYPES |= {"source_bytes": "INTEGER", "source_mtime_ns": "INTEGER", "id": "TEXT PRIMARY KEY"}
 
@@ -91,20 +96,25 @@ class Index:
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "writable": self.writable, "_connection": None, "_owner": 0}
 
-    def entries(self) -> list[Entry]:
-        """All rows, in order of id."""
-        rows = self._query(f"SELECT {_QUOTED} FROM videos ORDER BY id")
-        return [Entry(*row) for row in rows]
+    def entries(self, *, failed: bool | None = None) -> list[Entry]:
+        """All rows, or only those of the videos that failed or did not, in order of id."""
+        rows = self._query(f"SELECT {_QUOTED} FROM videos {_WHERE[failed]} ORDER BY id")
+        texts: dict[str, str] = {}
+        with _collector_paused():
+            return [_lean_entry(row, texts.setdefault) for row in rows]
 
     def entry(self, video_id: str) -> Entry | None:
         """One row, or None."""
-        rows = self._query(f"SELECT {_QUOTED} FROM videos WHERE id = ?", video_id)
+        rows = list(self._query(f"SELECT {_QUOTED} FROM videos WHERE id = ?", video_id))
         return Entry(*rows[0]) if rows else None
 
-    def rows(self, *columns: str) -> list[tuple]:
-        """Some fields of the videos that are stored, in order of id; much quicker than entries."""
+    def rows(self, *columns: str) -> Iterator[tuple]:
+        """Some fields of the videos that are stored, in order of id; much quicker than entries.
+
+        They are read as they are taken; until the last is, nobody can write.
+        """
         quoted = ", ".join(f'"{name}"' for name in columns)
-        return self._query(f"SELECT {quoted} FROM videos WHERE reason IS NULL ORDER BY id")
+        return self._query(f"SELECT {quoted} FROM videos {_WHERE[False]} ORDER BY id")
 
     def put(self, entry: Entry) -> None:
         """Enter or replace one row, durably."""
@@ -140,9 +150,9 @@ class Index:
         with self._write() as connection:
             return connection.executemany(sql, rows).rowcount
 
-    def _query(self, sql: str, *values: object) -> list[tuple]:
+    def _query(self, sql: str, *values: object) -> Iterator[tuple]:
         try:
-            return self._open().execute(sql, values).fetchall()
+            yield from self._open().execute(sql, values)
         except sqlite3.Error as error:
             raise StoreError(self._said("read", error)) from error
 
@@ -163,8 +173,8 @@ class Index:
         return f"{self.path}: the index cannot be {done} ({error}){advice}"
 
     def _open(self) -> sqlite3.Connection:
-        # A connection must not cross a fork.
         if self._connection is None or self._owner != os.getpid():
+            self._leave_to_parent()
             # A reader must be able to roll back what a killed writer left; SQLite itself falls
             # back to reading where the file cannot be written.
             mode = "rwc" if self.writable else "rw"
@@ -177,6 +187,36 @@ class Index:
 
     def close(self) -> None:
         """Close the connection of this process."""
-        if self._connection is not None and self._owner == os.getpid():
+        self._leave_to_parent()
+        if self._connection is not None:
             self._connection.close()
         self._connection = None
+
+    def _leave_to_parent(self) -> None:
+        # A connection must not cross a fork, not even to be closed: that would roll back, on
+        # disk, what the parent is writing.
+        if self._connection is not None and self._owner != os.getpid():
+            _INHERITED.append(self._connection)
+            self._connection = None
+
+
+def _lean_entry(row: tuple, one: Callable[[str, str], str]) -> Entry:
+    """An entry whose repeated texts are the same objects as its fellows'."""
+    cells = list(row)
+    for place in _REPEATED:
+        cells[place] = one(cells[place], cells[place])
+    if cells[_PATH] == row[0]:
+        cells[_PATH] = row[0]
+    return Entry(*cells)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without Python's cycle collector, which would walk a growing list again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

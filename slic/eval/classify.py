@@ -1,48 +1,13 @@
-"""`slic eval classify`: a linear probe on cached embeddings (paper, section 4.3)."""
+"""`slic eval classify`: a linear layer on a run's embeddings, or finetuning (section 4.3)."""
 
-from collections.abc import Callable
-from typing import Any, Literal
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from slic.config import Feature
-from slic.errors import LabelsMissing
-from slic.eval.cached import Parts, cached_embeddings, evaluation_protocol, split_parts
-from slic.metrics import topk_accuracy
+from slic.errors import InputError
+from slic.eval.linear import linear_probe
+from slic.eval.recipe import Mode, Recipe
 from slic.runs import Run
-
-Mode = Literal["linear"]
-MOST_ITERATIONS = 2000
-
-
-def probe(parts: Parts, *, ks: tuple[int, ...] = (1, 5)) -> dict[int, float]:
-    """Accuracy of a logistic regression on standardised embeddings.
-
-    Args:
-        parts: it is fitted on the training side and measured on the test side. Test videos of
-            a class that was never trained on count as wrong.
-        ks: for top-k accuracy.
-
-    Raises:
-        LabelsMissing: fewer than two classes to tell apart.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    classes = np.unique(parts.train_labels)
-    if len(classes) < 2:
-        raise LabelsMissing("a linear probe needs training videos of two classes at least")
-    # Double precision: single precision leaves the solver short of its tolerance.
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MOST_ITERATIONS))
-    model.fit(parts.train.astype(np.float64), parts.train_labels)
-    scores = model.predict_proba(parts.test.astype(np.float64))
-    known = np.isin(parts.test_labels, classes)
-    if not known.any():
-        return dict.fromkeys(ks, 0.0)
-    targets = np.searchsorted(classes, parts.test_labels[known])
-    share = known.mean()
-    return {k: float(topk_accuracy(scores[known], targets, k) * share) for k in ks}
 
 
 def classify(
@@ -52,46 +17,66 @@ def classify(
     store: str | None = None,
     split: int | None = None,
     clips: int | None = None,
-    feature: Feature = "backbone",
+    feature: Feature | None = None,
+    options: Mapping[str, Any] | None = None,
     device: str = "auto",
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Fit a linear probe on a split's training videos and measure it on its test videos.
+    """Train a classifier on a split's training videos and measure it on its test videos.
 
     Args:
         run: whose latest checkpoint.
-        mode: `linear`, on cached embeddings.
+        mode: `linear` on cached embeddings; `linear-augmented`, a linear layer trained on
+            augmented clips; or `finetune`, the whole network.
         store: another store than the run's.
         split: number; the run's if None.
-        clips: clips a video; the run's setting if None.
-        feature: which embedding.
-        device, workers: for embeddings that are not cached yet.
+        clips: clips a video, of which `linear` takes the mean embedding, and the others test on
+            all; if None, the run's setting, and 10.
+        feature: which embedding; None and `backbone` are the same, `projection` is for `linear`.
+        options: fields of `Recipe` for the other modes, None where they are not given; the seed
+            is then the run's.
+        device, workers: for what is not there yet.
         say: takes lines meant for the user.
 
     Returns:
-        run, store, split, mode, train, test, top1, top5 (fractions), feature, clips.
+        run, store, split, mode, train, validation, test (videos), top1, top5 (fractions),
+        feature, clips, crops, per_class ({label: top-1}), confusion (path of a JSON file with
+        the confusion matrix and every prediction); of `linear` also cache, of the others epochs,
+        best_epoch (from 1) and validation_top1.
 
     Raises:
         InputError and its kinds: unusable input.
+        WorkError: training diverged, memory did not suffice, or a video is damaged.
     """
     number = run.settings.split if split is None else split
-    protocol = evaluation_protocol(run.settings, clips)
-    cache, path = cached_embeddings(
-        run, store=store, protocol=protocol, device=device, workers=workers, say=say
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    if mode == "linear":
+        if given:
+            name = next(iter(given)).replace("_", "-")
+            raise InputError(f"--{name} is not of --mode linear, but of the other modes")
+        return linear_probe(
+            run,
+            store=store,
+            split=number,
+            clips=clips,
+            feature=feature or "backbone",
+            device=device,
+            workers=workers,
+            say=say,
+        )
+    if feature == "projection":
+        raise InputError(f"--feature projection: --mode {mode} has a linear layer in its place")
+    from slic.eval.finetune import finetune
+
+    seed = {"seed": run.settings.seed}
+    return finetune(
+        run,
+        mode=mode,
+        store=store,
+        split=number,
+        recipe=Recipe(**seed | given | ({} if clips is None else {"clips": clips})),
+        device=device,
+        workers=workers,
+        say=say,
     )
-    parts = split_parts(cache, split=number, feature=feature, where=path)
-    accuracy = probe(parts)
-    return {
-        "run": str(run.path),
-        "store": str(path),
-        "split": number,
-        "mode": mode,
-        "train": len(parts.train),
-        "test": len(parts.test),
-        "top1": accuracy[1],
-        "top5": accuracy[5],
-        "feature": feature,
-        "clips": protocol.clips,
-        "cache": str(cache.path),
-    }

@@ -18,7 +18,7 @@ from typing import Any
 from slic.cache import ClipStore, Entry
 from slic.errors import InputError, StoreError
 from slic.prep.check_pair import Agreement, DamagedPair, PairCheck, PairJob, check_pair
-from slic.prep.store import LayoutChoice, resolve
+from slic.prep.store import IMPORTED, LayoutChoice, resolve
 from slic.prep.tvl1 import engine_version
 from slic.processes import default_workers, run_jobs
 from slic.progress import progress
@@ -140,6 +140,8 @@ def check_flow(
     if pairs < 1:
         raise InputError(f"--check {pairs}: must be at least 1")
     _, path = resolve(dataset, store=store, layout=layout)
+    if (ClipStore(path).settings("flow") or {}).get("method") == IMPORTED:
+        raise StoreError(f"{path}: its flow was imported: TV-L1 does not tell whether it is right")
     entries = [entry for entry in ClipStore(path).entries() if entry.flow is not None]
     if not entries:
         raise StoreError(f"{path}: has no flow to check; run `slic prep flow {path}`")

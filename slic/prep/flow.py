@@ -1,23 +1,27 @@
-"""`slic prep flow`: TV-L1 optical flow of the stored frames, beside them."""
+"""`slic prep flow`: TV-L1 optical flow of the stored frames, beside them, or imported flow."""
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from slic.cache import ClipStore, Codec, Entry
-from slic.cache.clipstore import FLOW_QUALITY, fingerprint
+from slic.cache.clipstore import fingerprint
 from slic.cache.shards import CodecName
 from slic.errors import InputError
-from slic.prep.flow_video import BOUND_SHARE, FlowDone, FlowJob, store_flow_here
+from slic.prep.flow_import import import_flow
+from slic.prep.flow_video import BOUND_SHARE, FlowDone, FlowJob, enter_flow, store_flow_here
 from slic.prep.frames import prep_frames
 from slic.prep.store import (
+    IMPORTED,
     LayoutChoice,
     PrepResult,
     agree_on_settings,
+    entries_of,
+    flow_codec,
+    frame_parameters,
     is_store,
     list_failures,
     resolve,
@@ -26,7 +30,6 @@ from slic.prep.store import (
 from slic.prep.tvl1 import ON_DEVICES, Engine, Tvl1Parameters, engine_version, resolve_engine
 from slic.processes import default_workers, run_jobs
 from slic.progress import progress
-from slic.videos import Dataset
 
 
 def prep_flow(
@@ -34,7 +37,7 @@ def prep_flow(
     *,
     store: str | None = None,
     layout: LayoutChoice = "auto",
-    engine: Engine = "auto",
+    engine: Engine | Literal["imported"] = "auto",
     device: str | None = None,
     parameters: dict[str, Any] | None = None,
     bound: float | None = None,
@@ -45,7 +48,7 @@ def prep_flow(
     overwrite: bool = False,
     retry: bool = False,
 ) -> PrepResult:
-    """Compute the flow that a store lacks; of a data set, its frames first if they are missing.
+    """Compute or import the flow that a store lacks; of a data set, missing frames first.
 
     Args:
         dataset: folder, csv, or store.
@@ -53,9 +56,10 @@ def prep_flow(
         layout: how a folder is to be read.
         engine, device: which TV-L1 to use, as in `slic.prep.tvl1.resolve_engine`; it does not
             change what is computed. "cuda" takes all GPUs that are visible, one process each.
+            "imported" computes nothing and takes the flow images of the data set.
         parameters: of TV-L1 that are not to be its defaults.
         bound: flow at which the stored values saturate, pixels a frame; a twelfth of the
-            short side if None.
+            short side if None. Of flow images, what level 255 stands for.
         short_side, codec: for frames that are still missing; as the store has them if None.
         workers: processes, as many as cores if None; on a device, threads that read and write.
         limit: at most so many videos, a stable sample.
@@ -69,6 +73,21 @@ def prep_flow(
     begin = time.monotonic()
     if bound is not None and not (np.isfinite(bound) and bound > 0):
         raise InputError(f"--bound {bound}: must be above 0 pixels a frame")
+    if engine == IMPORTED:
+        if parameters or device not in (None, "auto", "cpu"):
+            raise InputError("--param and --device have no part in imported flow: leave them out")
+        return import_flow(
+            dataset,
+            store=store,
+            layout=layout,
+            bound=bound,
+            short_side=short_side,
+            codec=codec,
+            workers=workers,
+            limit=limit,
+            overwrite=overwrite,
+            retry=retry,
+        )
     tvl1 = Tvl1Parameters.named(**(parameters or {}))
     name, where = resolve_engine(engine, device)
     found, path = resolve(dataset, store=store, layout=layout)
@@ -88,12 +107,12 @@ def prep_flow(
             workers=workers,
             limit=limit,
             retry=retry,
-            **_frame_parameters(path, short_side=short_side, codec=codec),
+            **frame_parameters(path, short_side=short_side, codec=codec),
         )
         notes, new_failures = first.notes, first.new_failures
     target = ClipStore(path, writable=True)
     target.clear_leftovers()
-    chosen = sample(_entries(target, found), limit)
+    chosen = sample(entries_of(target, found), limit)
     settings = _settings(target, bound, tvl1)
     agree_on_settings(target, "flow", settings, overwrite=overwrite)
     _forget_outdated(target, settings)
@@ -105,33 +124,12 @@ def prep_flow(
     return result.finished(begin)
 
 
-def _entries(store: ClipStore, dataset: Dataset | None) -> list[Entry]:
-    """The store's entries, or those of them that are in the data set."""
-    ids = {video.id for video in dataset.videos} if dataset else None
-    return [entry for entry in store.index.entries() if ids is None or entry.id in ids]
-
-
-def _frame_parameters(
-    path: Path, *, short_side: int | None, codec: CodecName | None
-) -> dict[str, Any]:
-    """Frame parameters as asked, else as the store has them, else the defaults."""
-    present = (ClipStore(path).settings("frames") or {}) if is_store(path) else {}
-    return {
-        "short_side": short_side or present.get("short_side", 128),
-        "codec": codec or present.get("codec", "jpeg"),
-    }
-
-
 def _settings(store: ClipStore, bound: float | None, tvl1: Tvl1Parameters) -> dict[str, Any]:
-    frames = store.settings("frames") or {}
-    codec = frames.get("codec", "jpeg")
-    quality = {"quality": FLOW_QUALITY} if codec == "jpeg" else {}
     return {
         "method": "tvl1",
         **asdict(tvl1),
         "bound": f"short side / {BOUND_SHARE}" if bound is None else float(bound),
-        "codec": codec,
-        **quality,
+        **flow_codec(store),
     }
 
 
@@ -188,12 +186,7 @@ def _run(
             advance(0, pairs)
 
         for done in _solved(jobs, device, workers, counted, result.notes):
-            if done.reason is None:
-                store.index.set_flow(done.id, done.settings)
-                result.written += 1
-            else:
-                result.failures.append((done.id, done.reason))
-                result.new_failures += 1
+            enter_flow(store, done, result)
             advance(1, 0)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from slic.cache import ClipStore, Codec, Entry, quantise
 from slic.cache.shards import ArrayWriter
 from slic.errors import DamagedChunk, WorkError
+from slic.prep.store import PrepResult
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
 from slic.processes import count
 
@@ -47,6 +48,16 @@ class FlowDone:
     id: str
     settings: str | None
     reason: str | None = None
+
+
+def enter_flow(store: ClipStore, done: FlowDone, result: PrepResult) -> None:
+    """Enter one video's outcome in the index, and count it."""
+    if done.reason is None:
+        store.index.set_flow(done.id, done.settings)
+        result.written += 1
+    else:
+        result.failures.append((done.id, done.reason))
+        result.new_failures += 1
 
 
 def store_flow_here(job: FlowJob) -> FlowDone:

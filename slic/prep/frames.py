@@ -1,7 +1,5 @@
-"""`slic prep frames`: decode every video once, into a clip store."""
+"""`slic prep frames`: decode every video once, or take in its images, into a clip store."""
 
-import hashlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,8 +9,10 @@ from typing import Any
 from slic.cache import ClipStore, Codec, Entry, video_key
 from slic.cache.clipstore import fingerprint
 from slic.cache.shards import CodecName
-from slic.decode import Decoding, GuardedDecoder, available_readers
-from slic.errors import DecodeError, StoreError, WorkError
+from slic.decode import Decoding, GuardedDecoder, Reader, available_readers
+from slic.errors import DecodeError, InputError, StoreError, WorkError
+from slic.images import image_sequence
+from slic.prep.source import Source, read_source, size_and_time
 from slic.prep.store import (
     LayoutChoice,
     PrepResult,
@@ -26,12 +26,11 @@ from slic.progress import progress
 from slic.videos import Dataset, Video
 
 JPEG_QUALITY = 90
-HASH_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class FrameJob:
-    """One video to decode."""
+    """One video to decode; `fps` is what to record of images, which do not say."""
 
     root: Path
     store: Path
@@ -39,15 +38,7 @@ class FrameJob:
     short_side: int
     codec: Codec
     settings: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """What identifies a video file's content."""
-
-    size: int
-    mtime_ns: int
-    digest: str
+    fps: float | None = None
 
 
 def prep_frames(
@@ -57,6 +48,7 @@ def prep_frames(
     layout: LayoutChoice = "auto",
     short_side: int = 128,
     codec: CodecName = "jpeg",
+    fps: float | None = None,
     workers: int | None = None,
     limit: int | None = None,
     overwrite: bool = False,
@@ -65,11 +57,12 @@ def prep_frames(
     """Decode the videos of a data set that its store lacks.
 
     Args:
-        dataset: folder or csv.
+        dataset: folder, csv or list.
         store: path of the store; `./<name>.zarr` if None.
         layout: how the folder is to be read.
         short_side: pixels; smaller videos keep their size.
         codec: `jpeg` (quality 90) or lossless `zstd`.
+        fps: frames a second to record of folders of images.
         workers: processes; all cores if None.
         limit: at most so many videos, a stable sample of the data set.
         overwrite: decode again what the store holds, with new parameters if they differ.
@@ -83,9 +76,12 @@ def prep_frames(
     found, path = resolve(dataset, store=store, layout=layout)
     if found is None:
         raise StoreError(f"{dataset}: is a store; give the data set its frames come from")
+    if fps is not None and not found.of_images:
+        raise InputError(f"{dataset}: video files say their frame rate: leave out --fps")
     target = ClipStore.create(path)
-    settings = {"short_side": short_side, "codec": codec}
+    settings: dict[str, Any] = {"short_side": short_side, "codec": codec}
     settings |= {"quality": JPEG_QUALITY} if codec == "jpeg" else {}
+    settings |= {"fps": fps} if fps is not None else {}
     agree_on_settings(target, "frames", settings, overwrite=overwrite)
     videos = sample(found.videos, limit)
     target.clear_leftovers()
@@ -98,8 +94,8 @@ def prep_frames(
         result.notes.append(f"{path} also holds {len(others)} videos that are not in this data set")
     jobs = _missing(target, found, videos, settings, overwrite=overwrite, retry=retry)
     _run(target, jobs, workers or default_workers(), result)
-    entries = {entry.id: entry for entry in target.index.entries()}
-    result.failures = list_failures(entries[v.id] for v in videos if v.id in entries)
+    failed = {entry.id: entry for entry in target.failures()}
+    result.failures = list_failures(failed[v.id] for v in videos if v.id in failed)
     return result.finished(begin)
 
 
@@ -124,8 +120,8 @@ def _missing(
             touched[video.id] = mtime_ns
         done = entry and mtime_ns is not None and _is_done(entry, digest, present, retry=retry)
         if overwrite or not done:
-            side = settings["short_side"]
-            jobs.append(FrameJob(dataset.root, store.path, video, side, codec, digest))
+            side, fps = settings["short_side"], settings.get("fps")
+            jobs.append(FrameJob(dataset.root, store.path, video, side, codec, digest, fps))
     store.index.set_mtimes(touched)
     return jobs
 
@@ -138,13 +134,13 @@ def _is_done(entry: Entry, settings: str, present: set[str], *, retry: bool) -> 
 
 
 def _same_source(entry: Entry, path: Path) -> int | None:
-    """The time of a file whose content is still the entry's, or None."""
+    """The time of a file or folder whose content is still the entry's, or None."""
     try:
-        stat = path.stat()
-        if stat.st_size != entry.source_bytes:
+        size, mtime_ns = size_and_time(path)
+        if size != entry.source_bytes:
             return None
-        if stat.st_mtime_ns == entry.source_mtime_ns:
-            return stat.st_mtime_ns
+        if mtime_ns == entry.source_mtime_ns:
+            return mtime_ns
         source = read_source(path)
         return source.mtime_ns if source.digest == entry.source_digest else None
     except OSError:
@@ -168,24 +164,10 @@ def _run(store: ClipStore, jobs: list[FrameJob], workers: int, result: PrepResul
             advance(1, entry.frames or 0)
 
 
-def read_source(path: Path) -> Source:
-    """Size, time and digest of a file.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    content = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        stat = os.fstat(file.fileno())
-        while block := file.read(HASH_BLOCK):
-            content.update(block)
-    return Source(stat.st_size, stat.st_mtime_ns, content.hexdigest())
-
-
 _decoder: GuardedDecoder | None = None
 
 
-def _worker_decoder() -> GuardedDecoder:
+def worker_decoder() -> GuardedDecoder:
     """The decoder of this worker process: starting its child costs more than a short video."""
     global _decoder
     if _decoder is None:
@@ -217,19 +199,36 @@ def store_frames(job: FrameJob) -> Entry:
         source_mtime_ns=source.mtime_ns,
         source_digest=source.digest,
     )
-    if not source.size:
-        return replace(entry, reason="the file is empty")
+    try:
+        attempts = _attempts(path, source)
+    except DecodeError as error:
+        return replace(entry, reason=str(error))
+    except OSError as error:
+        return replace(entry, reason=f"cannot be read: {error.strerror}")
     reasons = []
-    for reader in available_readers():
+    for reader, files in attempts:
         about = Decoding()
-        blocks = _worker_decoder().blocks(
-            path, reader=reader, short_side=job.short_side, about=about
+        blocks = worker_decoder().blocks(
+            path, reader=reader, short_side=job.short_side, about=about, files=files
         )
         try:
             return _write(job, entry, blocks, about)
         except DecodeError as error:
             reasons.append(str(error))
     return replace(entry, reason="; ".join(reasons))
+
+
+def _attempts(path: Path, source: Source) -> list[tuple[Reader, list[list[Path]]]]:
+    """Readers to try with the files they need.
+
+    Raises:
+        DecodeError: there is nothing to read.
+    """
+    if path.is_dir():
+        return [("images", [[image] for image in image_sequence(path, view="frames")])]
+    if not source.size:
+        raise DecodeError("the file is empty")
+    return [(reader, []) for reader in available_readers()]
 
 
 def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding) -> Entry:
@@ -240,7 +239,8 @@ def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding) -> En
                 for frame in block:
                     writer.append(frame)
                 height, width = block.shape[1:3]
-            attributes = {"id": entry.id, "fps": about.fps, "source": entry.source_digest}
+            fps = job.fps if (job.root / entry.path).is_dir() else about.fps
+            attributes = {"id": entry.id, "fps": fps, "source": entry.source_digest}
             writer.close(attributes)
             # Flow of other frames must not stand beside these.
             store.drop(entry.id, view="flow")
@@ -256,7 +256,7 @@ def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding) -> En
         frames=writer.count,
         height=height,
         width=width,
-        fps=about.fps,
+        fps=fps,
         settings=job.settings,
         remark=about.remark,
     )

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from slic.cache import ClipStore, View
+from slic.cache.clipstore import FLOW_QUALITY
 from slic.cache.index import Entry
+from slic.cache.shards import CodecName
 from slic.errors import InputError, StoreError
 from slic.videos import Dataset, Layout, read_dataset
 
 T = TypeVar("T")
 LayoutChoice = Layout | Literal["auto"]
+IMPORTED = "imported"  # the engine, and the method, of flow that was not computed here
 
 
 @dataclass
@@ -108,6 +111,30 @@ def agree_on_settings(
         )
     if record:
         store.set_settings(view, settings)
+
+
+def entries_of(store: ClipStore, dataset: Dataset | None) -> list[Entry]:
+    """The store's entries, or those of them that are in the data set."""
+    ids = {video.id for video in dataset.videos} if dataset else None
+    return [entry for entry in store.index.entries() if ids is None or entry.id in ids]
+
+
+def frame_parameters(
+    path: Path, *, short_side: int | None, codec: CodecName | None
+) -> dict[str, Any]:
+    """Frame parameters as asked, else as the store has them, else the defaults."""
+    present = (ClipStore(path).settings("frames") or {}) if is_store(path) else {}
+    return {
+        "short_side": short_side or present.get("short_side", 128),
+        "codec": codec or present.get("codec", "jpeg"),
+        "fps": present.get("fps"),
+    }
+
+
+def flow_codec(store: ClipStore) -> dict[str, Any]:
+    """How a store's flow is coded: as its frames, at a quality of its own."""
+    codec = (store.settings("frames") or {}).get("codec", "jpeg")
+    return {"codec": codec} | ({"quality": FLOW_QUALITY} if codec == "jpeg" else {})
 
 
 def sample(items: Iterable[T], limit: int | None, *, key: str = "id") -> list[T]:

@@ -1,6 +1,8 @@
 """The SQLite index of a store."""
 
+import gc
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -65,7 +67,54 @@ def test_rows_are_fields_of_stored_videos_in_order(index: Index) -> None:
     index.put(entry("b", frames=2))
     index.put(entry("c", reason="broken"))
     index.put(entry("a", frames=3))
-    assert index.rows("id", "group", "frames") == [("a", "g1", 3), ("b", "g1", 2)]
+    assert list(index.rows("id", "group", "frames")) == [("a", "g1", 3), ("b", "g1", 2)]
+
+
+def test_entries_of_videos_that_failed_or_did_not(index: Index) -> None:
+    for name, reason in (("b", None), ("d", "no"), ("a", "broken"), ("c", None)):
+        index.put(entry(name, reason=reason))
+    assert [e.id for e in index.entries()] == ["a", "b", "c", "d"]
+    assert [e.id for e in index.entries(failed=False)] == ["b", "c"]
+    assert [e.id for e in index.entries(failed=True)] == ["a", "d"]
+
+
+def test_entries_have_repeated_texts_in_common(index: Index) -> None:
+    # A number that equals another stays of its kind.
+    index.put(replace(entry("a", frames=25, fps=25.0, settings="s", remark="r"), path="a"))
+    index.put(replace(entry("b", frames=30, fps=30.0, settings="s", remark="r"), path="other"))
+    first, second = index.entries()
+    for name in ("label", "group", "split1", "split3", "settings"):
+        assert getattr(first, name) is getattr(second, name) is not None
+    assert first.path is first.id
+    assert second.path == "other"
+    assert isinstance(first.fps, float)
+    assert isinstance(first.frames, int)
+
+
+def test_entries_are_pickled_hashed_and_replaced(index: Index) -> None:
+    index.put(entry("a", frames=3, fps=29.97, source_mtime_ns=10**18, remark="ü"))
+    (found,) = index.entries()
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert {found: 1}[entry("a", frames=3, fps=29.97, source_mtime_ns=10**18, remark="ü")] == 1
+    assert replace(found, label=None).label is None
+    assert replace(found, label=None, remark="ü", frames=3) == replace(found, label=None)
+    with pytest.raises(AttributeError):
+        found.frames = 4  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_reading_leaves_the_collector_as_it_was(index: Index, enabled: bool) -> None:
+    index.put(entry("a"))
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        index.entries()
+        assert gc.isenabled() is enabled
+        with pytest.raises(StoreError):
+            Index(index.path.with_name("none")).entries()
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_set_mtimes(index: Index) -> None:
@@ -205,6 +254,44 @@ def test_pickle_and_fork_open_connections_of_their_own(index: Index) -> None:
     assert index._open() is not parents
     assert index.entries() == [entry("a")]
     parents.close()
+
+
+_FORKED_WHILE_WRITING = """
+import gc, os, sys, time
+from pathlib import Path
+import slic.cache.index
+from slic.cache.index import Index
+
+slic.cache.index.LOCK_TIMEOUT_S = 0.1
+index = Index(Path(sys.argv[1]), writable=True)
+connection = index._open()
+connection.execute("PRAGMA cache_size = 1")  # so that half of it stands in the file already
+connection.execute("UPDATE videos SET label = 'new'")
+child = os.fork()
+if child == 0:
+    try:
+        index.entries()
+    except Exception as error:
+        locked = "locked" in str(error)
+    del connection
+    index.close()
+    gc.collect()
+    os._exit(0 if locked else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+connection.commit()
+"""
+
+
+def test_a_fork_does_not_undo_what_its_parent_writes(index: Index) -> None:
+    index._open().execute("PRAGMA synchronous = OFF")  # the test's own rows need not be durable
+    for number in range(200):
+        index.put(entry(f"{number:04d}", remark="x" * 200))
+    index.close()
+    script = [sys.executable, "-c", _FORKED_WHILE_WRITING, str(index.path)]
+    done = subprocess.run(script, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {e.label for e in index.entries()} == {"new"}
+    assert len(index.entries()) == 200
 
 
 def test_columns_are_the_fields(index: Index) -> None:

@@ -1,0 +1,76 @@
+"""A run's encoder with a linear layer on its backbone embedding."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from slic.clips import normalise
+from slic.config import Precision
+from slic.devices import autocast
+from slic.encoders import ARCHITECTURES, Encoder
+from slic.eval.recipe import BACKBONE_SHARE, WEIGHT_DECAY
+
+
+class Classifier(nn.Module):
+    """Clips to logits of classes.
+
+    Args:
+        encoder: copied, without its projection head.
+        classes: how many.
+        frozen: leave the backbone as it is: neither its weights nor its batch statistics change.
+        precision: of the backbone's arithmetic; the linear layer's is float32.
+        seed: of the linear layer's weights.
+    """
+
+    def __init__(
+        self, encoder: Encoder, classes: int, *, frozen: bool, precision: Precision, seed: int
+    ) -> None:
+        super().__init__()
+        self.frozen, self.precision = frozen, precision
+        self.width = ARCHITECTURES[encoder.name].features
+        self.backbone = copy.deepcopy(encoder)
+        self.backbone.head = nn.Sequential()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.linear = nn.Linear(self.width, classes)
+
+    @property
+    def trained(self) -> nn.Module:
+        """The part that training changes."""
+        return self.linear if self.frozen else self
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """As of any module, but that a frozen backbone stays in eval mode."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def forward(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits `(N, C)` float32.
+
+        Args:
+            clips: `(N, T, size, size, 3)` uint8.
+            mask: `(N, D)` that the features are multiplied by: dropout.
+        """
+        device = self.linear.weight.device
+        learns = torch.is_grad_enabled() and not self.frozen
+        with torch.set_grad_enabled(learns), autocast(device, self.precision):
+            features = self.backbone(normalise(clips, device=device))[0]
+        features = features.float()
+        return self.linear(features if mask is None else features * mask)
+
+
+def make_optimiser(network: Classifier) -> torch.optim.Adam:
+    """Adam over what is trained; `set_rates` gives the rates."""
+    groups = [{"params": list(network.linear.parameters()), "share": 1.0}]
+    if not network.frozen:
+        groups.append({"params": list(network.backbone.parameters()), "share": BACKBONE_SHARE})
+    return torch.optim.Adam(groups, weight_decay=WEIGHT_DECAY, fused=True)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give the linear layer a rate, and the backbone its share of it."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["share"]

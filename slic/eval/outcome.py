@@ -1,0 +1,118 @@
+"""What a classifier's probabilities on test videos come to, and the file that keeps it."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slic.cache.clipstore import fingerprint
+from slic.cache.shards import sync
+from slic.errors import CheckpointError
+from slic.eval.recipe import Mode
+from slic.metrics import topk_accuracy
+from slic.runs import Run
+
+KS = (1, 5)
+FOLDER = "classify"
+# What the file holds beyond the command's result.
+DETAILS = ("classes", "matrix", "predictions", "history", "settings")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Accuracy on N test videos; those of classes never trained on count as wrong.
+
+    Attributes:
+        top1, top5: fractions.
+        per_class: top-1 of each test class's own videos.
+        classes: C, trained on or tested, sorted.
+        matrix: `(C, C)` int; videos by their class (row) and the predicted one (column).
+        predicted: `(N,)` class names.
+    """
+
+    top1: float
+    top5: float
+    per_class: dict[str, float]
+    classes: list[str]
+    matrix: NDArray[np.int64]
+    predicted: NDArray[np.str_]
+
+
+def measure(
+    probabilities: NDArray[Any], trained: Sequence[str], labels: NDArray[np.str_]
+) -> Outcome:
+    """Accuracy of predicted probabilities.
+
+    Args:
+        probabilities: `(N, K)`.
+        trained: the K classes of the columns, sorted.
+        labels: `(N,)` true classes.
+
+    Raises:
+        WorkError: probabilities that are NaN.
+    """
+    columns = np.asarray(trained)
+    known = np.isin(labels, columns)
+    top = dict.fromkeys(KS, 0.0)
+    if known.any():
+        targets = np.searchsorted(columns, labels[known])
+        share = float(known.mean())
+        top = {k: topk_accuracy(probabilities[known], targets, k) * share for k in KS}
+    predicted = columns[probabilities.argmax(axis=1)]
+    classes = np.union1d(columns, labels)
+    matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(matrix, (np.searchsorted(classes, labels), np.searchsorted(classes, predicted)), 1)
+    counts = matrix.sum(axis=1)
+    per_class = {
+        str(name): float(matrix[i, i] / counts[i]) for i, name in enumerate(classes) if counts[i]
+    }
+    return Outcome(top[1], top[5], per_class, classes.tolist(), matrix, predicted)
+
+
+def result_file(run: Run, store: Path, *, mode: Mode, split: int, key: dict[str, Any]) -> Path:
+    """`<run>/classify/<mode>-<store>-split<N>-<digest>.json`; the digest is of all in `key`."""
+    name = store.name.removesuffix(".zarr")
+    return run.path / FOLDER / f"{mode}-{name}-split{split}-{fingerprint(key)}.json"
+
+
+def write_result(path: Path, result: dict[str, Any], details: dict[str, Any]) -> None:
+    """Write a result and its details as JSON, aside and then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        aside.write_text(json.dumps({**result, **details}), encoding="utf-8")
+        sync(aside)
+        aside.replace(path)
+        sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The result in a file of `write_result`.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if {"mode", "top1", "confusion"} <= content.keys():
+            return {key: value for key, value in content.items() if key not in DETAILS}
+    except (ValueError, AttributeError):
+        pass
+    raise CheckpointError(f"{path}: holds no result; delete it, and run the same command again")
+
+
+def details_of(outcome: Outcome, ids: Sequence[str], labels: NDArray[np.str_]) -> dict[str, Any]:
+    """Classes, confusion matrix, and `{video id: {label, predicted}}`."""
+    rows = zip(ids, labels.tolist(), outcome.predicted.tolist(), strict=True)
+    return {
+        "classes": outcome.classes,
+        "matrix": outcome.matrix.tolist(),
+        "predictions": {v: {"label": label, "predicted": p} for v, label, p in rows},
+    }

@@ -1,0 +1,1 @@
+"""How data sets lie on disk: one module a layout, each giving videos with label and splits."""

@@ -1,0 +1,70 @@
+"""Images as frames, read in the child process of `slic.readers`."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slic.errors import DecodeError
+
+Picture = NDArray[np.uint8]
+
+_JPEG_START = b"\xff\xd8"
+
+
+def read_pictures(files: Sequence[Sequence[str]]) -> Iterator[Picture]:
+    """Frames from image files, all of one size.
+
+    Args:
+        files: one file a frame, read in colour; or two, of u and v, read in grey.
+
+    Yields:
+        uint8 `(H, W, 3)` RGB, or `(H, W, 2)`.
+
+    Raises:
+        DecodeError: a file cannot be read or is of another size than the first; it is named.
+    """
+    size: tuple[int, ...] = ()
+    for paths in files:
+        colour = len(paths) == 1
+        layers = [_read(path, colour=colour) for path in paths]
+        for path, layer in zip(paths, layers, strict=True):
+            size = size or layer.shape[:2]
+            if layer.shape[:2] != size:
+                found, first = (f"{width}x{height}" for height, width in (layer.shape[:2], size))
+                raise DecodeError(f"{_name(path)} is {found}, the images before it {first}")
+        yield layers[0] if colour else np.concatenate(layers, axis=-1)
+
+
+def _read(path: str, *, colour: bool) -> Picture:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise DecodeError(f"{_name(path)} cannot be read: {error.strerror}") from None
+    if not data.startswith(_JPEG_START):
+        return _read_other(path, data, colour=colour)
+    import simplejpeg
+
+    try:
+        # OpenCV of some versions fills what a damaged JPEG lacks with grey, and says nothing.
+        return simplejpeg.decode_jpeg(data, "RGB" if colour else "GRAY")
+    except ValueError as error:
+        raise DecodeError(f"{_name(path)} does not decode: {error}") from None
+
+
+def _read_other(path: str, data: bytes, *, colour: bool) -> Picture:
+    import cv2
+
+    flag = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
+    picture = None
+    if data:
+        bytes_ = np.frombuffer(data, np.uint8)
+        picture = cv2.imdecode(bytes_, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture is None:
+        raise DecodeError(f"{_name(path)} does not decode as an image")
+    return np.asarray(picture[..., ::-1] if colour else picture[..., None], np.uint8)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -1,0 +1,55 @@
+"""What a stored video was made from: its file, or its folder of images."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from slic.images import image_files
+
+HASH_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """What identifies the content of a video file or of a folder's images."""
+
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+def read_source(path: Path) -> Source:
+    """Size, time and digest of a file; of a folder, over its images of frames and their names.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    content = hashlib.blake2b(digest_size=16)
+    if not path.is_dir():
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            while block := file.read(HASH_BLOCK):
+                content.update(block)
+        return Source(stat.st_size, stat.st_mtime_ns, content.hexdigest())
+    size, mtime_ns = size_and_time(path)
+    for image in image_files(path, view="frames"):
+        data = image.read_bytes()
+        content.update(f"{image.name}/{len(data)}/".encode(errors="surrogateescape"))
+        content.update(data)
+    return Source(size, mtime_ns, content.hexdigest())
+
+
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes, and the newest time of change in nanoseconds, without reading any content.
+
+    Raises:
+        OSError: it is not there.
+    """
+    stat = path.stat()
+    if not path.is_dir():
+        return stat.st_size, stat.st_mtime_ns
+    # The folder's own time as well: it tells of a new name.
+    stats = [image.stat() for image in image_files(path, view="frames")]
+    times = [stat.st_mtime_ns, *(image.st_mtime_ns for image in stats)]
+    return sum(image.st_size for image in stats), max(times)

@@ -1,0 +1,391 @@
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from slic.cache import ClipStore
+from slic.config import make_settings
+from slic.encoders import new_encoder
+from slic.errors import CheckpointError, DamagedChunk, InputError, StoreError, WorkError
+from slic.eval import finetune, tuning
+from slic.eval.classify import classify
+from slic.eval.holdout import divide
+from slic.eval.recipe import Mode, Recipe
+from slic.eval.tuning import Finetuning, Task
+from slic.prep.drawn import draw_dataset
+from slic.prep.frames import prep_frames
+from slic.reading import ReaderPool
+from slic.runs import find_run
+
+CPU = torch.device("cpu")
+SETTINGS = make_settings("cpu-small", options={"frames": 4, "stride": 1, "size": 16})
+SHORT = Recipe(epochs=3, batch_size=5, lr=0.01, dropout=0.5, clips=2, crops=1)
+QUICK = {"epochs": 2, "batch_size": 9, "crops": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums of several threads may differ in their last bit from those of another number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    """3 actions x 6 groups x 2 clips: enough groups that one of each class validates."""
+    root = tmp_path_factory.mktemp("scenes") / "scenes"
+    draw_dataset(root, actions=3, groups=6, clips=2, frames=16, size=(48, 36))
+    prep_frames(str(root), store=f"{root}.zarr", workers=1)
+    return ClipStore(f"{root}.zarr")
+
+
+def new(
+    store: ClipStore,
+    folder: Path,
+    *,
+    mode: Mode = "finetune",
+    recipe: Recipe = SHORT,
+    settings: Any = SETTINGS,
+) -> Finetuning:
+    division = divide(store.entries(), split=1, where=store.path)
+    task = Task(mode, settings, recipe, division, folder / "some.checkpoint")
+    encoder = new_encoder("small", seed=0)
+    return Finetuning(encoder, ReaderPool(store, workers=0), task, device=CPU)
+
+
+def weights(tuned: Finetuning) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in tuned.network.state_dict().items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[key], second[key]) for key in first | second)
+
+
+@pytest.fixture(scope="module")
+def tinted(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    """3 classes x 8 groups of noise of different brightness, with the class's tint."""
+    root, rng = tmp_path_factory.mktemp("tinted"), np.random.default_rng(0)
+    lines = ["path,label,split,group"]
+    for i in range(24):
+        name, group = f"{i}.avi", i // 3
+        noise = rng.normal(rng.uniform(60, 140), 25, (12, 32, 40, 3))
+        noise[..., i % 3] += 60
+        writer = cv2.VideoWriter(str(root / name), cv2.VideoWriter.fourcc(*"MJPG"), 25, (40, 32))
+        for frame in noise.clip(0, 255).astype(np.uint8):
+            writer.write(frame)
+        writer.release()
+        lines.append(f"{name},{'abc'[i % 3]},{'test' if group < 3 else 'train'},g{group}")
+    (root / "tinted.csv").write_text("\n".join(lines) + "\n")
+    prep_frames(str(root / "tinted.csv"), store=str(root / "tinted.zarr"), workers=1)
+    return ClipStore(root / "tinted.zarr")
+
+
+@pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
+def test_training_beats_chance(tinted: ClipStore, tmp_path: Path, mode: Mode) -> None:
+    settings = replace(SETTINGS, jitter_probability=0.0, grayscale_probability=0.0)
+    recipe = Recipe(epochs=15, batch_size=5, lr=0.02, dropout=0.2, clips=2, crops=10)
+    tuned = new(tinted, tmp_path, mode=mode, recipe=recipe, settings=settings)
+    probabilities = tuned()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    labels = np.array([entry.label for entry in tuned.task.division.test])
+    right = np.array(tuned.classes)[probabilities.argmax(axis=1)] == labels
+    # Chance is a third: of 9 tosses 7 come right once in 120 times.
+    assert (len(right), right.sum() >= 7) == (9, True)
+
+
+@pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
+def test_what_is_trained(scenes: ClipStore, tmp_path: Path, mode: Mode) -> None:
+    tuned = new(scenes, tmp_path, mode=mode)
+    before, encoder = weights(tuned), new_encoder("small", seed=0).state_dict()
+    tuned()
+    after = weights(tuned)
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    backbone = {key for key in before if key.startswith("backbone.")}
+    assert before.keys() - backbone == {"linear.weight", "linear.bias"}
+    assert {f"backbone.{key}" for key in encoder if not key.startswith("head.")} == backbone
+    assert all(torch.equal(before[key], encoder[key.removeprefix("backbone.")]) for key in backbone)
+    if mode == "finetune":
+        # Running means and variances as well.
+        assert changed == set(before)
+    else:
+        assert changed == {"linear.weight", "linear.bias"}
+
+
+def test_rates_are_those_of_the_method(scenes: ClipStore, tmp_path: Path) -> None:
+    paper = Recipe()
+    rates = [paper.rate(epoch) for epoch in range(paper.epochs)]
+    assert rates == pytest.approx([1e-3] * 60 + [1e-4] * 40 + [1e-5] * 50)
+    few = [Recipe(epochs=15, lr=1.0).rate(epoch) for epoch in range(15)]
+    assert few == pytest.approx([1] * 6 + [0.1] * 4 + [0.01] * 5)
+    tuned = new(scenes, tmp_path, recipe=replace(SHORT, epochs=5, lr=1.0))
+    seen: list[tuple[float, ...]] = []
+    tuned._step = lambda batch, clips: (  # type: ignore[method-assign]
+        seen.append(tuple(g["lr"] for g in tuned.optimiser.param_groups)) or torch.tensor(0.0)
+    )
+    tuned()
+    steps = len(tuned.task.plan(0))
+    assert [a for a, _ in seen[::steps]] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert [b for _, b in seen] == pytest.approx([a / 10 for a, _ in seen])
+    assert [line["lr"] for line in tuned.state.history] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    decays = {group["weight_decay"] for group in tuned.optimiser.param_groups}
+    assert (type(tuned.optimiser), decays) == (torch.optim.Adam, {1e-3})
+
+
+def test_the_best_epoch_is_tested_and_of_equals_the_later(
+    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = new(scenes, tmp_path, recipe=replace(SHORT, epochs=5))
+    scores, kept = iter([0.2, 0.5, 0.4, 0.5, 0.3]), []
+
+    def validate() -> float:
+        kept.append(weights(tuned))
+        return next(scores)
+
+    monkeypatch.setattr(tuned, "_validate", validate)
+    tuned()
+    assert tuned.state.best_epoch == 4
+    assert [same(weights(tuned), of) for of in kept] == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
+def test_the_test_videos_are_looked_at_once_at_the_end(
+    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    asked: list[set[str]] = []
+    real = tuning.mean_probabilities
+
+    def recorded(network: Any, readers: Any, entries: Any, **options: Any) -> np.ndarray:
+        asked.append({entry.id for entry in entries})
+        return real(network, readers, entries, **options)
+
+    monkeypatch.setattr(tuning, "mean_probabilities", recorded)
+    tuned = new(scenes, tmp_path, mode=mode)
+    tuned()
+    parts = tuned.task.division
+    assert asked == [{e.id for e in parts.validation}] * 3 + [{e.id for e in parts.test}]
+    trained = {
+        clip.video for epoch in range(3) for batch in tuned.task.plan(epoch) for clip in batch
+    }
+    assert trained == {e.id for e in parts.train}
+    assert not trained & asked[-1]
+    assert not asked[0] & asked[-1]
+
+
+@pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
+@pytest.mark.parametrize("stop", [1, 4, 5, 11])
+def test_an_interrupted_training_goes_on_exactly(
+    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, mode: Mode
+) -> None:
+    whole = new(scenes, tmp_path / "whole", mode=mode)
+    expected = whole()
+    assert len(whole.task.plan(0)) == 4
+    broken, real, steps = new(scenes, tmp_path / "broken", mode=mode), Finetuning._step, []
+
+    def interrupted(self: Finetuning, batch: Any, clips: Any) -> torch.Tensor:
+        steps.append(1)
+        if len(steps) == stop:
+            raise KeyboardInterrupt
+        return real(self, batch, clips)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Finetuning, "_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            broken()
+    again = new(scenes, tmp_path / "broken", mode=mode)
+    assert again.state.epoch == (stop - 1) // 4
+    assert np.array_equal(again(), expected)
+    assert same(weights(again), weights(whole))
+    assert again.state == whole.state
+    assert [p.name for p in (tmp_path / "broken").iterdir()] == ["some.checkpoint"]
+
+
+def test_an_interrupted_test_trains_no_more(
+    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = new(scenes, tmp_path)
+    expected = whole()
+    again = new(scenes, tmp_path)
+    monkeypatch.setattr(again, "_step", None)
+    assert np.array_equal(again(), expected)
+
+
+def test_of_too_few_groups_none_is_held_out(work: Path) -> None:
+    said: list[str] = []
+    result = classify(
+        find_run(None), mode="finetune", options=QUICK, clips=1, workers=0, say=said.append
+    )
+    assert (result["train"], result["validation"], result["test"]) == (18, 0, 6)
+    assert (result["best_epoch"], result["validation_top1"]) == (2, None)
+    assert any("last epoch is tested" in line for line in said)
+
+
+@pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
+def test_result_of_a_run(
+    work: Path, scenes: ClipStore, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    options = {"mode": mode, "store": str(scenes.path), "workers": 0, "options": QUICK, "clips": 2}
+    said: list[str] = []
+    result = classify(find_run(None), **options, say=said.append)
+    sizes = [result[key] for key in ("train", "validation", "test", "clips", "crops", "epochs")]
+    assert sizes == [18, 6, 12, 2, 1, 2]
+    assert 0 <= result["top1"] <= result["top5"] == 1.0
+    assert any("about" in line and line.split("about ")[1][0].isdigit() for line in said)
+    content = json.loads(Path(result["confusion"]).read_text())
+    assert Path(result["confusion"]).name.startswith(f"{mode}-scenes-split1-")
+    tested = {e.id: e.label for e in scenes.entries() if e.split1 == "test"}
+    assert {v: row["label"] for v, row in content["predictions"].items()} == tested
+    matrix = np.array(content["matrix"])
+    assert (matrix.sum(), np.trace(matrix) / 12) == (12, pytest.approx(result["top1"]))
+    assert [line["epoch"] for line in content["history"]] == [1, 2]
+    # The answer is there: nothing is computed.
+    monkeypatch.setattr(finetune, "pick_device", None)
+    assert classify(find_run(None), **options, say=str) == result
+
+
+def test_what_decides_the_result_decides_where_it_is_kept(work: Path) -> None:
+    run, files = find_run(None), []
+    for change in ({}, {"seed": 4}, {"lr": 0.5}, {"dropout": 0.0}, {"batch_size": 6}):
+        options = {**QUICK, "epochs": 1, **change}
+        result = classify(
+            run, mode="linear-augmented", options=options, clips=1, workers=0, say=str
+        )
+        files.append(result["confusion"])
+    content = torch.load(run.checkpoint, weights_only=True)
+    content["model"]["stem.0.weight"] += 1
+    torch.save(content, run.checkpoint)
+    options = {**QUICK, "epochs": 1}
+    result = classify(run, mode="linear-augmented", options=options, clips=1, workers=0, say=str)
+    assert len({*files, result["confusion"]}) == 6
+
+
+def test_a_class_never_trained_on_counts_as_wrong(work: Path, drawn: Path) -> None:
+    lines = ["path,label,split,group"]
+    shutil.copytree(drawn, "videos")
+    for i, video in enumerate(sorted(Path("videos").rglob("*.avi"))):
+        label = ("a", "b", "new")[i // 8]
+        part = "test" if i % 4 == 0 or label == "new" else "train"
+        lines.append(f"{video},{label},{part},g{i // 2}")
+    Path("some.csv").write_text("\n".join(lines) + "\n")
+    prep_frames("some.csv", store="some.zarr", workers=1)
+    result = classify(
+        find_run(None),
+        mode="linear-augmented",
+        store="some.zarr",
+        options=QUICK,
+        clips=1,
+        workers=0,
+        say=str,
+    )
+    assert result["test"] == 12
+    assert result["per_class"]["new"] == 0.0
+    assert result["top1"] <= result["top5"] == pytest.approx(4 / 12)
+    assert json.loads(Path(result["confusion"]).read_text())["classes"] == ["a", "b", "new"]
+
+
+def test_command_prints_a_table_and_an_object(slic, work: Path, scenes: ClipStore) -> None:
+    words = ["eval", "classify", "--mode", "finetune", "--store", str(scenes.path)]
+    words += ["--epochs", "1", "--batch-size", "9", "--clips", "1", "--crops", "10"]
+    code, out, err = slic(*words, "--workers", "2", "--seed", "3")
+    assert (code, "Traceback" in err) == (0, False)
+    assert max(map(len, out.splitlines())) <= 80
+    assert "1 clip(s), 10 crop(s)" in out
+    code, out, err = slic(*words, "--workers", "0", "--seed", "3", "--json")
+    result = json.loads(out)
+    assert (code, "done already" in err) == (0, True)
+    Path(result["confusion"]).unlink()
+    shutil.rmtree(Path(result["confusion"]).parent)
+    # As many readers as there are: the same result.
+    code, out, _ = slic(*words, "--workers", "0", "--seed", "3", "--json")
+    assert (code, json.loads(out)) == (0, result)
+
+
+def refused(run_options: dict[str, Any], error: type, message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        classify(
+            find_run(None),
+            **{"mode": "finetune", "workers": 0, "say": str, "options": QUICK, **run_options},
+        )
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_unusable_stores_are_named(work: Path, drawn: Path) -> None:
+    prep_frames(str(drawn), store="flat.zarr", layout="flat", limit=4, workers=1)
+    refused({"store": "flat.zarr"}, InputError, r"flat\.zarr: has no labels")
+    refused({"split": 7}, StoreError, r"no split 7 \(it has 1, 2, 3\)")
+    refused({"store": "nowhere.zarr"}, StoreError, r"nowhere\.zarr: no such store")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_damaged_video_is_one_line(slic, work: Path, drawn_store: Path, part: str) -> None:
+    shutil.copytree(drawn_store, "some.zarr")
+    entry = next(e for e in ClipStore("some.zarr").entries() if e.split1 == part)
+    shard = Path("some.zarr") / "frames" / entry.key / "c.0.0.0.0"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    words = ["eval", "classify", "--mode", "linear-augmented", "--store", "some.zarr"]
+    words += ["--epochs", "1", "--batch-size", "9", "--clips", "1", "--crops", "1", "--json"]
+    for workers in ("0", "1"):
+        code, out, err = slic(*words, "--workers", workers)
+        assert (code, out) == (1, "")
+        (line,) = [line for line in err.splitlines() if line.startswith("slic:")]
+        assert entry.id in line
+        assert "Traceback" not in err
+    refused({"store": "some.zarr"}, DamagedChunk, entry.id)
+    shard.write_bytes(whole)
+    assert slic(*words, "--workers", "0")[0] == 0
+
+
+def test_unusable_runs_are_named(work: Path) -> None:
+    options = {**QUICK, "batch_size": 1}
+    refused({"options": options}, InputError, "--batch-size 1: leaves a clip alone")
+    # 18 clips in batches of 2 at most: nobody is alone.
+    classify(
+        find_run(None),
+        mode="finetune",
+        options={**QUICK, "epochs": 1, "batch_size": 2},
+        clips=1,
+        workers=0,
+        say=str,
+    )
+    find_run(None).checkpoint.write_bytes(b"no weights")
+    refused({}, CheckpointError, "latest: not a checkpoint")
+
+
+def test_damaged_progress_is_named(scenes: ClipStore, tmp_path: Path) -> None:
+    tuned = new(scenes, tmp_path)
+    tuned()
+    path = tuned.task.checkpoint
+    for damage in (lambda c: c.pop("model"), lambda c: c.update(classes=["a"])):
+        content = torch.load(path, weights_only=True)
+        damage(content)
+        torch.save(content, tmp_path / "other")
+        (tmp_path / "other").rename(tmp_path / "x.checkpoint")
+        task = replace(tuned.task, checkpoint=tmp_path / "x.checkpoint")
+        with pytest.raises(CheckpointError, match=r"x\.checkpoint: cannot be continued from"):
+            Finetuning(new_encoder("small", seed=0), tuned.readers, task, device=CPU)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"some\.checkpoint"):
+        new(scenes, tmp_path)
+
+
+def test_a_damaged_result_is_named(work: Path) -> None:
+    options = {"mode": "linear-augmented", "options": QUICK, "clips": 1, "workers": 0, "say": str}
+    result = classify(find_run(None), **options)
+    for text in ("", "[]", '{"top1": 1}'):
+        Path(result["confusion"]).write_text(text)
+        with pytest.raises(CheckpointError, match="holds no result"):
+            classify(find_run(None), **options)
+
+
+def test_a_training_that_diverges_says_so(scenes: ClipStore, tmp_path: Path) -> None:
+    with pytest.raises(WorkError, match="smaller --lr"):
+        new(scenes, tmp_path, recipe=replace(SHORT, lr=1e38))()
