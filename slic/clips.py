@@ -8,10 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slic.encoders import MEAN, STD
-
-# Mean and scale of each channel's levels.
-_LEVELS = [(255 * mean, 1 / (255 * std)) for mean, std in zip(MEAN, STD, strict=True)]
+from slic.encoders import MEAN, STD, Statistics
 
 
 def clip_span(frames: int, stride: int) -> int:
@@ -56,14 +53,22 @@ def centre_view(clip: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.stack(resized).reshape(len(clip), size, size, -1)
 
 
-def normalise(clips: Tensor, *, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+def normalise(
+    clips: Tensor,
+    *,
+    device: torch.device,
+    statistics: Statistics = (MEAN, STD),
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """uint8 clips `(N, T, H, W, 3)` to an encoder's input `(N, 3, T, H, W)` on `device`.
 
-    Values are scaled to 0..1, less the mean, over the standard deviation of the channel. The
-    result lies channels-last in memory, as the input does.
+    Values are scaled to 0..1, less the mean, over the standard deviation of the channel: an
+    encoder's `statistics`. The result lies channels-last in memory, as the input does.
     """
     values = clips.to(device, non_blocking=True).to(dtype)
-    mean, scale = (_filled(values, row) for row in zip(*_LEVELS, strict=True))
+    means, deviations = statistics
+    mean = _filled(values, [255 * m for m in means])
+    scale = _filled(values, [1 / (255 * d) for d in deviations])
     return ((values - mean) * scale).permute(0, 4, 1, 2, 3)
 
 

@@ -131,7 +131,7 @@ def embed(
     try:
         for clips in _batches(readers, entries, protocol, device):
             with autocast(device, precision):
-                outputs = encoder(normalise(clips, device=device))
+                outputs = encoder(normalise(clips, device=device, statistics=encoder.statistics))
             # They stay on the device until the end: to fetch them is to wait for it.
             means = [o.float().unflatten(0, (-1, protocol.clips)).mean(1) for o in outputs]
             backbone.append(means[0])

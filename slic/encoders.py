@@ -1,6 +1,7 @@
 """Encoders: 3-D networks with a projection head."""
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ PROJECTION_DIM = 128
 # Kinetics-400 statistics of RGB in 0..1; saved in each checkpoint, used at every stage.
 MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
+
+
+Triple = tuple[float, float, float]
+Statistics = tuple[Triple, Triple]
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,9 @@ class Encoder(nn.Module):
     The backbone's embedding is the mean of its maps over time and space; the head is Linear,
     BN, ReLU, Linear. There is no dropout.
 
+    Its attribute `statistics` is the mean and deviation of RGB in 0..1 by which its clips are
+    normalised: ours, unless its weights are from elsewhere.
+
     Args:
         name: which architecture.
     """
@@ -75,6 +83,7 @@ class Encoder(nn.Module):
     def __init__(self, name: EncoderName) -> None:
         super().__init__()
         self.name = name
+        self.statistics: Statistics = (MEAN, STD)
         shape = ARCHITECTURES[name]
         self.stem, self.stages = shape.build()
         self.head = nn.Sequential(
@@ -171,18 +180,37 @@ def of_this_format(content: dict[str, Any], *, where: str) -> dict[str, Any]:
     return content
 
 
+def statistics_of(content: dict[str, Any], *, where: str) -> Statistics:
+    """Mean and deviation by which a checkpoint's clips were normalised.
+
+    Raises:
+        CheckpointError: it does not hold three finite numbers of each, deviations above 0.
+    """
+    mean, std = (_three(content.get(name)) for name in ("mean", "std"))
+    if mean is None or std is None or min(std) <= 0:
+        raise CheckpointError(f"{where}: holds no mean and std of its normalisation")
+    return mean, std
+
+
+def _three(row: Any) -> Triple | None:
+    if not isinstance(row, list) or len(row) != 3:
+        return None
+    if not all(isinstance(value, float) and math.isfinite(value) for value in row):
+        return None
+    return row[0], row[1], row[2]
+
+
 def encoder_of(content: dict[str, Any], *, where: str) -> Encoder:
     """The encoder of a checkpoint's content, in eval mode.
 
     Raises:
-        CheckpointError: an unknown encoder, weights of another, or another normalisation.
+        CheckpointError: an unknown encoder, weights of another, or no usable normalisation.
     """
     name = content["encoder"]
     if name not in list(ARCHITECTURES):
         raise CheckpointError(f"{where}: of an unknown encoder {name!r}")
-    if (content.get("mean"), content.get("std")) != (list(MEAN), list(STD)):
-        raise CheckpointError(f"{where}: trained with another normalisation than this slic's")
     encoder = new_encoder(name, seed=0)
+    encoder.statistics = statistics_of(content, where=where)
     try:
         encoder.load_state_dict(content["model"])
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from slic.config import EncoderName
-from slic.encoders import MEAN, STD
+from slic.encoders import MEAN, STD, Triple
 
-Triple = tuple[float, float, float]
 EPSILON = 1e-5  # of our batch normalisation
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from slic.config import EncoderName
-from slic.encoders import MEAN, STD, Encoder, encoder_of, is_checkpoint, of_this_format
+from slic.encoders import MEAN, STD, Encoder, Triple, encoder_of, is_checkpoint, of_this_format
 from slic.errors import CheckpointError
 from slic.tensor_files import State, read_pickled, read_safetensors, some, state_dict_in
-from slic.weight_formats import EPSILON, FORMATS, Format, Triple
+from slic.weight_formats import EPSILON, FORMATS, Format
 
 _COUNTER = "num_batches_tracked"  # absent in files of PyTorch before 0.4.1
 
@@ -60,7 +60,8 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     content = read_safetensors(path) if plain else read_pickled(path)
     if is_checkpoint(content):
         encoder = encoder_of(of_this_format(content, where=where), where=where)
-        return Weights(encoder.name, "slic", encoder.state_dict(), has_head=True, left_over=())
+        mean, std = encoder.statistics
+        return Weights(encoder.name, "slic", encoder.state_dict(), True, (), mean, std)
     return _translated(state_dict_in(content, where=where), where)
 
 
@@ -90,6 +91,7 @@ def load_weights(encoder: Encoder, weights: Weights, *, where: str) -> None:
         unfit = [key for key in own | given if own.get(key) != given.get(key)]
         raise CheckpointError(f"{where}: not the weights of {encoder.name}: {some(unfit)}")
     encoder.load_state_dict(weights.state, strict=False)
+    encoder.statistics = (weights.mean, weights.std)
 
 
 def _translated(state: State, where: str) -> Weights:

@@ -67,3 +67,35 @@ def test_store_index() -> None:
     parts, whole = found["steps"][1:-2:2], found["steps"][-1]
     assert whole["cpu_seconds"] == pytest.approx(sum(row["cpu_seconds"] for row in parts))
     assert min(row["peak_mb"] for row in found["steps"]) > 10
+
+
+def test_train_step() -> None:
+    found = results("train_step.py")
+    peer, control, *ours = found["sides"]
+    assert len(ours) >= 2
+    # The two peers start a last bit apart, so that neither is the other.
+    assert 0 == peer["gradient_difference"] < control["gradient_difference"] < 0.02
+    for row in found["sides"]:
+        assert row["losses"][-1] != row["losses"][0] > 0
+        assert row["ratio"] == pytest.approx(peer["ms"] / row["ms"])
+        assert row["clips_per_s"] == pytest.approx(1000 * 3 * found["batch"] / row["ms"])
+    assert all(row["first_difference"] < 0.05 for row in ours)
+    assert found["ratio"] == max(row["ratio"] for row in ours)
+
+
+def test_train_speed() -> None:
+    found = results("train_speed.py")
+    assert 0 < found["differences"]["PIL"] <= 4
+    assert 0 < found["differences"]["device"] <= 1
+    rates = {(row["what"], row["side"]): row["clips_per_s"] for row in found["rates"]}
+    assert {what for what, _ in rates} >= {"readers", "steps", "together", "embedding"}
+    peer, *ours = found["epochs"]
+    assert ours
+    for row in found["epochs"]:
+        assert row["clips_per_s"] == rates["together", row["readers"]]
+        assert row["epoch_s"] == pytest.approx(9_537 * 3 / row["clips_per_s"])
+        alone = min(row["readers_clips_per_s"], row["steps_clips_per_s"])
+        assert row["of_smaller"] == pytest.approx(row["clips_per_s"] / alone)
+        assert row["ratio"] == pytest.approx(peer["epoch_s"] / row["epoch_s"])
+    assert found["ratio"] == ours[-1]["ratio"]
+    assert all(0 < row["clustering_share"] < 1 for row in ours)

@@ -90,6 +90,11 @@ def test_pixels_are_scaled_less_the_mean_over_the_deviation():
     )
     assert got.is_contiguous(memory_format=torch.channels_last_3d)
     assert normalise(clips, device=CPU, dtype=torch.float64).dtype == torch.float64
+    other = normalise(clips, device=CPU, statistics=((0.5, 0.0, 0.25), (0.5, 1.0, 0.25)))
+    pixels = clips.permute(0, 4, 1, 2, 3) / 255
+    for channel, (mean, deviation) in enumerate(((0.5, 0.5), (0.0, 1.0), (0.25, 0.25))):
+        expected = (pixels[:, channel] - mean) / deviation
+        torch.testing.assert_close(other[:, channel], expected, rtol=0, atol=2e-6)
 
 
 def test_a_view_with_negative_strides_becomes_a_tensor():

@@ -339,15 +339,23 @@ def test_incomplete_or_wrong_weights_are_refused(small, tmp_path):
         assert "do not fit small" in refusal(saved(tmp_path / "x", content(small, model=model)))
 
 
-def test_foreign_newer_and_otherwise_normalised_checkpoints_are_refused(small, tmp_path):
+def test_foreign_newer_and_unnormalised_checkpoints_are_refused(small, tmp_path):
     path = tmp_path / "latest"
     for foreign in ([1, 2], {"state_dict": {}}, torch.zeros(3)):
         assert "not a checkpoint of slic" in refusal(saved(path, foreign))
     assert "format 2" in refusal(saved(path, content(small, format=2)))
-    assert "another normalisation" in refusal(saved(path, content(small, mean=[0.5] * 3)))
+    broken = ({"mean": None}, {"std": [0.2, 0.0, 0.2]}, {"mean": [0.5] * 2}, {"std": ["a"] * 3})
+    for change in broken:
+        assert "normalisation" in refusal(saved(path, content(small, **change)))
     without = content(small)
     del without["std"]
-    assert "another normalisation" in refusal(saved(path, without))
+    assert "normalisation" in refusal(saved(path, without))
+
+
+def test_an_encoder_has_the_statistics_of_its_checkpoint(small, tmp_path):
+    assert small.statistics == (MEAN, STD)
+    path = saved(tmp_path / "latest", content(small, mean=[0.5, 0.4, 0.3], std=[0.2, 0.1, 0.3]))
+    assert load_encoder(path).statistics == ((0.5, 0.4, 0.3), (0.2, 0.1, 0.3))
 
 
 def test_a_checkpoint_keeps_what_else_it_holds(small, tmp_path):

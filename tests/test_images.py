@@ -19,7 +19,7 @@ def make(folder: Path, names: Iterable[str]) -> Path:
 
 @pytest.mark.parametrize(
     "form",
-    (
+    [
         "image_{:05d}.jpg",
         "img_{:05d}.png",
         "frame{:06d}.jpg",
@@ -27,7 +27,7 @@ def make(folder: Path, names: Iterable[str]) -> Path:
         "{}.jpg",
         "v_A_g01_c02_{:04d}.jpg",
         "a.b-{:02d}.PNG",
-    ),
+    ],
 )
 @pytest.mark.parametrize("first", [0, 1])
 def test_numbering(tmp_path: Path, form: str, first: int) -> None:

@@ -57,7 +57,8 @@ class Classifier(nn.Module):
         device = self.linear.weight.device
         learns = torch.is_grad_enabled() and not self.frozen
         with torch.set_grad_enabled(learns), autocast(device, self.precision):
-            features = self.backbone(normalise(clips, device=device))[0]
+            values = normalise(clips, device=device, statistics=self.backbone.statistics)
+            features = self.backbone(values)[0]
         features = features.float()
         return self.linear(features if mask is None else features * mask)
 

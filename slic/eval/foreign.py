@@ -8,7 +8,7 @@ from typing import Any
 from slic import __version__
 from slic.cache import ClipStore
 from slic.config import Settings, make_settings
-from slic.encoders import CHECKPOINT_FORMAT, MEAN, STD, Encoder, new_encoder, weights_digest
+from slic.encoders import CHECKPOINT_FORMAT, Encoder, new_encoder, weights_digest
 from slic.errors import InputError
 from slic.runs import RUNS, Run, create_run, find_run, only_store, open_run
 from slic.saving import save_whole
@@ -83,6 +83,6 @@ def _content(encoder: Encoder, settings: Settings) -> dict[str, Any]:
         "model": encoder.state_dict(),
         "progress": {"epoch": 0},
         "settings": settings.as_dict(),
-        "mean": list(MEAN),
-        "std": list(STD),
+        "mean": list(encoder.statistics[0]),
+        "std": list(encoder.statistics[1]),
     }

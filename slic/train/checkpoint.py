@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from slic import __version__
 from slic.config import with_defaults
-from slic.encoders import CHECKPOINT_FORMAT, MEAN, STD, Encoder, load_checkpoint
+from slic.encoders import CHECKPOINT_FORMAT, Encoder, load_checkpoint, statistics_of
 from slic.errors import CheckpointError
 from slic.saving import save_whole
 
@@ -57,14 +56,14 @@ def save_checkpoint(
         "optimiser": optimiser.state_dict(),
         "progress": vars(progress),
         "settings": settings,
-        "mean": list(MEAN),
-        "std": list(STD),
+        "mean": list(encoder.statistics[0]),
+        "std": list(encoder.statistics[1]),
     }
     save_whole(path, content)
 
 
 def restore(
-    path: Path, encoder: nn.Module, optimiser: torch.optim.Optimizer, *, settings: dict[str, Any]
+    path: Path, encoder: Encoder, optimiser: torch.optim.Optimizer, *, settings: dict[str, Any]
 ) -> Progress:
     """Restore model, head and optimiser from a checkpoint, all of it or none.
 
@@ -78,6 +77,7 @@ def restore(
     try:
         progress = Progress(**content["progress"])
         encoder.load_state_dict(content["model"])
+        encoder.statistics = statistics_of(content, where=str(path))
         for group in content["optimiser"]["param_groups"]:
             # How it computes is not the checkpoint's to say: it may be of another device.
             group["fused"] = optimiser.defaults["fused"]

@@ -59,7 +59,8 @@ def make_forward(encoder: Encoder, means: Means, precision: Precision) -> Forwar
 
     def forward(clips: Tensor) -> Tensor:
         with autocast(means.device, precision):
-            return embed(normalise(clips, device=means.device)).float()
+            values = normalise(clips, device=means.device, statistics=encoder.statistics)
+            return embed(values).float()
 
     return _compiled(forward) if means.compile else forward
 

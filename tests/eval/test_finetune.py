@@ -77,8 +77,8 @@ def tinted(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
     lines = ["path,label,split,group"]
     for i in range(24):
         name, group = f"{i}.avi", i // 3
-        noise = rng.normal(rng.uniform(60, 140), 25, (12, 32, 40, 3))
-        noise[..., i % 3] += 60
+        noise = rng.normal(rng.uniform(50, 110), 25, (12, 32, 40, 3))
+        noise[..., i % 3] += 100
         writer = cv2.VideoWriter(str(root / name), cv2.VideoWriter.fourcc(*"MJPG"), 25, (40, 32))
         for frame in noise.clip(0, 255).astype(np.uint8):
             writer.write(frame)
@@ -91,8 +91,8 @@ def tinted(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
 
 @pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
 def test_training_beats_chance(tinted: ClipStore, tmp_path: Path, mode: Mode) -> None:
-    settings = replace(SETTINGS, jitter_probability=0.0, grayscale_probability=0.0)
-    recipe = Recipe(epochs=15, batch_size=5, lr=0.02, dropout=0.2, clips=2, crops=10)
+    settings = replace(SETTINGS, size=24, jitter_probability=0.0, grayscale_probability=0.0)
+    recipe = Recipe(epochs=20, batch_size=8, lr=0.03, dropout=0.2, clips=2, crops=10)
     tuned = new(tinted, tmp_path, mode=mode, recipe=recipe, settings=settings)
     probabilities = tuned()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
