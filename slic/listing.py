@@ -296,22 +296,55 @@ def _row(where: str, columns: list[str], cells: list[str], line: int) -> Row:
     if not all(is_one_line(cell) for cell in cells if cell):
         raise DatasetError(f"{where}: a cell holds NUL or a line break; remove it")
     values = dict(zip(columns, cells, strict=True))
-    path = _inner_path(where, values.pop("path"))
+    path = inner_path(where, values.pop("path"), of="the csv's folder")
     rest = {name: value.strip() or None for name, value in values.items()}
     word = rest.get("split")
     return Row(line, path, rest.get("label"), word and word.lower(), rest.get("group"))
 
 
-def _inner_path(where: str, text: str) -> str:
+def inner_path(where: str, text: str, *, of: str) -> str:
+    """A listed path, normalised; DatasetError where it is empty or leads out of what it is of."""
     steps = [step for step in text.split("/") if step not in ("", ".")]
     if not steps:
         raise DatasetError(f"{where}: the path is empty; name a video")
     if text.startswith("/") or _WINDOWS_ABSOLUTE.match(text) or ".." in steps:
         raise DatasetError(
-            f"{where}: {shown(text)} leads outside; give paths relative to the csv's folder, "
-            "without '..'"
+            f"{where}: {shown(text)} leads outside; give paths relative to {of}, without '..'"
         )
     return "/".join(steps)
+
+
+class Inside:
+    """Tells which paths are there below a root, resolving each folder only once.
+
+    Args:
+        root: the folder that no path may leave.
+        of: the root in words, for messages.
+    """
+
+    def __init__(self, root: Path, *, of: str) -> None:
+        self.of = of
+        self._root = os.path.realpath(root)
+        self._folders: dict[str, str] = {}
+
+    def target(self, where: str, path: str) -> str:
+        """What a relative path leads to, whether or not it is there.
+
+        Raises:
+            DatasetError: A link leads outside the root.
+        """
+        folder, _, name = path.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(os.path.join(self._root, folder))
+        target = os.path.join(self._folders[folder], name)
+        if os.path.islink(target):
+            target = os.path.realpath(target)
+        if not target.startswith(os.path.join(self._root, "")):
+            raise DatasetError(
+                f"{where}: {shown(path)} is a link that leads outside {self.of}; move the list or"
+                " the video"
+            )
+        return target
 
 
 def find_rows(file: Path, rows: list[Row]) -> list[Row]:
@@ -320,22 +353,8 @@ def find_rows(file: Path, rows: list[Row]) -> list[Row]:
     Raises:
         DatasetError: A link leads outside the csv's folder.
     """
-    root = os.path.realpath(file.parent)
-    inside = os.path.join(root, "")
-    real_folders: dict[str, str] = {}  # a folder is resolved once, not once a video
-    present = []
-    for row in rows:
-        folder, _, name = row.path.rpartition("/")
-        if folder not in real_folders:
-            real_folders[folder] = os.path.realpath(os.path.join(root, folder))
-        target = os.path.join(real_folders[folder], name)
-        if os.path.islink(target):
-            target = os.path.realpath(target)
-        if not target.startswith(inside):
-            raise DatasetError(
-                f"{shown(file)} line {row.line}: {shown(row.path)} is a link that leads outside "
-                "the csv's folder; move the csv or the video"
-            )
-        if os.path.isfile(target):
-            present.append(row)
-    return present
+    inside = Inside(file.parent, of="the csv's folder")
+    where = shown(file)
+    return [
+        row for row in rows if os.path.isfile(inside.target(f"{where} line {row.line}", row.path))
+    ]

@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 import typer
 
 PRESETS = "the preset's"
-Layout = Literal["auto", "ucf101", "hmdb51", "kinetics", "classes", "images", "csv", "flat"]
+Layout = Literal[
+    "auto", "ucf101", "hmdb51", "kinetics", "classes", "images", "mmaction", "csv", "flat"
+]
 Codec = Literal["jpeg", "zstd"]
 Engine = Literal["auto", "cuda", "cpu", "torch", "opencv", "imported"]
 Feature = Literal["backbone", "projection"]
 
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder, csv, or store.")]
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder, csv, list, or store.")]
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Path of the store.", show_default="./<name>.zarr")
 ]

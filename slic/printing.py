@@ -21,6 +21,9 @@ def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None
         print(json.dumps(values))
         return
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    # A path is broken, where it must be, and never cut short.
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, escape(str(value)))
     Console(highlight=False).print(table)

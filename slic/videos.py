@@ -7,6 +7,7 @@
 | kinetics | `<id>_<start>_<end>.mp4` and csv files `label,youtube_id,time_start,time_end,split` |
 | classes | `<class>/*` or `{train,val,test}/<class>/*`, possibly in one folder around them |
 | images | folders of numbered images as videos, in any of the trees above, or flat |
+| mmaction | a list of mmaction2: `<path> <class number>` or `<folder> <frames> <class number>` |
 | csv | a table `path,label,split,group`, of which only `path` must be there |
 | flat | videos without labels |
 """
@@ -22,6 +23,7 @@ from slic.layouts.classes import read_classes
 from slic.layouts.hmdb51 import is_hmdb51_name, read_hmdb51
 from slic.layouts.images import image_videos
 from slic.layouts.kinetics import is_kinetics_table, read_kinetics
+from slic.layouts.mmaction import read_mmaction
 from slic.layouts.table import read_table
 from slic.layouts.ucf101 import read_ucf101
 from slic.layouts.video import Dataset, Layout, Video, hold_out
@@ -37,12 +39,13 @@ def read_dataset(path: str | os.PathLike[str], *, layout: Choice = "auto") -> Da
     """Find the videos of a data set and what is known of them.
 
     Args:
-        path: A folder or a csv.
-        layout: How to read it. `auto` takes a csv with YouTube ids as kinetics and any other as
-            csv; a folder with UCF101's or HMDB51's lists, or with mostly their file names, as
-            ucf101 or hmdb51; one with a csv of YouTube ids as kinetics; one with videos only at
-            its top as flat; one with videos only in sub-folders as classes. A folder without any
-            video file, but with folders of numbered images, is read in the same ways as images.
+        path: A folder, a csv or a list of mmaction2.
+        layout: How to read it. `auto` takes a `.txt` as mmaction, a csv with YouTube ids as
+            kinetics and any other as csv; a folder with UCF101's or HMDB51's lists, or with
+            mostly their file names, as ucf101 or hmdb51; one with a csv of YouTube ids as
+            kinetics; one with videos only at its top as flat; one with videos only in
+            sub-folders as classes. A folder without any video file, but with folders of numbered
+            images, is read in the same ways as images.
 
     Returns:
         All videos that are on disk. Splits 1 to 3 of ucf101 and hmdb51 are the official lists;
@@ -65,11 +68,13 @@ def read_dataset(path: str | os.PathLike[str], *, layout: Choice = "auto") -> Da
         return _read_folder(root, layout)
     if layout == "auto" and root.suffix.lower() == ".csv":
         layout = "kinetics" if is_kinetics_table(root) else "csv"
+    if layout == "mmaction" or (layout == "auto" and root.suffix.lower() == ".txt"):
+        return read_mmaction(root)
     if layout == "kinetics":
         return _read_folder(root.parent, layout, table=root)
     if layout == "csv":
         return read_table(root)
-    wanted = "a folder or a .csv" if layout == "auto" else f"a folder for layout {layout}"
+    wanted = "a folder, a .csv or a .txt" if layout == "auto" else f"a folder for layout {layout}"
     raise DatasetError(f"{shown(path)}: a file; give {wanted}")
 
 
@@ -77,6 +82,8 @@ def _read_folder(root: Path, layout: Choice, *, table: Path | None = None) -> Da
     """The data set of a folder; `table` is the only csv of it that counts, if given."""
     if layout == "csv":
         raise DatasetError(f"{shown(root)}: a folder; layout csv wants the csv itself")
+    if layout == "mmaction":
+        raise DatasetError(f"{shown(root)}: a folder; layout mmaction wants one of the lists in it")
     listing = list_folder(root)
     flows, found = image_videos(listing.pictures)
     of_images = layout == "images" or not listing.videos

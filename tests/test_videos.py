@@ -195,7 +195,7 @@ def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_layouts_that_do_not_fit(tmp_path: Path) -> None:
     make(tmp_path, ("a.mp4", "t.csv"))
-    assert "a file; give a folder or a .csv" in message(tmp_path / "a.mp4")
+    assert "a file; give a folder, a .csv or a .txt" in message(tmp_path / "a.mp4")
     assert "give a folder for layout flat" in message(tmp_path / "t.csv", "flat")
     assert "layout csv wants the csv itself" in message(tmp_path, "csv")
     assert "'hmdb' is unknown; choose auto, ucf101, hmdb51, " in message(tmp_path, "hmdb")

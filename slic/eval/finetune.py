@@ -11,9 +11,17 @@ from slic.devices import pick_device, reading_workers, resolve_precision
 from slic.encoders import encoder_of, load_checkpoint, weights_digest
 from slic.eval.estimate import estimate_seconds
 from slic.eval.holdout import divide
-from slic.eval.outcome import details_of, measure, read_result, result_file, write_result
+from slic.eval.outcome import (
+    details_of,
+    measure,
+    read_result,
+    remove_leftovers,
+    result_file,
+    write_result,
+)
 from slic.eval.recipe import Mode, Recipe
-from slic.eval.tuning import Finetuning, Task
+from slic.eval.task import Task
+from slic.eval.tuning import Finetuning
 from slic.progress import clock
 from slic.reading import ReaderPool
 from slic.runs import Run
@@ -55,6 +63,7 @@ def finetune(
         workers=reading_workers(where) if workers is None else workers,
         pin=where.type == "cuda",
     )
+    remove_leftovers(file)
     task = Task(mode, run.settings, recipe, division, file.with_suffix(".checkpoint"))
     encoder = encoder_of(content, where=str(run.checkpoint))
     tuning = Finetuning(encoder, readers, task, device=where)

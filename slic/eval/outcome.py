@@ -93,6 +93,14 @@ def write_result(path: Path, result: dict[str, Any], details: dict[str, Any]) ->
         aside.unlink(missing_ok=True)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what a killed process left half-written of a result and its checkpoint."""
+    if path.parent.is_dir():
+        for item in path.parent.iterdir():
+            if item.name.startswith(f".{path.stem}."):
+                item.unlink(missing_ok=True)
+
+
 def read_result(path: Path) -> dict[str, Any]:
     """The result in a file of `write_result`.
 

@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,50 +10,20 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from slic.cache import Entry
-from slic.config import Settings
 from slic.devices import tune
 from slic.encoders import Encoder
 from slic.errors import InputError, WorkError
-from slic.eval.augmented import RandomClip, dropout_mask, plan_clips, read_batches
+from slic.eval.augmented import RandomClip, dropout_mask, read_batches
 from slic.eval.classifier import Classifier, make_optimiser, set_rates
-from slic.eval.holdout import Division
-from slic.eval.recipe import Crops, Mode, Recipe
+from slic.eval.recipe import Crops
 from slic.eval.state import State, restore_state, save_state, weights_of
+from slic.eval.task import Task
 from slic.eval.views import mean_probabilities
 from slic.metrics import topk_accuracy
 from slic.progress import progress
 from slic.reading import ReaderPool
 
 Advance = Callable[[int, float], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is trained on what, and how.
-
-    Attributes:
-        mode: `linear-augmented` or `finetune`.
-        settings: of the run: clips, augmentation, precision.
-        recipe: of the classifier.
-        division: the videos.
-        checkpoint: where progress is kept.
-    """
-
-    mode: Mode
-    settings: Settings
-    recipe: Recipe
-    division: Division
-    checkpoint: Path
-
-    def plan(self, epoch: int) -> list[list[RandomClip]]:
-        """The batches of an epoch."""
-        return plan_clips(
-            {entry.id: entry.frames or 0 for entry in self.division.train},
-            settings=self.settings,
-            batch_size=self.recipe.batch_size,
-            seed=self.recipe.seed,
-            epoch=epoch,
-        )
 
 
 class Finetuning:

@@ -9,7 +9,7 @@ from typing import Literal
 from slic.listing import counted
 from slic.splits import Part, held_out
 
-Layout = Literal["ucf101", "hmdb51", "kinetics", "classes", "images", "csv", "flat"]
+Layout = Literal["ucf101", "hmdb51", "kinetics", "classes", "images", "mmaction", "csv", "flat"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Dataset:
 
     Attributes:
         root: The folder that the paths are relative to.
-        name: Name of the folder, or of the csv without suffix.
+        name: Name of the folder, or of the csv without suffix; of the folder around a list.
         layout: How it was read.
         videos: Sorted by id.
         notes: One-line remarks for the user.

@@ -60,6 +60,12 @@ def training_entries(store: ClipStore, settings: Settings) -> list[Entry]:
     return entries
 
 
+def tested_entries(store: ClipStore, settings: Settings) -> list[Entry]:
+    """The labelled test videos of the split, whose recall is recorded and never looked at."""
+    tested = (e for e in store.entries() if e.split(settings.split) == "test")
+    return [entry for entry in tested if entry.label is not None]
+
+
 @dataclass
 class State:
     """Everything that changes while a run trains."""
@@ -95,6 +101,7 @@ class Training:
         self.profile = Profile(means.device, wanted=means.profile)
         self.store = ClipStore(run.store)
         self.entries = training_entries(self.store, self.settings)
+        self.test = tested_entries(self.store, self.settings)
         self.lengths = {entry.id: entry.frames or 0 for entry in self.entries}
         names = sorted({entry.label for entry in self.entries if entry.label is not None})
         codes = {name: code for code, name in enumerate(names)}
@@ -178,6 +185,7 @@ class Training:
                 run=self.run,
                 epoch=progress.epoch,
                 device=self.means.device,
+                test=self.test,
             )
         progress.clusters, progress.clustered_at = found.pseudo_labels, progress.epoch
         recorder.write("clustering", progress.total_steps, found.record)

@@ -64,9 +64,16 @@ def training_recall(entries: Sequence[Entry], embeddings: FloatRows) -> dict[str
     queries, gallery = np.flatnonzero(labelled & asked), np.flatnonzero(labelled & ~asked)
     if not len(queries) or not len(gallery):
         return None
-    labels = np.array([entry.label or "" for entry in entries])
-    found = nearest(embeddings[queries], embeddings[gallery], k=max(RECALL_AT))[1]
-    recall = recall_at_k(labels[queries], labels[gallery][found], RECALL_AT)
+    labels = _labels(entries)
+    asked, among = embeddings[queries], embeddings[gallery]
+    return _recall(asked, labels[queries], among, labels[gallery])
+
+
+def _recall(
+    asked: FloatRows, asked_labels: np.ndarray, among: FloatRows, labels: np.ndarray
+) -> dict[str, float]:
+    found = nearest(asked, among, k=max(RECALL_AT))[1]
+    recall = recall_at_k(asked_labels, labels[found], RECALL_AT)
     return {str(k): value for k, value in recall.items()}
 
 
@@ -78,16 +85,17 @@ def cluster_videos(
     run: Run,
     epoch: int,
     device: torch.device,
+    test: Sequence[Entry] = (),
 ) -> Clustering:
     """Embed the centre clip of every training video, cache it, and cluster (paper, section 3.1).
 
-    The embedding cache of the clustering before is removed once the new one stands.
+    The embedding cache of the clustering before is removed once the new one stands. The recall
+    of `test` videos is recorded, for figures alone: nothing is chosen by it.
     """
     s = run.settings
     protocol = Protocol(1, s.frames, s.stride, s.size)
-    backbone, projection = embed(
-        encoder, readers, entries, protocol=protocol, device=device, precision=s.precision
-    )
+    how: Any = {"protocol": protocol, "device": device, "precision": s.precision}
+    backbone, projection = embed(encoder, readers, entries, **how)
     checkpoint = f"e{epoch:05d}.{weights_digest(encoder.state_dict())}"
     name = CacheName(readers.store.name, run.store_digest, checkpoint, protocol, training=True)
     write_cache(run.embeddings, name, entries, backbone=backbone, projection=projection)
@@ -99,14 +107,19 @@ def cluster_videos(
     clusters = dict(zip(ids, labels.tolist(), strict=True))
     record_clusters(run.path / "clusters.h5", epoch, clusters)
     nmi, ami = cluster_agreement(_labels(entries), labels)
+    compared = backbone if s.retrieval_feature == "backbone" else projection
+    test_recall = None
+    if test:
+        found = embed(encoder, readers, test, **how)
+        asked = found[0] if s.retrieval_feature == "backbone" else found[1]
+        test_recall = _recall(asked, _labels(test), compared, _labels(entries))
     record = {
         "epoch": epoch,
         "clusters": len(set(clusters.values())),
         "nmi": nmi,
         "ami": ami,
-        "recall": training_recall(
-            entries, backbone if s.retrieval_feature == "backbone" else projection
-        ),
+        "recall": training_recall(entries, compared),
+        "test_recall": test_recall,
         "in_use": s.cluster in CLUSTERINGS and epoch >= s.warmup_epochs,
     }
     return Clustering(clusters, pseudo_labels(entries, clusters, settings=s, epoch=epoch), record)

@@ -18,7 +18,8 @@ from slic.eval import finetune, tuning
 from slic.eval.classify import classify
 from slic.eval.holdout import divide
 from slic.eval.recipe import Mode, Recipe
-from slic.eval.tuning import Finetuning, Task
+from slic.eval.task import Task
+from slic.eval.tuning import Finetuning
 from slic.prep.drawn import draw_dataset
 from slic.prep.frames import prep_frames
 from slic.reading import ReaderPool
@@ -251,6 +252,19 @@ def test_result_of_a_run(
     assert classify(find_run(None), **options, say=str) == result
 
 
+def test_what_a_killed_process_left_is_removed(work: Path) -> None:
+    options = {"mode": "linear-augmented", "options": QUICK, "clips": 1, "workers": 0, "say": str}
+    result = classify(find_run(None), **options)
+    file = Path(result["confusion"])
+    files = {path.name for path in file.parent.iterdir()}
+    assert files == {file.name, f"{file.stem}.checkpoint"}
+    for name in (f".{file.stem}.checkpoint.0123abcd", f".{file.name}.0123abcd", ".other.json.1"):
+        (file.parent / name).touch()
+    file.unlink()
+    assert classify(find_run(None), **options) == result
+    assert {path.name for path in file.parent.iterdir()} == {*files, ".other.json.1"}
+
+
 def test_what_decides_the_result_decides_where_it_is_kept(work: Path) -> None:
     run, files = find_run(None), []
     for change in ({}, {"seed": 4}, {"lr": 0.5}, {"dropout": 0.0}, {"batch_size": 6}):
@@ -298,6 +312,9 @@ def test_command_prints_a_table_and_an_object(slic, work: Path, scenes: ClipStor
     assert (code, "Traceback" in err) == (0, False)
     assert max(map(len, out.splitlines())) <= 80
     assert "1 clip(s), 10 crop(s)" in out
+    (path,) = Path("runs").glob("*/classify/*.json")
+    # However long, it is printed in full.
+    assert str(path) in "".join(line.removeprefix("confusion").strip() for line in out.splitlines())
     code, out, err = slic(*words, "--workers", "0", "--seed", "3", "--json")
     result = json.loads(out)
     assert (code, "done already" in err) == (0, True)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from slic.cache import ClipStore
 from slic.errors import DatasetError
+from slic.prep.frames import prep_frames
 from slic.videos import Video, read_dataset
 
 HEADER = "label,youtube_id,time_start,time_end,split"
@@ -199,6 +201,20 @@ def test_generated_sets_of_any_size(tmp_path: Path) -> None:
     make(tmp_path, expected)
     assert found(tmp_path) == expected
     assert read_dataset(tmp_path).notes == (f"{200 - len(expected)} listed videos are not on disk",)
+
+
+def test_unreadable_videos_are_entries_with_a_reason(tmp_path: Path) -> None:
+    make(tmp_path / "k", ("train/-a_000000_000010.mp4",))
+    (tmp_path / "k/train/_b.mp4").write_text("no video")
+    table(tmp_path / "k/train.csv", "run,-a,0,10,train", "hop,_b,5,15,train")
+    result = prep_frames(str(tmp_path / "k"), store=str(tmp_path / "k.zarr"), workers=1)
+    assert (result.written, result.failed) == (0, 2)
+    entries = ClipStore(tmp_path / "k.zarr").failures()
+    assert [(e.id, e.label, e.split1) for e in entries] == [
+        ("train/-a_000000_000010.mp4", "run", "train"),
+        ("train/_b.mp4", "hop", "train"),
+    ]
+    assert all(entry.reason for entry in entries)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,14 @@ def run(drawn_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(tmp_path_factory.mktemp("run"), SETTINGS, drawn_store, "aaaa", "cpu-small")
 
 
-def clustered(run: Run, entries: list[Entry], *, epoch: int = 2, seed: int = 0) -> Clustering:
+def clustered(
+    run: Run,
+    entries: list[Entry],
+    *,
+    epoch: int = 2,
+    seed: int = 0,
+    test: Sequence[Entry] = (),
+) -> Clustering:
     return cluster_videos(
         new_encoder("small", seed=seed),
         ReaderPool(ClipStore(run.store), workers=0),
@@ -44,6 +52,7 @@ def clustered(run: Run, entries: list[Entry], *, epoch: int = 2, seed: int = 0) 
         run=run,
         epoch=epoch,
         device=torch.device("cpu"),
+        test=test,
     )
 
 
@@ -214,3 +223,20 @@ def test_recall_needs_labels_queries_and_a_gallery():
     both[3] = replace(both[3], label="y")
     points = np.array([[1, 0], [0, 1], [1, 0.1], [0.1, 1]], dtype=np.float32)
     assert training_recall(both, points) == {"1": 0.5, "5": 1.0}
+
+
+def test_recall_of_test_videos_is_recorded_and_clusters_do_not_know_them(run, store):
+    stored = store.entries()
+    entries = [e for e in stored if e.split(1) == "train"]
+    test = [e for e in stored if e.split(1) == "test"]
+    assert len(test) == 6
+    alone = clustered(run, entries)
+    assert alone.record["test_recall"] is None
+    found = clustered(run, entries, test=test)
+    assert found.clusters == alone.clusters
+    assert found.record == {**alone.record, "test_recall": found.record["test_recall"]}
+    both = clustered(run, stored)
+    assert len(both.clusters) == 24
+    cache = EmbeddingCache(caches(run)[0])
+    asked = {e.id for e in test}
+    assert found.record["test_recall"] == pytest.approx(naive_recall(cache, asked, cache.backbone))
