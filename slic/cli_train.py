@@ -5,10 +5,24 @@ from typing import Annotated, Any, Literal
 import typer
 
 from slic.errors import InputError
-from slic.options import PRESETS, Device, Json, Readers
+from slic.options import Device, Json, Readers
 from slic.printing import say, show
 
 Encoders = Literal["r3d18", "r3d18-tv", "s3d", "small"]
+SETTINGS = "Settings (as the preset has them, unless given)"
+SPEED = "Speed, which changes no setting"
+
+
+def setting(name: str, *, help: str, metavar: str | None = None) -> Any:
+    """An option that changes a setting of the run; None, or False, leaves it as it is."""
+    return typer.Option(
+        name, help=help, metavar=metavar, show_default=False, rich_help_panel=SETTINGS
+    )
+
+
+def speed(name: str, *, help: str) -> Any:
+    """An option of how a run is computed."""
+    return typer.Option(name, help=help, rich_help_panel=SPEED)
 
 
 def train_command(
@@ -33,93 +47,104 @@ def train_command(
     ] = None,
     cluster_every: Annotated[
         int | None,
-        typer.Option("--cluster-every", help="Epochs between clusterings.", show_default=PRESETS),
+        setting("--cluster-every", help="Epochs between clusterings."),
     ] = None,
     warmup_epochs: Annotated[
         int | None,
-        typer.Option(
-            "--warmup-epochs", help="Epochs before clusters are used.", show_default=PRESETS
-        ),
+        setting("--warmup-epochs", help="Epochs before clusters are used."),
     ] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(
+        setting(
             "--cluster",
             metavar="finch|kmeans:N|none|labels",
             help="Source of pseudo-labels.",
-            show_default=PRESETS,
         ),
     ] = None,
     supervised: Annotated[
-        bool, typer.Option("--supervised", help="--cluster labels: the upper bound.")
+        bool,
+        setting("--supervised", help="--cluster labels: the upper bound."),
     ] = False,
     no_cluster: Annotated[
-        bool, typer.Option("--no-cluster", help="--cluster none: each video alone.")
+        bool,
+        setting("--no-cluster", help="--cluster none: each video alone."),
     ] = False,
     partition: Annotated[
         int | None,
-        typer.Option("--partition", help="FINCH's; 0 is the finest.", show_default=PRESETS),
+        setting("--partition", help="FINCH's; 0 is the finest."),
     ] = None,
     objective: Annotated[
         Literal["triplet", "infonce"] | None,
-        typer.Option("--objective", help="Loss.", show_default=PRESETS),
+        setting("--objective", help="Loss."),
     ] = None,
     no_temporal_loss: Annotated[
-        bool, typer.Option("--no-temporal-loss", help="The instance loss alone.")
+        bool,
+        setting("--no-temporal-loss", help="The instance loss alone."),
     ] = False,
     all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="All pairs of a cluster in the batch.")
+        bool,
+        setting("--all-pairs", help="All pairs of a cluster in the batch."),
     ] = False,
     encoder: Annotated[
-        Encoders | None, typer.Option("--encoder", help="Network.", show_default=PRESETS)
+        Encoders | None,
+        setting("--encoder", help="Network."),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option("--init", metavar="FILE", help="Start from weights.", show_default="random"),
+        setting(
+            "--init",
+            metavar="FILE",
+            help="Start from weights.",
+        ),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option("--frames", help="Of a clip.", show_default=PRESETS)
+        int | None,
+        setting("--frames", help="Of a clip."),
     ] = None,
     size: Annotated[
-        int | None, typer.Option("--size", help="Of a clip, in pixels.", show_default=PRESETS)
+        int | None,
+        setting("--size", help="Of a clip, in pixels."),
     ] = None,
-    no_flow: Annotated[bool, typer.Option("--no-flow", help="RGB views alone.")] = False,
+    no_flow: Annotated[bool, setting("--no-flow", help="RGB views alone.")] = False,
     components: Annotated[
         Literal["u", "v", "uv"] | None,
-        typer.Option("--components", help="Of the flow in its views.", show_default=PRESETS),
+        setting("--components", help="Of the flow in its views."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Passes over the videos.", show_default=PRESETS)
+        int | None,
+        setting("--epochs", help="Passes over the videos."),
     ] = None,
     batch_size: Annotated[
         str | None,
-        typer.Option(
+        setting(
             "--batch-size",
             metavar="N|auto",
             help="Samples a step; auto: what fits the GPU.",
-            show_default=PRESETS,
         ),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option("--lr", help="Learning rate.", show_default=PRESETS)
+        float | None,
+        setting("--lr", help="Learning rate."),
     ] = None,
     schedule: Annotated[
         Literal["constant", "cosine", "step"] | None,
-        typer.Option("--schedule", help="Of the learning rate.", show_default=PRESETS),
+        setting("--schedule", help="Of the learning rate."),
     ] = None,
     lr_warmup_epochs: Annotated[
         int | None,
-        typer.Option("--lr-warmup-epochs", help="In which it rises.", show_default=PRESETS),
+        setting("--lr-warmup-epochs", help="In which it rises."),
     ] = None,
     precision: Annotated[
         Literal["auto", "bf16", "tf32", "fp32"] | None,
-        typer.Option("--precision", help="auto: bf16 on a GPU, fp32 on a CPU."),
+        setting("--precision", help="auto: bf16 on a GPU, fp32 on a CPU."),
     ] = None,
     split: Annotated[
-        int | None, typer.Option("--split", help="Whose training videos.", show_default=PRESETS)
+        int | None,
+        setting("--split", help="Whose training videos."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of every random draw.", show_default=PRESETS)
+        int | None,
+        setting("--seed", help="Of every random draw."),
     ] = None,
     run: Annotated[
         str | None, typer.Option("--run", help="Name of the run.", show_default="numbered")
@@ -129,16 +154,24 @@ def train_command(
         bool, typer.Option("--keep-checkpoints", help="Keep one for each clustering.")
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Say where the time of a step goes.")
+        bool,
+        speed("--profile", help="Say where the time of a step goes."),
     ] = False,
     compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the encoder: slow start, faster steps.")
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the encoder: slow start, faster steps.",
+            rich_help_panel=SPEED,
+        ),
     ] = False,
     recompute: Annotated[
-        bool, typer.Option("--recompute", help="Less memory a sample, slower steps.")
+        bool,
+        speed("--recompute", help="Less memory a sample, slower steps."),
     ] = False,
     augment_on: Annotated[
-        Literal["auto", "cpu", "gpu"], typer.Option("--augment-on", help="auto: as --device.")
+        Literal["auto", "cpu", "gpu"],
+        speed("--augment-on", help="auto: as --device."),
     ] = "auto",
     device: Device = "auto",
     workers: Readers = None,

@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 import typer
 
-PRESETS = "the preset's"
 Layout = Literal[
     "auto", "ucf101", "hmdb51", "kinetics", "classes", "images", "mmaction", "csv", "flat"
 ]
