@@ -95,70 +95,67 @@ def _triplet(
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     anchor, positive, second = views
-    if settings.pairs == "all":
-        return _all_pairs(views, labels, settings=settings, generator=generator)
-    chosen = select_negatives(
-        anchor, positive, labels.cluster, margin=settings.margin, generator=generator
-    )
-    negative = torch.cat((anchor, positive))[chosen.index]
-    instance = instance_triplet_loss(
-        anchor, positive, negative, margin=settings.margin, valid=chosen.valid
+    truth = torch.cat((labels.anchor, labels.positive)).to(anchor.device, non_blocking=True)
+    instance_part = _all_pairs if settings.pairs == "all" else _one_pair
+    instance, counts = instance_part(
+        anchor, positive, labels.cluster, truth, margin=settings.margin, generator=generator
     )
     temporal = temporal_discrimination_loss(
         anchor, second, positive, margin=settings.temporal_margin
     )
     loss = instance + settings.temporal_weight * temporal
-    truth = _truth(labels, anchor.device)
-    mine, theirs = truth[: len(anchor)], truth[chosen.index]
-    known = chosen.valid & (mine != UNKNOWN) & (theirs != UNKNOWN)
     sums = {
         "loss": loss.detach() * len(anchor),
         "instance_loss": instance.detach() * len(anchor),
         "temporal_loss": temporal.detach() * len(anchor),
+        **counts,
+    }
+    return loss, {name: value.double() for name, value in sums.items()}
+
+
+def _one_pair(
+    anchor: Tensor,
+    positive: Tensor,
+    clusters: Tensor,
+    truth: Tensor,
+    *,
+    margin: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of each anchor with its one positive, and counts; `truth` of the 2B entries."""
+    chosen = select_negatives(anchor, positive, clusters, margin=margin, generator=generator)
+    negative = torch.cat((anchor, positive))[chosen.index]
+    loss = instance_triplet_loss(anchor, positive, negative, margin=margin, valid=chosen.valid)
+    mine, theirs = truth[: len(anchor)], truth[chosen.index]
+    known = chosen.valid & (mine != UNKNOWN) & (theirs != UNKNOWN)
+    return loss, {
         "skipped": (~chosen.valid).sum(),
         "fallback": chosen.fallback.sum(),
         "false_negatives": (known & (mine == theirs)).sum(),
         "negatives": known.sum(),
     }
-    return loss, {name: value.double() for name, value in sums.items()}
-
-
-def _truth(labels: BatchLabels, device: torch.device) -> Tensor:
-    """True labels of anchors, then positives."""
-    return torch.cat((labels.anchor, labels.positive)).to(device, non_blocking=True)
 
 
 def _all_pairs(
-    views: tuple[Tensor, Tensor, Tensor],
-    labels: BatchLabels,
+    anchor: Tensor,
+    positive: Tensor,
+    clusters: Tensor,
+    truth: Tensor,
     *,
-    settings: Settings,
+    margin: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    anchor, positive, second = views
-    found = all_pairs_triplet_loss(
-        torch.cat((anchor, positive)),
-        labels.cluster.repeat(2),
-        margin=settings.margin,
-        generator=generator,
-    )
-    temporal = temporal_discrimination_loss(
-        anchor, second, positive, margin=settings.temporal_margin
-    )
-    loss = found.loss + settings.temporal_weight * temporal
-    truth = _truth(labels, anchor.device)
-    theirs = truth[found.negative]
-    known = found.valid & (truth[:, None] != UNKNOWN) & (theirs != UNKNOWN)
-    sums = {
-        "loss": loss.detach() * len(anchor),
-        "instance_loss": found.loss.detach() * len(anchor),
-        "temporal_loss": temporal.detach() * len(anchor),
+    """The loss of all pairs of a cluster, and counts of these."""
+    entries, codes = torch.cat((anchor, positive)), clusters.repeat(2)
+    found = all_pairs_triplet_loss(entries, codes, margin=margin, generator=generator)
+    mine, theirs = truth[:, None], truth[found.negative]
+    known = found.valid & (mine != UNKNOWN) & (theirs != UNKNOWN)
+    return found.loss, {
         "skipped": (found.pairs & ~found.valid).sum(),
         "fallback": found.fallback.sum(),
-        "false_negatives": (known & (truth[:, None] == theirs)).sum(),
+        "false_negatives": (known & (mine == theirs)).sum(),
         "negatives": known.sum(),
     }
-    return loss, {name: value.double() for name, value in sums.items()}
 
 
 def _infonce(
