@@ -9,10 +9,10 @@ from peer_clips import JpegFolder, augmented, stacked
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from slic.augment import draw
 from slic.config import Settings
 from slic.devices import tune
 from slic.encoders import MEAN, STD, Encoder, new_encoder
-from slic.train.augment import draw
 from slic.train.compute import Forward, Means, make_forward
 from slic.train.optimise import make_optimiser
 from slic.train.profile import Profile

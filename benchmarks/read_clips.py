@@ -24,11 +24,11 @@ import torchvision
 from common import Column, Row, machine, refuse, say, show, show_json, video_files
 from peer_clips import JpegFolder, augmented, stacked
 
+from slic.augment import augment_frames, draw
 from slic.cache import ClipStore
 from slic.config import make_settings
 from slic.prep.drawn import draw_dataset
 from slic.prep.frames import prep_frames
-from slic.train.augment import augment_frames, draw
 
 SIDES = (128, 256)  # pixels
 FRAMES = (16, 32)

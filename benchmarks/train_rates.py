@@ -16,11 +16,12 @@ from peer_training import JpegSamples, Side, jpeg_loader, plain_side, slic_side
 from slic.cache import ClipStore, Entry
 from slic.clips import clip_span
 from slic.config import Settings
+from slic.draws import even_batches
 from slic.embed import EMBED_AT_ONCE, Protocol, embed
 from slic.reading import ReaderPool
 from slic.train.compute import Means
 from slic.train.samples import READ_AT_ONCE, VIEWS, SampleLoader
-from slic.train.sampling import Sample, even_batches, plan_epoch
+from slic.train.sampling import Sample, plan_epoch
 from slic.train.step import batch_labels
 
 VIDEOS = 9_537  # UCF101's, of split 1

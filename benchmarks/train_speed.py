@@ -47,7 +47,7 @@ from slic.train.samples import VIEWS
 
 SHORT_SIDE = 128
 CLUSTERED, EPOCHS_A_CLUSTERING = 10_000, 5
-ROUNDS, SECONDS, QUICK_SECONDS = 3, 12.0, 0.1
+ROUNDS, SECONDS, QUICK_SECONDS = 3, 12.0, 0.03
 QUICK: dict[str, Any] = {"batch_size": 4, "frames": 4}
 Name = tuple[str, str]  # what, side
 Work = Callable[[], Rate]
@@ -103,14 +103,14 @@ def work_of(bench: Bench, *, readers_only: bool) -> dict[Name, Work]:
     return work
 
 
-def rates(work: dict[Name, Work]) -> list[Row]:
-    """All of it in turn, three times: a row for each."""
+def rates(work: dict[Name, Work], *, rounds: int) -> list[Row]:
+    """All of it in turn, so many times: a row for each."""
     took: dict[Name, list[Rate]] = {name: [] for name in work}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for name, rate in work.items():
             took[name].append(rate())
             latest = took[name][-1].clips_per_s
-            say(f"round {number + 1} of {ROUNDS}: {', '.join(name)}: {latest:.1f} clips/s")
+            say(f"round {number + 1} of {rounds}: {', '.join(name)}: {latest:.1f} clips/s")
     rows = [summary(name, found) for name, found in took.items()]
     peers = {row["what"]: row for row in rows if row["side"] in (PIL_READERS, PLAIN)}
     for row in rows:
@@ -220,12 +220,13 @@ def main() -> None:
         settings, means = settings_and_means(options)
         with tempfile.TemporaryDirectory() as folder:
             store = stored(options.sources, Path(folder))
-            seconds = (QUICK_SECONDS if options.quick else options.seconds) / ROUNDS
+            rounds = 1 if options.quick else ROUNDS
+            seconds = QUICK_SECONDS if options.quick else options.seconds / rounds
             bench = Bench(
                 store, Path(folder) / "jpegs", settings=settings, means=means, seconds=seconds
             )
             apart = bench.differences()
-            rows = rates(work_of(bench, readers_only=options.readers_only))
+            rows = rates(work_of(bench, readers_only=options.readers_only), rounds=rounds)
             lines = [] if options.readers_only else epochs(rows, finch_seconds(quick=options.quick))
     except SlicError as error:
         refuse(str(error))

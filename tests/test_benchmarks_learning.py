@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIMIT_S = 120
+LIMIT_S = 300
 
 
 def results(script: str) -> dict:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slic.augment import augment_frames, draw
 from slic.cache import ClipStore
 from slic.clips import clip_span
 from slic.config import Settings
+from slic.draws import anywhere, even_batches, seeded
 from slic.reading import ReaderPool
-from slic.train.augment import augment_frames, draw
-from slic.train.sampling import anywhere, even_batches, seeded
 
 READ_AT_ONCE = 8  # clips a job
 
@@ -48,7 +48,7 @@ def plan_clips(
     ids = sorted(lengths)
     order = seeded(seed, epoch, "order of clips").permutation(len(ids))
     clips = [_random_clip(ids[i], lengths, settings, seed, epoch) for i in order]
-    return even_batches(clips, batch_size)  # type: ignore[arg-type, return-value]
+    return even_batches(clips, batch_size)
 
 
 def _random_clip(

@@ -14,9 +14,9 @@ from slic.cache import ClipStore, View
 from slic.cache.clipstore import VIEWS
 from slic.cache.index import SPLITS
 from slic.clips import as_tensor, centre_view, clip_span, even_starts
+from slic.draws import anywhere, seeded
 from slic.errors import InputError, StoreError
 from slic.splits import Part
-from slic.train.sampling import anywhere, seeded
 
 NO_LABEL = -1
 CENTRE = -1  # in place of an epoch

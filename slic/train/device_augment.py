@@ -1,7 +1,7 @@
 """Augmentation of batches on a device, so that few processor cores feed a large GPU.
 
 Readers decode and `cut` the crops, in NumPy; `augment_cut` resizes, flips and recolours all clips
-of a batch at once. The draws are those of `slic.train.augment`, and so is, but for rounding, what
+of a batch at once. The draws are those of `slic.augment`, and so is, but for rounding, what
 becomes of them. All that depends on a draw is worked out on the host: the device is never
 waited for.
 """
@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slic.augment import Draw
 from slic.cache.levels import ZERO_LEVEL
 from slic.config import Components
-from slic.train.augment import Draw
 from slic.train.device_colours import recolour
 from slic.train.device_resample import (
     full_precision,

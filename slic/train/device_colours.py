@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slic.train.augment import JITTER, LUMA, Draw, blur_kernel
+from slic.augment import JITTER, LUMA, Draw, blur_kernel
 from slic.train.device_resample import filter_weights, resampled, to_device, to_levels
 
 Operation = Callable[[Tensor, Sequence[float]], Tensor]

@@ -11,6 +11,7 @@ import torch
 from slic.cache import ClipStore, Entry
 from slic.config import Settings
 from slic.devices import tune
+from slic.draws import seeded
 from slic.encoders import Encoder, new_encoder
 from slic.errors import CheckpointError, StoreError, WorkError
 from slic.progress import progress as show_progress
@@ -23,7 +24,7 @@ from slic.train.profile import CLUSTERING, Profile
 from slic.train.recluster import cluster_videos, is_due
 from slic.train.record import Recorder
 from slic.train.samples import SampleLoader
-from slic.train.sampling import Sample, plan_epoch, seeded
+from slic.train.sampling import Sample, plan_epoch
 from slic.train.step import batch_labels, false_positives, forward_loss
 from slic.weights import Weights, load_weights
 

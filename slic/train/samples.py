@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slic.augment import Draw, augment_flow, augment_frames, draw
 from slic.cache import ClipStore
 from slic.config import Settings
+from slic.draws import even_batches
 from slic.reading import ReaderPool
-from slic.train.augment import Draw, augment_flow, augment_frames, draw
 from slic.train.device_augment import CutClips, augment_cut, cut
-from slic.train.sampling import Sample, even_batches
+from slic.train.sampling import Sample
 
 READ_AT_ONCE = 8  # samples a job: a batch is shared among readers, which hold two jobs' each
 VIEWS = 3

@@ -4,16 +4,15 @@ Every draw depends on (seed, epoch, video id) alone: not on workers, order of vi
 a run was interrupted.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from slic.clips import clip_span
 from slic.config import Settings
+from slic.draws import anywhere, even_batches, seeded
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,6 @@ class Sample:
         return self.positive != self.anchor
 
 
-def seeded(*parts: object) -> np.random.Generator:
-    """A generator that depends on the given parts alone."""
-    text = "\x1f".join(str(part) for part in parts).encode()
-    return np.random.default_rng(int.from_bytes(hashlib.blake2b(text, digest_size=16).digest()))
-
-
 def plan_epoch(
     lengths: Mapping[str, int], clusters: Mapping[str, int], *, settings: Settings, epoch: int
 ) -> list[list[Sample]]:
@@ -71,13 +64,6 @@ def plan_epoch(
         for i in order
     ]
     return even_batches(samples, settings.batch_size)
-
-
-def even_batches(samples: Sequence[Sample], batch_size: int) -> list[list[Sample]]:
-    """Consecutive batches of nearly equal size, none above `batch_size`."""
-    count = -(-len(samples) // batch_size)
-    edges = [len(samples) * i // count for i in range(count + 1)]
-    return [list(samples[a:b]) for a, b in pairwise(edges)]
 
 
 def draw_sample(
@@ -115,11 +101,6 @@ def draw_sample(
     positive_flow, second_flow = (rng.random(2) < settings.flow_probability).tolist()
     seed = int(rng.integers(2**63))
     return Sample(anchor, start, positive, positive_start, positive_flow, second_flow, seed)
-
-
-def anywhere(length: int, span: int, rng: np.random.Generator) -> int:
-    """A random first frame; clips of a video shorter than the span start anywhere and wrap."""
-    return int(rng.integers(length - span + 1 if length >= span else length))
 
 
 def apart(length: int, span: int, rng: np.random.Generator) -> tuple[int, int]:

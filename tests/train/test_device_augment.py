@@ -9,10 +9,10 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as tv
 
+from slic.augment import Draw, augment_flow, augment_frames, draw
 from slic.config import make_settings
 from slic.processes import loader_context
 from slic.train import device_resample
-from slic.train.augment import Draw, augment_flow, augment_frames, draw
 from slic.train.device_augment import CutClips, augment_cut, cut
 from slic.train.device_resample import filter_weights
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from slic.augment import augment_flow, augment_frames, draw
 from slic.cache import ClipStore
 from slic.config import Settings, make_settings
 from slic.errors import DamagedChunk
 from slic.reading import ReaderPool
-from slic.train.augment import augment_flow, augment_frames, draw
 from slic.train.samples import SampleClips, SampleLoader
 from slic.train.sampling import Sample, plan_epoch
 

@@ -7,15 +7,8 @@ import pytest
 
 from slic.clips import clip_span
 from slic.config import Settings, make_settings
-from slic.train.sampling import (
-    Sample,
-    anywhere,
-    apart,
-    draw_sample,
-    even_batches,
-    plan_epoch,
-    seeded,
-)
+from slic.draws import anywhere, even_batches, seeded
+from slic.train.sampling import Sample, apart, draw_sample, plan_epoch
 
 SETTINGS = make_settings(
     "cpu-small", options={"frames": 4, "stride": 2, "batch_size": 5, "same_video": 0.3}

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import functional as tv
 
-from slic.config import make_settings
-from slic.train.augment import (
+from slic.augment import (
     BLUR_SIGMAS,
     JITTER,
     Draw,
@@ -17,6 +16,7 @@ from slic.train.augment import (
     draw,
     random_crop,
 )
+from slic.config import make_settings
 
 SETTINGS = make_settings("cpu-small")
 PLAIN = Draw(top=0, left=0, height=48, width=64, flip=False, jitter=(), gray=False, sigma=0.0)
