@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.exceptions import TyperException
 
@@ -29,7 +28,7 @@ from slic.options import (
     StoreOption,
     Workers,
 )
-from slic.printing import say, show
+from slic.printing import console, say, show
 from slic.progress import clock
 
 app = typer.Typer(
@@ -230,7 +229,7 @@ def _show_check(result: Any, *, as_json: bool) -> None:
         for key, name, form in CHECKED:
             table.add_row(name, form.format(stored[key]), form.format(storing[key]))
         if not as_json:
-            Console(highlight=False).print(table)
+            console().print(table)
         rows["flow by"] = figures["engine"]
         rows["deviation"] = f"{figures['deviation']:.2f}; right flow stays below 1"
         rows["worst pair"] = f"{worst['id']}, pair {worst['pair']}"
@@ -291,7 +290,7 @@ def demo_command(
     for method, recall in result["recall"].items():
         table.add_row(method, *(f"{value:.3f}" for value in recall.values()))
     if not as_json:
-        Console(highlight=False).print(table)
+        console().print(table)
     rows = {
         "linear probe": f"top-1 {result['top1']:.3f}",
         "time": clock(result["seconds"]),

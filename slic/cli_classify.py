@@ -72,7 +72,7 @@ def eval_classify_command(
     from slic.eval.foreign import evaluated_run
 
     result = classify(
-        evaluated_run(run, weights=weights, preset=preset, store=store),
+        evaluated_run(run, weights=weights, preset=preset, store=store, say=say),
         mode=mode,
         store=store,
         split=split,

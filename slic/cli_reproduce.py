@@ -3,13 +3,12 @@
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from slic.errors import InputError
 from slic.options import Device, Json, Workers
-from slic.printing import say, show
+from slic.printing import console, say, show
 from slic.progress import clock
 
 
@@ -66,6 +65,8 @@ def reproduce_command(
     rows = {"scale": scale, "seeds": ", ".join(map(str, result["seeds"]))}
     rows |= {"time": clock(result["seconds"]), "written": ", ".join(result["files"])}
     show(result, as_json=as_json, rows=rows)
+    if result["failed"]:
+        raise typer.Exit(1)
 
 
 def _show_table(result: dict[str, Any]) -> None:
@@ -76,7 +77,8 @@ def _show_table(result: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     for line in lines(result):
         table.add_row(*map(escape, line))
-    Console(highlight=False).print(table)
+    console().print(table)
+    say(result["note"])
     for row in result["rows"]:
         if row["needs"]:
             say(f"{row['method']}, {row['network']}: needs {row['needs']}")

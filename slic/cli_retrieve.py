@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,7 +18,7 @@ from slic.options import (
     WeightsOption,
     WeightsPreset,
 )
-from slic.printing import say, show
+from slic.printing import console, say, show
 
 
 def eval_retrieve_command(
@@ -48,7 +47,7 @@ def eval_retrieve_command(
     from slic.eval.retrieve import parse_ks, retrieve
 
     result = retrieve(
-        evaluated_run(run, weights=weights, preset=preset, store=store),
+        evaluated_run(run, weights=weights, preset=preset, store=store, say=say),
         ks=parse_ks(k),
         store=store,
         split=_split(split),
@@ -82,4 +81,4 @@ def _show_classes(recall: dict[str, Any]) -> None:
     table = Table("class", "recall at 1", box=None, pad_edge=False)
     for label, value in recall.items():
         table.add_row(escape(label), f"{value:.4f}")
-    Console(highlight=False).print(table)
+    console().print(table)

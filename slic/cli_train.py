@@ -83,7 +83,7 @@ def train_command(
     ] = False,
     all_pairs: Annotated[
         bool,
-        setting("--all-pairs", help="All pairs of a cluster in the batch."),
+        setting("--all-pairs", help="All pairs of a cluster in the batch (triplet)."),
     ] = False,
     encoder: Annotated[
         Encoders | None,
@@ -228,6 +228,8 @@ def train_command(
     recall = result["recall"] or {}
     rows = {key: result[key] for key in ("run", "epochs", "steps", "checkpoint")}
     rows |= {"loss": f"{result['loss']:.4f}", "clusters": result["clusters"]}
+    if not result["clusters_used"]:
+        rows["clusters"] = f"{result['clusters']} (not trained with)"
     rows["NMI"] = "no labels" if result["nmi"] is None else f"{result['nmi']:.3f}"
     rows |= {f"recall at {k}": f"{v:.3f} (held-out training groups)" for k, v in recall.items()}
     show(result, as_json=as_json, rows=rows)

@@ -68,7 +68,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     rows = [["percent", *result["columns"]], ["---"] * (1 + len(result["columns"]))]
     rows += [[cell.strip() for cell in line] for line in lines(result)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    return f"{result['title']}\n\n{table}\n"
+    seeds = ", ".join(map(str, result["seeds"]))
+    return f"{result['title']}\n\n{result['note']}; seeds {seeds}\n\n{table}\n"
 
 
 def _figure(value: float | None, *, sign: str = "") -> str:

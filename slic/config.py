@@ -195,6 +195,8 @@ def settings_from(values: Mapping[str, Any], *, where: str) -> Settings:
             f"{where}: temporal_margin {settings.temporal_margin} must not exceed margin"
             f" {settings.margin}"
         )
+    if settings.pairs == "all" and settings.objective != "triplet":
+        raise SettingsError(f"{where}: pairs = 'all' is of objective = 'triplet' alone")
     return settings
 
 

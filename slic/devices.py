@@ -9,6 +9,7 @@ from slic.errors import InputError
 from slic.processes import default_workers
 
 MOST_READERS = 16
+FIRST_WITH_BF16 = (8, 0)  # compute capability: Ampere
 
 
 def pick_device(name: str) -> torch.device:
@@ -51,7 +52,7 @@ def resolve_precision(
             raise InputError(f"precision {precision} is for GPUs: choose fp32 on {device}")
         return "fp32"
     # TF32 and bfloat16 came with the same GPUs.
-    able = torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cuda.get_device_capability(device) >= FIRST_WITH_BF16
     if precision in ("bf16", "tf32") and not able:
         raise InputError(f"precision {precision}: {device} has none; choose fp32")
     if precision == "auto":

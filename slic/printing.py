@@ -1,6 +1,8 @@
 """How the command line answers: lines to stderr, a result to stdout."""
 
 import json
+import os
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from slic.progress import messages
+
+UNLIMITED = 10_000
+
+
+def console() -> Console:
+    """Of stdout; where that is no terminal, lines are as long as they are, to be copied whole."""
+    free = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNLIMITED
+    return Console(highlight=False, width=free)
 
 
 def say(line: str) -> None:
@@ -26,4 +36,4 @@ def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, escape(str(value)))
-    Console(highlight=False).print(table)
+    console().print(table)

@@ -7,25 +7,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from slic.cache import ClipStore
 from slic.comparison import compared, write_comparison
 from slic.config import Settings, make_settings
 from slic.demo import FOLDER, STORE, Named, drawn_store, inside
-from slic.devices import pick_device, reading_workers
-from slic.errors import InputError, StoreError
+from slic.devices import pick_device
+from slic.errors import InputError, SlicError, StoreError
 from slic.eval.classify import classify
 from slic.eval.retrieve import retrieve
 from slic.processes import default_workers, run_jobs
 from slic.progress import clock
 from slic.published import TABLES, Row, Table, TableName
 from slic.runs import RUNS, open_run
-from slic.train.compute import Means
-from slic.train.loop import is_done
-from slic.train.run import expected_seconds, train
+from slic.train.loop import is_done, training_entries
+from slic.train.run import expected_seconds, means_for, train
 
 Scale = Literal["demo", "paper"]
 # Of classification at the scale of the demo, whose videos are a hundredth of UCF101's.
@@ -45,7 +46,7 @@ class Job:
         store: to train on.
         targets: `{data set's name: store}` to measure on.
         mode: of classification; None for retrieval.
-        classifier: further arguments of `classify`.
+        classifier: options of `classify`.
         device: where to compute.
         threads: of this training; None for all.
     """
@@ -69,9 +70,16 @@ class Job:
     @property
     def run(self) -> str:
         """Name of its run: the same for the same settings, so that tables share runs."""
-        text = json.dumps([self.store, self.settings.as_dict()], sort_keys=True)
+        text = json.dumps([held_by(self.store), self.settings.as_dict()], sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
         return f"reproduce-{self.settings.encoder}-{digest}"
+
+
+@cache
+def held_by(store: str) -> str:
+    """A store's name and what it holds, however its path is typed."""
+    clips = ClipStore(store)
+    return f"{clips.path.resolve().name} {clips.digest(flow=True)}"
 
 
 def reproduce(
@@ -101,7 +109,8 @@ def reproduce(
 
     Returns:
         table, scale, seeds, title, columns, rows (each: method, network, published, ours: mean,
-        spread and values by column, difference, needs), seconds, and the files written.
+        spread and values by column, difference, needs), how many rows failed, seconds, and the
+        files written.
 
     Raises:
         InputError: the data for every row is missing.
@@ -115,18 +124,30 @@ def reproduce(
             jobs = _demo_jobs(found, seeds, epochs, where)
         else:
             jobs, needs = _paper_jobs(found, seeds, epochs, where, stores or {})
+        jobs, unfit = _fit(jobs)
+        needs |= unfit
+        if not jobs:
+            raise InputError(f"no row can be made: {next(iter(needs.values()))}")
         _say_time(jobs, say)
-        figures = _figures(jobs, say)
+        figures, failed = _figures(jobs, say)
+        needs |= failed
         result = {
             "table": table,
             "scale": scale,
             "seeds": list(seeds),
             "title": found.title,
+            "note": _note(jobs, scale),
             "columns": list(found.columns),
             "rows": [
-                compared(row, figures.get(n, {}), ours_by=_network(row, scale), needs=needs.get(n))
+                compared(
+                    row,
+                    _by_column(figures.get(n, {}), seeds),
+                    ours_by=_ours_by(row, scale),
+                    needs=needs.get(n),
+                )
                 for n, row in enumerate(found.rows)
             ],
+            "failed": len(failed),
             "seconds": round(time.monotonic() - begin, 1),
         }
         files = write_comparison(result)
@@ -167,11 +188,13 @@ def _paper_jobs(
     for number, row in _own(table):
         source = "K400" if row.preset.startswith("kinetics") else "UCF101"
         targets = {name: stores[name] for name in ("UCF101", "HMDB51") if name in stores}
+        columns = {column.split()[0] for column in row.published}
+        missing = sorted(({source} | columns) - stores.keys())
+        if missing:
+            words = " and ".join(missing)
+            needs[number] = f"a store of {words} for what is not filled in (docs/reproduce.md)"
         if source not in stores or not targets:
-            needs[number] = f"a store of {source} with flow (docs/reproduce.md)"
             continue
-        if "HMDB51" not in targets and any(c.startswith("HMDB51") for c in row.published):
-            needs[number] = "a store of HMDB51 for its columns (docs/reproduce.md)"
         for seed in seeds:
             jobs.append(
                 Job(
@@ -187,8 +210,6 @@ def _paper_jobs(
                     threads=None,
                 )
             )
-    if not jobs:
-        raise InputError(f"no row can be made: {next(iter(needs.values()))}")
     return _merged(jobs), needs
 
 
@@ -208,6 +229,7 @@ def _merged(jobs: Sequence[Job]) -> list[Job]:
 
 def _say_time(jobs: Sequence[Job], say: Callable[[str], None]) -> None:
     """The time that what is missing will take; estimated once for each kind of clip."""
+    say("estimating the time")
     kinds: dict[tuple, float] = {}
     left = {job.run: job for job in jobs if not _trained(job)}
     total = 0.0
@@ -215,11 +237,26 @@ def _say_time(jobs: Sequence[Job], say: Callable[[str], None]) -> None:
         s, where = job.settings, torch.device(job.device)
         kind = (job.store, s.encoder, s.frames, s.size, s.batch_size, s.epochs)
         if kind not in kinds:
-            means = Means(where, workers=reading_workers(where))
+            means = means_for(where)
             kinds[kind] = expected_seconds(Path(job.store), s, means)
         total += kinds[kind]
+    if all(job.threads for job in jobs):
+        total /= max(1, min(len(left), default_workers()))
     say(f"{len(left)} of {len({job.run for job in jobs})} trainings to do: about {clock(total)},")
     say("and the embeddings and classifiers of each, which are not counted")
+
+
+def _fit(jobs: Sequence[Job]) -> tuple[list[Job], dict[int, str]]:
+    """The jobs whose stores can be trained on, and why the rows of the others are left out."""
+    fit: list[Job] = []
+    needs: dict[int, str] = {}
+    for job in jobs:
+        try:
+            training_entries(ClipStore(job.store), job.settings)
+            fit.append(job)
+        except StoreError as error:
+            needs |= dict.fromkeys(job.rows, str(error))
+    return fit, needs
 
 
 def _trained(job: Job) -> bool:
@@ -227,9 +264,12 @@ def _trained(job: Job) -> bool:
     return (path / "config.toml").exists() and is_done(open_run(path))
 
 
-def _figures(jobs: Sequence[Job], say: Callable[[str], None]) -> dict[int, dict[str, list[float]]]:
-    """Fractions of every seed, by row and column."""
-    figures: dict[int, dict[str, list[float]]] = {}
+def _figures(
+    jobs: Sequence[Job], say: Callable[[str], None]
+) -> tuple[dict[int, dict[int, dict[str, float]]], dict[int, str]]:
+    """`{row: {seed: {column: fraction}}}`, and why rows have failed."""
+    figures: dict[int, dict[int, dict[str, float]]] = {}
+    failed: dict[int, str] = {}
     small = all(job.threads for job in jobs)
     # A job is its run's only one: two of one run would wait for each other's lock.
     batches = list(_by_run(jobs).values())
@@ -238,14 +278,24 @@ def _figures(jobs: Sequence[Job], say: Callable[[str], None]) -> dict[int, dict[
         if small
         else map(work, batches)
     )
-    for batch in done:
-        for job, columns in batch:
-            for number in job.rows:
-                for column, value in columns.items():
-                    figures.setdefault(number, {}).setdefault(column, []).append(value)
-            short = ", ".join(f"{column} {value:.3f}" for column, value in columns.items())
-            say(f"{job.run}: {short}")
-    return figures
+    for job, found in (each for batch in done for each in batch):
+        if isinstance(found, str):
+            failed |= dict.fromkeys(job.rows, found)
+            say(f"failed: {job.run}: {found}")
+            continue
+        for number in job.rows:
+            figures.setdefault(number, {})[job.seed] = found
+        short = ", ".join(f"{column} {value:.3f}" for column, value in found.items())
+        say(f"{job.run}: {short}")
+    return figures, failed
+
+
+def _by_column(
+    figures: Mapping[int, Mapping[str, float]], seeds: Sequence[int]
+) -> dict[str, list[float]]:
+    """A row's fractions by column, in the order of the seeds."""
+    rows = [figures[seed] for seed in seeds if seed in figures]
+    return {column: [row[column] for row in rows] for column in (rows[0] if rows else {})}
 
 
 def _by_run(jobs: Sequence[Job]) -> dict[str, list[Job]]:
@@ -255,8 +305,11 @@ def _by_run(jobs: Sequence[Job]) -> dict[str, list[Job]]:
     return batches
 
 
-def work(jobs: Sequence[Job]) -> list[tuple[Job, dict[str, float]]]:
-    """Train the one run of some jobs, or find it done, and measure it: fractions by column."""
+def work(jobs: Sequence[Job]) -> list[tuple[Job, dict[str, float] | str]]:
+    """Train the one run of some jobs, or find it done, and measure it.
+
+    Each job comes back with fractions by column, or with the line of what went wrong.
+    """
     first = jobs[0]
     if first.threads:
         torch.set_num_threads(first.threads)
@@ -265,15 +318,18 @@ def work(jobs: Sequence[Job]) -> list[tuple[Job, dict[str, float]]]:
         def say(line: str) -> None:
             print(line, file=sys.stderr)
 
-        train(
-            first.store,
-            preset=first.preset,
-            options={**first.options, "seed": first.seed},
-            run=first.run,
-            device=first.device,
-            say=say,
-        )
-        return [(job, _measured(job, say)) for job in jobs]
+        try:
+            train(
+                first.store,
+                preset=first.preset,
+                options={**first.options, "seed": first.seed},
+                run=first.run,
+                device=first.device,
+                say=say,
+            )
+            return [(job, _measured(job, say)) for job in jobs]
+        except SlicError as error:
+            return [(job, str(error)) for job in jobs]
 
 
 def _measured(job: Job, say: Callable[[str], None]) -> dict[str, float]:
@@ -284,14 +340,34 @@ def _measured(job: Job, say: Callable[[str], None]) -> dict[str, float]:
             columns |= {f"{name} R@{k}": recall[str(k)] for k in KS}
         else:
             found = classify(
-                run, mode=job.mode, store=store, device=job.device, say=say, **job.classifier
+                run,
+                mode=job.mode,
+                store=store,
+                options=job.classifier,
+                device=job.device,
+                say=say,
             )
             columns[f"{name} top-1"] = found["top1"]
     return columns
 
 
-def _network(row: Row, scale: Scale) -> str:
-    return "small, InfoNCE, drawn" if scale == "demo" else row.network
+def _note(jobs: Sequence[Job], scale: Scale) -> str:
+    """What our rows were trained on and how, in a line."""
+    kinds = {(j.preset, s.frames, s.size, s.epochs) for j in jobs for s in [j.settings]}
+    made = "; ".join(f"preset {p}, {f} frames of {px} px, {e} epochs" for p, f, px, e in kinds)
+    if scale == "paper":
+        return f"ours: {made}"
+    return (
+        f"ours: {made}, on the demo's drawn video in place of UCF101: another encoder, objective"
+        " and data than the published figures, and no reproduction of them"
+    )
+
+
+def _ours_by(row: Row, scale: Scale) -> str:
+    if scale == "paper":
+        return row.network
+    how = {None: "", "linear-augmented": ", linear", "finetune": ", finetuned"}[row.mode]
+    return f"small, InfoNCE, drawn{how}"
 
 
 def need_stores(paths: Mapping[str, str | None]) -> dict[str, str]:

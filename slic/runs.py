@@ -4,6 +4,7 @@ import json
 import os
 import re
 import tomllib
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +32,7 @@ class Run:
         preset: the preset that the settings started from.
         imported: it was not trained here, but holds weights from elsewhere.
         head: its projection head was trained.
+        fitted: its batch size is what fitted the GPU.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Run:
     preset: str
     imported: bool = False
     head: bool = True
+    fitted: bool = False
 
     @property
     def checkpoint(self) -> Path:
@@ -79,8 +82,10 @@ class Run:
             raise CheckpointError(f"{self.metrics}: holds a line that is no record") from None
 
 
-def lock_run(path: Path) -> Callable[[], None]:
+def lock_run(path: Path, *, name: str = "lock") -> Callable[[], None]:
     """Keep other processes from training a run folder; returns what unlocks it.
+
+    `name` is of the lock's file: what has another may be trained beside.
 
     The system drops the lock with the process, however that ends, so it is never stale.
 
@@ -91,7 +96,7 @@ def lock_run(path: Path) -> Callable[[], None]:
         import fcntl
     except ImportError:  # Windows
         return lambda: None
-    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(path / name, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -113,16 +118,14 @@ def create_run(
     preset: str,
     imported: bool = False,
     head: bool = True,
+    fitted: bool = False,
 ) -> Run:
     """Make a run folder with its complete config.toml; the arguments are those of `Run`.
 
     Raises:
-        CheckpointError: the folder exists already.
+        CheckpointError: there is such a run already.
     """
-    try:
-        (path / "checkpoints").mkdir(parents=True)
-    except FileExistsError:
-        raise CheckpointError(f"{path}: exists already; choose another --run") from None
+    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     about = {
         "store": Path(os.path.relpath(store, path)).as_posix(),
         "store_digest": store_digest,
@@ -130,12 +133,24 @@ def create_run(
         "slic": __version__,
         "imported": imported,
         "head": head,
+        "fitted": fitted,
     }
-    config = path / "config.toml"
-    aside = config.with_suffix(".new")
-    aside.write_text(tomli_w.dumps({**settings.as_dict(), "run": about}), encoding="utf-8")
-    aside.replace(config)
-    return Run(path, settings, store, store_digest, preset, imported, head)
+    _claim(path / "config.toml", tomli_w.dumps({**settings.as_dict(), "run": about}))
+    return Run(path, settings, store, store_digest, preset, imported, head, fitted)
+
+
+def _claim(config: Path, text: str) -> None:
+    """Write a file whole, unless another process has: of two that make a run, one does."""
+    aside = config.with_name(f".{config.name}.{uuid.uuid4().hex[:8]}")
+    aside.write_text(text, encoding="utf-8")
+    try:
+        os.link(aside, config)
+    except FileExistsError:
+        raise CheckpointError(f"{config.parent}: exists already; choose another --run") from None
+    except OSError:
+        aside.replace(config)  # a file system without links
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def open_run(path: Path) -> Run:
@@ -150,7 +165,7 @@ def open_run(path: Path) -> Run:
         about = values.pop("run")
         settings = settings_from(values, where=str(config))
         store = Path(os.path.relpath(path / about["store"]))
-        kind = {key: bool(about[key]) for key in ("imported", "head") if key in about}
+        kind = {key: bool(about[key]) for key in ("imported", "head", "fitted") if key in about}
         return Run(path, settings, store, about["store_digest"], about["preset"], **kind)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no run (it has no config.toml)") from None
@@ -202,6 +217,7 @@ def choose_run(
     preset: str,
     name: str | None,
     new: bool,
+    fitted: bool = False,
 ) -> Run:
     """The run that `slic train` continues, or a new one.
 
@@ -211,7 +227,7 @@ def choose_run(
     Raises:
         CheckpointError: `name` is a run of other settings or another store.
     """
-    about = {"store": store, "store_digest": store_digest, "preset": preset}
+    about = {"store": store, "store_digest": store_digest, "preset": preset, "fitted": fitted}
     if name is not None:
         path = Path(name) if "/" in name else RUNS / name
         if not (path / "config.toml").exists():
@@ -242,14 +258,14 @@ def _newest_first(prefix: str) -> Iterator[Run]:
 def run_of_any_batch(
     settings: Settings, store: Path, store_digest: str, *, name: str | None
 ) -> int | None:
-    """Batch size of the run that has these settings but for that, or is named; None if none."""
+    """Batch size of the run that is named, or has these settings and a fitted one; or None."""
     if name is not None:
         path = Path(name) if "/" in name else RUNS / name
         return open_run(path).settings.batch_size if (path / "config.toml").exists() else None
     for run in _newest_first(_prefix(store, settings)):
         size = run.settings.batch_size
         alike = replace(settings, batch_size=size) == run.settings
-        if alike and run.store_digest == store_digest:
+        if run.fitted and alike and run.store_digest == store_digest:
             return size
     return None
 

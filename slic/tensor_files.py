@@ -1,6 +1,7 @@
 """Files of tensors, read without running code from them."""
 
 import os
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -64,6 +65,8 @@ def _reason(error: Exception) -> str:
             f"it holds {held[1]}, and slic reads only tensors, numbers and text: save its state"
             " dict alone"
         )
+    if isinstance(error, pickle.UnpicklingError | EOFError | LookupError | ValueError):
+        return "no file that torch.save has written, or a damaged one"
     return said.splitlines()[0][:120] if said else type(error).__name__
 
 

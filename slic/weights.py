@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class Weights:
         left_over: names in the file that were not used, in its order.
         mean, std: by which RGB in 0..1 was normalised in their training, as far as is known: no
             file says, their authors' code does (docs/weights.md). torchvision's equal ours.
+        settings: of the run whose checkpoint it is, if slic's.
     """
 
     encoder: EncoderName
@@ -38,6 +40,7 @@ class Weights:
     left_over: tuple[str, ...]
     mean: Triple = MEAN
     std: Triple = STD
+    settings: dict[str, Any] | None = None
 
 
 def read_weights(path: str | os.PathLike[str]) -> Weights:
@@ -60,9 +63,19 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     content = read_safetensors(path) if plain else read_pickled(path)
     if is_checkpoint(content):
         encoder = encoder_of(of_this_format(content, where=where), where=where)
-        mean, std = encoder.statistics
-        return Weights(encoder.name, "slic", encoder.state_dict(), True, (), mean, std)
+        head = bool(content.get("head", True))
+        state = {k: v for k, v in encoder.state_dict().items() if head or not k.startswith("head.")}
+        settings = content.get("settings")
+        settings = settings if isinstance(settings, dict) else None
+        return Weights(encoder.name, "slic", state, head, (), *encoder.statistics, settings)
     return _translated(state_dict_in(content, where=where), where)
+
+
+def described(weights: Weights) -> str:
+    """What a file of weights is, in one line for a user."""
+    head = "with" if weights.has_head else "without"
+    left = f"; left over: {some(list(weights.left_over))}" if weights.left_over else ""
+    return f"weights of {weights.kind} ({weights.encoder}), {head} a projection head{left}"
 
 
 def load_weights(encoder: Encoder, weights: Weights, *, where: str) -> None:

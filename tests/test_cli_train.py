@@ -60,6 +60,7 @@ WRONG = {
     "augmentation by no GPU": ("--augment-on gpu --device cpu", "--augment-on"),
     "bf16 on a CPU": ("--precision bf16 --device cpu", "bf16"),
     "an unknown precision": ("--precision fp8", "fp8"),
+    "all pairs of InfoNCE": ("--all-pairs", "triplet"),
     "compiled and recomputed": ("--compile --recompute", "--recompute"),
     "clips too small for the encoder": ("--encoder s3d", "s3d takes clips of"),
     "no such weights": ("--init nothing.pt", "nothing.pt"),

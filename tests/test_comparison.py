@@ -21,7 +21,8 @@ def result() -> dict:
         compared(Row("SLIC", "S3D", {"A": 69.8}), {"A": [0.7]}, ours_by="small", needs=None),
         compared(Row("SLIC", "K400", {"B": 1.0}), {}, ours_by="small", needs="a store"),
     ]
-    names = {"table": "ablation", "scale": "demo", "title": "Title", "columns": ["A", "B"]}
+    names: dict = {"table": "ablation", "scale": "demo", "title": "Title", "columns": ["A", "B"]}
+    names |= {"note": "ours: drawn", "seeds": [0, 1]}
     return {**names, "rows": rows}
 
 
@@ -64,6 +65,7 @@ def test_files_are_json_and_a_markdown_table(tmp_path: Path, monkeypatch) -> Non
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {4}
     assert len(rows) == 2 + 8
+    assert "ours: drawn; seeds 0, 1" in text
 
 
 def test_published_figures_are_within_their_columns() -> None:

@@ -44,7 +44,7 @@ def test_a_cpu_computes_in_fp32():
 
 @pytest.mark.parametrize("able", [True, False])
 def test_a_gpu_computes_in_what_it_has(monkeypatch, able):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0) if able else (7, 5))
     cuda = torch.device("cuda")
     assert resolve_precision("auto", cuda) == ("bf16" if able else "fp32")
     assert resolve_precision("fp32", cuda) == "fp32"
@@ -57,7 +57,7 @@ def test_a_gpu_computes_in_what_it_has(monkeypatch, able):
 
 
 def test_tuning_a_gpu_decides_on_tf32(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     for name in ("benchmark", "allow_tf32"):
         monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
     for precision, allowed in (("fp32", False), ("tf32", True), ("auto", True)):

@@ -344,7 +344,9 @@ def _read_attributes(path: Path) -> dict[str, Any]:
         meta = json.loads((path / "zarr.json").read_bytes())
         attributes, found = meta["attributes"], meta["attributes"]["format"]
     except FileNotFoundError:
-        raise StoreError(f"{path}: not a clip store (it has no zarr.json)") from None
+        raise StoreError(
+            f"{path}: not a clip store (it has no zarr.json); `slic prep frames {path}` makes one"
+        ) from None
     except OSError as error:
         raise StoreError(f"{path}: zarr.json cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):

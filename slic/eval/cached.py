@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,32 @@ def check_feature(run: Run, feature: Feature) -> None:
     """Refuse the projection of a run whose head is untrained."""
     if feature == "projection" and not run.head:
         raise InputError(f"{run.path}: has weights without a projection head; --feature backbone")
+
+
+def say_seen(run: Run, store: Path, split: int, say: Callable[[str], None]) -> None:
+    """Say so where a split's test videos are among those that the run was trained on."""
+    own = run.settings.split
+    if not run.imported and split != own and store.resolve() == run.store.resolve():
+        say(
+            f"split {split}: {run.path} was pretrained on split {own}, whose training videos are"
+            f" largely split {split}'s test videos"
+        )
+
+
+def check_split(store: ClipStore, split: int | Literal["all"]) -> None:
+    """Refuse a store that cannot answer, before anything is computed.
+
+    Raises:
+        LabelsMissing: no video has a label.
+        StoreError: there is no such split.
+    """
+    labels, *words = zip(*store.index.rows("label", "split1", "split2", "split3"), strict=True)
+    if not any(labels):
+        raise LabelsMissing(f"{store.path}: has no labels, and evaluation needs them")
+    known = [number for number, column in enumerate(words, start=1) if any(column)]
+    if split != "all" and split not in known:
+        has = ", ".join(map(str, known)) or "none"
+        raise StoreError(f"{store.path}: has no split {split} (it has {has})")
 
 
 @dataclass(frozen=True)
@@ -47,6 +74,7 @@ def cached_embeddings(
     *,
     store: str | None,
     protocol: Protocol,
+    split: int | Literal["all"],
     device: str = "auto",
     workers: int | None = None,
     say: Callable[[str], None] = print,
@@ -60,6 +88,7 @@ def cached_embeddings(
         run: whose encoder.
         store: path of a store; the run's own if None.
         protocol: how videos are embedded.
+        split: what the embeddings are for; refused at once where the store has none.
         device, workers: for computing, if need be.
         say: takes lines meant for the user.
 
@@ -68,7 +97,8 @@ def cached_embeddings(
 
     Raises:
         CheckpointError: the run has no usable checkpoint.
-        StoreError: the store is neither there nor cached.
+        StoreError: the store is neither there nor cached, or lacks the split.
+        LabelsMissing: it has no labels.
         CacheError: the cache is damaged.
     """
     content = _checkpoint(run)
@@ -86,6 +116,7 @@ def cached_embeddings(
     entries = clips.entries()
     if not entries:
         raise StoreError(f"{path}: holds no video")
+    check_split(clips, split)
     # Only here is a device needed: cached answers touch neither video nor GPU.
     from slic.devices import pick_device, reading_workers, tune
 

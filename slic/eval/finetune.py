@@ -9,6 +9,7 @@ import numpy as np
 from slic.cache import ClipStore
 from slic.devices import pick_device, reading_workers, resolve_precision
 from slic.encoders import encoder_of, load_checkpoint, weights_digest
+from slic.eval.cached import say_seen
 from slic.eval.estimate import estimate_seconds
 from slic.eval.holdout import divide
 from slic.eval.outcome import (
@@ -24,7 +25,7 @@ from slic.eval.task import Task
 from slic.eval.tuning import Finetuning
 from slic.progress import clock
 from slic.reading import ReaderPool
-from slic.runs import Run
+from slic.runs import Run, lock_run
 
 
 def finetune(
@@ -45,6 +46,7 @@ def finetune(
     path = Path(store) if store is not None else run.store
     clips = ClipStore(path)
     division = divide(clips.entries(), split=split, where=path)
+    say_seen(run, path, split, say)
     content = load_checkpoint(run.checkpoint)
     key = {
         "store": clips.digest(),
@@ -63,12 +65,17 @@ def finetune(
         workers=reading_workers(where) if workers is None else workers,
         pin=where.type == "cuda",
     )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unlock = lock_run(run.path, name=f"lock-{file.stem}")
     remove_leftovers(file)
     task = Task(mode, run.settings, recipe, division, file.with_suffix(".checkpoint"))
     encoder = encoder_of(content, where=str(run.checkpoint))
     tuning = Finetuning(encoder, readers, task, device=where)
-    _announce(tuning, say)
-    probabilities = tuning()
+    try:
+        _announce(tuning, say)
+        probabilities = tuning()
+    finally:
+        unlock()
     labels = np.array([entry.label for entry in division.test])
     outcome = measure(probabilities, division.classes, labels)
     history = tuning.state.history

@@ -1,24 +1,31 @@
 """Weights from elsewhere as a run folder, so that all that takes a run takes them."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slic import __version__
 from slic.cache import ClipStore
-from slic.config import Settings, make_settings
+from slic.cache.clipstore import fingerprint
+from slic.config import Settings, make_settings, settings_from, with_defaults
 from slic.encoders import CHECKPOINT_FORMAT, Encoder, new_encoder, weights_digest
-from slic.errors import InputError
+from slic.errors import CheckpointError, InputError
 from slic.runs import RUNS, Run, create_run, find_run, only_store, open_run
 from slic.saving import save_whole
-from slic.weights import load_weights, read_weights
+from slic.weights import Weights, described, load_weights, read_weights
 
 PRESET = "ucf101-16f"
 
 
 def evaluated_run(
-    name: str | None, *, weights: str | None, preset: str | None, store: str | None
+    name: str | None,
+    *,
+    weights: str | None,
+    preset: str | None,
+    store: str | None,
+    say: Callable[[str], None] = print,
 ) -> Run:
     """The run that an evaluation means: of `--run`, of `--weights`, or else the newest.
 
@@ -27,6 +34,7 @@ def evaluated_run(
         weights: a file of weights.
         preset: how clips are made for these.
         store: where they are evaluated; the only one here if None.
+        say: takes a line on what the weights are.
 
     Raises:
         InputError: both a run and weights, or a preset without weights.
@@ -39,21 +47,33 @@ def evaluated_run(
         return find_run(name)
     if name is not None:
         raise InputError("--run and --weights exclude each other: give one")
-    return import_weights(Path(weights), preset=preset or PRESET, store=only_store(store))
+    file = Path(weights)
+    found = read_weights(file)
+    say(f"{file}: {described(found)}")
+    return import_weights(file, found, preset=preset, store=only_store(store))
 
 
-def import_weights(file: Path, *, preset: str, store: Path) -> Run:
+def import_weights(file: Path, found: Weights, *, preset: str | None, store: Path) -> Run:
     """A run folder that holds weights from elsewhere; made once for a file's content and preset.
 
+    Clips are made as the preset says; if None, as those weights of slic were trained with, or as
+    the paper's.
+
     Raises:
-        CheckpointError: the file cannot be used.
         SettingsError: no such preset.
     """
-    found = read_weights(file)
     encoder = new_encoder(found.encoder, seed=0)
     load_weights(encoder, found, where=str(file))
-    settings = make_settings(preset, options={"encoder": found.encoder})
-    digest = weights_digest(encoder.state_dict())
+    own = found.settings if preset is None else None
+    preset = "own" if own else preset or PRESET
+    settings = (
+        settings_from(with_defaults(own), where=str(file))
+        if own
+        else make_settings(preset, options={"encoder": found.encoder})
+    )
+    digest = fingerprint(
+        {"weights": weights_digest(encoder.state_dict()), "statistics": encoder.statistics}
+    )
     feature = settings.retrieval_feature if found.has_head else "backbone"
     settings = replace(settings, init=f"{file.name}@{digest}", retrieval_feature=feature)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", file.name.partition(".")[0]).strip("-") or "weights"
@@ -61,7 +81,7 @@ def import_weights(file: Path, *, preset: str, store: Path) -> Run:
     if (path / "config.toml").exists():
         run = replace(open_run(path), store=store)
     else:
-        run = create_run(
+        run = _made(
             path,
             settings,
             store=store,
@@ -71,16 +91,24 @@ def import_weights(file: Path, *, preset: str, store: Path) -> Run:
             head=found.has_head,
         )
     if not run.checkpoint.exists():
-        save_whole(run.checkpoint, _content(encoder, settings))
+        save_whole(run.checkpoint, _content(encoder, settings, head=found.has_head))
     return run
 
 
-def _content(encoder: Encoder, settings: Settings) -> dict[str, Any]:
+def _made(path: Path, settings: Settings, **about: Any) -> Run:
+    try:
+        return create_run(path, settings, **about)
+    except CheckpointError:
+        return open_run(path)  # another process was quicker
+
+
+def _content(encoder: Encoder, settings: Settings, *, head: bool) -> dict[str, Any]:
     return {
         "format": CHECKPOINT_FORMAT,
         "slic": __version__,
         "encoder": encoder.name,
         "model": encoder.state_dict(),
+        "head": head,
         "progress": {"epoch": 0},
         "settings": settings.as_dict(),
         "mean": list(encoder.statistics[0]),

@@ -13,6 +13,7 @@ from slic.eval.cached import (
     cached_embeddings,
     check_feature,
     evaluation_protocol,
+    say_seen,
     split_parts,
 )
 from slic.eval.outcome import details_of, measure, result_file, write_result
@@ -58,8 +59,15 @@ def linear_probe(
     check_feature(run, feature)
     protocol = evaluation_protocol(run.settings, clips)
     cache, path = cached_embeddings(
-        run, store=store, protocol=protocol, device=device, workers=workers, say=say
+        run,
+        store=store,
+        protocol=protocol,
+        split=split,
+        device=device,
+        workers=workers,
+        say=say,
     )
+    say_seen(run, path, split, say)
     parts = split_parts(cache, split=split, feature=feature, where=path)
     classes, probabilities = probe(parts)
     outcome = measure(probabilities, classes, parts.test_labels)

@@ -10,6 +10,7 @@ from slic.eval.cached import (
     cached_embeddings,
     check_feature,
     evaluation_protocol,
+    say_seen,
     split_parts,
 )
 from slic.metrics import per_class_recall, recall_at_k
@@ -75,13 +76,20 @@ def retrieve(
     kind = feature or run.settings.retrieval_feature
     check_feature(run, kind)
     protocol = evaluation_protocol(run.settings, clips)
-    cache, path = cached_embeddings(
-        run, store=store, protocol=protocol, device=device, workers=workers, say=say
-    )
     asked = run.settings.split if split is None else split
+    cache, path = cached_embeddings(
+        run,
+        store=store,
+        protocol=protocol,
+        split=asked,
+        device=device,
+        workers=workers,
+        say=say,
+    )
     numbers = sorted(cache.splits) if asked == "all" else [asked]
     found = {}
     for number in numbers or [run.settings.split]:
+        say_seen(run, path, number, say)
         parts = split_parts(cache, split=number, feature=kind, where=path)
         recall, per_class = recall_of(parts, ks)
         sizes = {"queries": len(parts.test), "gallery": len(parts.train)}
@@ -90,6 +98,7 @@ def retrieve(
         "run": str(run.path),
         "store": str(path),
         "split": asked,
+        "pretrained_on": None if run.imported else run.settings.split,
         **_together(list(found.values())),
         "feature": kind,
         "clips": protocol.clips,

@@ -1,8 +1,9 @@
 """`slic train`: the loop of clustering, sampling and steps (paper, section 3)."""
 
+import contextlib
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,11 +146,22 @@ class Training:
             WorkError: the GPU's memory does not suffice, or a worker died.
         """
         try:
-            self._train()
-        except torch.OutOfMemoryError as error:
-            raise WorkError(self._short_of_memory()) from error
+            with self.memory():
+                self._train()
         finally:
             self._unlock()
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[None]:
+        """Within, a GPU without memory left is one line that names what to lower.
+
+        Raises:
+            WorkError: it is.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise WorkError(self._short_of_memory()) from error
 
     def _train(self) -> None:
         settings, progress = self.settings, self.state.progress
@@ -326,6 +338,7 @@ def result(run: Run) -> dict[str, Any]:
         "checkpoint": str(run.checkpoint),
         "loss": epochs[-1]["loss"],
         "clusters": last["clusters"],
+        "clusters_used": any(line["in_use"] for line in clusterings[:-1]),
         "nmi": last["nmi"],
         "ami": last["ami"],
         "recall": last["recall"],

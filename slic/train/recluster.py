@@ -1,5 +1,6 @@
 """Between epochs: embed the training videos, cluster them, and see how good that is."""
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from slic.cache import Entry
 from slic.config import Settings
 from slic.embed import CacheName, FloatRows, Protocol, embed, write_cache
 from slic.encoders import Encoder, weights_digest
+from slic.errors import DamagedChunk
 from slic.metrics import cluster_agreement, recall_at_k
 from slic.neighbours import nearest
 from slic.reading import ReaderPool
@@ -110,9 +112,10 @@ def cluster_videos(
     compared = backbone if s.retrieval_feature == "backbone" else projection
     test_recall = None
     if test:
-        found = embed(encoder, readers, test, **how)
-        asked = found[0] if s.retrieval_feature == "backbone" else found[1]
-        test_recall = _recall(asked, _labels(test), compared, _labels(entries))
+        with contextlib.suppress(DamagedChunk):  # what is only recorded stops no training
+            found = embed(encoder, readers, test, **how)
+            asked = found[0] if s.retrieval_feature == "backbone" else found[1]
+            test_recall = _recall(asked, _labels(test), compared, _labels(entries))
     record = {
         "epoch": epoch,
         "clusters": len(set(clusters.values())),

@@ -9,18 +9,18 @@ import torch
 
 from slic.cache import ClipStore, Entry
 from slic.config import Settings, make_settings
-from slic.devices import pick_device, reading_workers, resolve_precision
+from slic.devices import pick_device, reading_workers, resolve_precision, tune
 from slic.encoders import Encoder, least_input, new_encoder, weights_digest
 from slic.errors import CheckpointError, InputError, LabelsMissing, SettingsError
 from slic.progress import clock
 from slic.runs import Run, choose_run, only_store, run_of_any_batch
 from slic.train.compute import Means
 from slic.train.fitting import fitting_batch
-from slic.train.loop import Training, is_done, result, training_entries
+from slic.train.loop import Training, is_done, result, tested_entries, training_entries
 from slic.train.optimise import estimate_seconds
-from slic.train.recluster import clusterings_left, pseudo_labels
+from slic.train.recluster import CLUSTERINGS, clusterings_left, pseudo_labels
 from slic.train.sampling import plan_epoch
-from slic.weights import Weights, read_weights
+from slic.weights import Weights, described, read_weights
 
 GPU_PRESET, CPU_PRESET = "ucf101-16f", "cpu-small"
 
@@ -73,23 +73,25 @@ def train(
     where = pick_device(device)
     if augment_on == "gpu" and where.type != "cuda":
         raise InputError(f"--augment-on gpu: {where} is none; choose cpu or auto")
-    means = Means(
-        device=where,
-        workers=reading_workers(where) if workers is None else workers,
-        augment_on_device=where.type == "cuda" and augment_on != "cpu",
+    means = replace(
+        means_for(where, workers=workers, augment_on=augment_on),
         compile=compile,
         recompute=recompute,
         profile=profile,
     )
     named = preset or (GPU_PRESET if where.type == "cuda" else CPU_PRESET)
     options = dict(options or {})
+    weights = None if init is None else read_weights(init)
+    if weights is not None and config is None:
+        options.setdefault("encoder", weights.encoder)
     fit = options.get("batch_size") == "auto"
     if fit:
         del options["batch_size"]
     settings = make_settings(named, config=Path(config) if config else None, options=options)
-    resolve_precision(settings.precision, where)
+    tune(where, settings.precision)
     _check_clip(settings)
-    weights = None if init is None else read_weights(init)
+    if settings.init and weights is None:
+        raise SettingsError(f"settings: init = {settings.init!r}: give the file itself, by --init")
     if weights is not None:
         settings = _starting_from(settings, weights, Path(init or ""), say)
     path = only_store(store)
@@ -105,16 +107,33 @@ def train(
         batch = known or fitting_batch(settings, means=means, videos=len(entries))
         settings = replace(settings, batch_size=batch)
         say(f"batch size {batch}: {'that of the run' if known else 'what fits the GPU'}")
-    chosen = choose_run(settings, store=path, store_digest=digest, preset=named, name=run, new=new)
+    chosen = choose_run(
+        settings, store=path, store_digest=digest, preset=named, name=run, new=new, fitted=fit
+    )
     if is_done(chosen):
         say(f"{chosen.path}: done already; give --new for another run of these settings")
         return result(chosen)
     training = Training(chosen, means=means, keep=keep_checkpoints, weights=weights)
-    _announce(training, chosen, named, say)
+    with training.memory():
+        _announce(training, chosen, named, say)
     training()
     if profile:
         _say_profile(training, say)
     return result(chosen)
+
+
+def means_for(
+    device: torch.device,
+    *,
+    workers: int | None = None,
+    augment_on: Literal["auto", "cpu", "gpu"] = "auto",
+) -> Means:
+    """With what `train` computes on a device, unless told otherwise."""
+    return Means(
+        device=device,
+        workers=reading_workers(device) if workers is None else workers,
+        augment_on_device=device.type == "cuda" and augment_on != "cpu",
+    )
 
 
 def _check_clip(settings: Settings) -> None:
@@ -134,9 +153,7 @@ def _starting_from(
             f"{file}: weights of {weights.encoder}, but the run's encoder is {settings.encoder}:"
             f" give --encoder {weights.encoder}"
         )
-    head = "with" if weights.has_head else "without"
-    left = f"; left over: {len(weights.left_over)}" if weights.left_over else ""
-    say(f"{file}: weights of {weights.kind}, {head} a projection head{left}")
+    say(f"{file}: {described(weights)}")
     return replace(settings, init=f"{file.name}@{weights_digest(weights.state)}")
 
 
@@ -181,8 +198,15 @@ def _announce(training: Training, run: Run, preset: str, say: Callable[[str], No
         encoder=training.state.encoder,
         epoch=progress.epoch,
         steps=training.steps_left,
+        tested=len(training.test),
     )
     say(f"{training.steps_left} steps left of {settings.epochs} epochs: about {clock(seconds)}")
+    if settings.cluster in CLUSTERINGS and settings.warmup_epochs:
+        never = settings.warmup_epochs >= settings.epochs
+        say(
+            f"clusters are used from epoch {settings.warmup_epochs} on (warmup_epochs)"
+            + (": not in this run" if never else "")
+        )
 
 
 def expected_seconds(store: Path, settings: Settings, means: Means) -> float:
@@ -202,6 +226,7 @@ def expected_seconds(store: Path, settings: Settings, means: Means) -> float:
         encoder=encoder.to(memory_format=torch.channels_last_3d),
         epoch=0,
         steps=settings.epochs * -(-len(entries) // settings.batch_size),
+        tested=len(tested_entries(clips, settings)),
     )
 
 
@@ -214,6 +239,7 @@ def _seconds(
     encoder: Encoder,
     epoch: int,
     steps: int,
+    tested: int,
 ) -> float:
     lengths = {entry.id: entry.frames or 0 for entry in entries}
     alone = {entry.id: code for code, entry in enumerate(entries)}
@@ -225,5 +251,5 @@ def _seconds(
         settings=settings,
         means=means,
         steps=steps,
-        embeddings=clusterings_left(settings, epoch) * len(entries),
+        embeddings=clusterings_left(settings, epoch) * (len(entries) + tested),
     )

@@ -11,13 +11,13 @@ from slic.runs import find_run
 def test_another_checkpoint_gets_a_cache_of_its_own(work: Path) -> None:
     run = find_run(None)
     protocol = evaluation_protocol(run.settings, 1)
-    first, _ = cached_embeddings(run, store=None, protocol=protocol, workers=0, say=str)
+    first, _ = cached_embeddings(run, store=None, protocol=protocol, split=1, workers=0, say=str)
     content = torch.load(run.checkpoint, weights_only=True)
     content["model"] = {
         k: v * 1.5 if v.is_floating_point() else v for k, v in content["model"].items()
     }
     torch.save(content, run.checkpoint)
-    second, _ = cached_embeddings(run, store=None, protocol=protocol, workers=0, say=str)
+    second, _ = cached_embeddings(run, store=None, protocol=protocol, split=1, workers=0, say=str)
     assert first.path != second.path
     assert (first.backbone != second.backbone).any()
     assert first.path.exists()
@@ -28,7 +28,7 @@ def test_a_changed_store_gets_a_cache_of_its_own(work: Path, drawn: Path) -> Non
 
     run = find_run(None)
     protocol = evaluation_protocol(run.settings, 1)
-    options = {"store": "some.zarr", "protocol": protocol, "workers": 0, "say": str}
+    options = {"store": "some.zarr", "protocol": protocol, "split": 1, "workers": 0, "say": str}
     prep_frames(str(drawn), store="some.zarr", limit=3, workers=1)
     few, _ = cached_embeddings(run, **options)
     prep_frames(str(drawn), store="some.zarr", limit=5, workers=1)
@@ -42,10 +42,10 @@ def test_a_changed_store_gets_a_cache_of_its_own(work: Path, drawn: Path) -> Non
 def test_damaged_cache_is_named(work: Path) -> None:
     run = find_run(None)
     protocol = evaluation_protocol(run.settings, 1)
-    cache, _ = cached_embeddings(run, store=None, protocol=protocol, workers=0, say=str)
+    cache, _ = cached_embeddings(run, store=None, protocol=protocol, split=1, workers=0, say=str)
     cache.path.write_bytes(cache.path.read_bytes()[:200])
     with pytest.raises(CacheError, match=cache.path.name):
-        cached_embeddings(run, store=None, protocol=protocol, workers=0, say=str)
+        cached_embeddings(run, store=None, protocol=protocol, split=1, workers=0, say=str)
 
 
 def test_run_without_checkpoint(work: Path) -> None:
@@ -53,7 +53,12 @@ def test_run_without_checkpoint(work: Path) -> None:
     run.checkpoint.unlink()
     with pytest.raises(CheckpointError, match="no checkpoint yet"):
         cached_embeddings(
-            run, store=None, protocol=evaluation_protocol(run.settings, 1), workers=0, say=str
+            run,
+            store=None,
+            protocol=evaluation_protocol(run.settings, 1),
+            split=1,
+            workers=0,
+            say=str,
         )
 
 
@@ -63,7 +68,12 @@ def test_checkpoint_of_another_encoder(work: Path) -> None:
     torch.save({**content, "encoder": "r3d18"}, run.checkpoint)
     with pytest.raises(CheckpointError, match="of encoder r3d18, but the run's is small"):
         cached_embeddings(
-            run, store=None, protocol=evaluation_protocol(run.settings, 1), workers=0, say=str
+            run,
+            store=None,
+            protocol=evaluation_protocol(run.settings, 1),
+            split=1,
+            workers=0,
+            say=str,
         )
 
 
@@ -75,6 +85,7 @@ def test_foreign_store(work: Path) -> None:
             run,
             store="foreign.zarr",
             protocol=evaluation_protocol(run.settings, 1),
+            split=1,
             workers=0,
             say=str,
         )

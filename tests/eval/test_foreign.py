@@ -1,6 +1,7 @@
 """Weights from elsewhere, evaluated and trained from: as typed, on the drawn set."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +106,36 @@ def test_a_run_starts_from_weights(slic, here: Path, torchvisions: Path) -> None
     assert len(list(RUNS.iterdir())) == 2
 
 
+def test_slics_own_checkpoints_are_evaluated_as_they_were_trained(slic, work: Path) -> None:
+    run = find_run(None)
+    words = ["eval", "retrieve", "--json", "--workers", "0"]
+    own = json.loads(slic(*words)[1])
+    code, out, err = slic(*words, "--weights", str(run.checkpoint))
+    assert (code, "weights of slic" in err) == (0, True)
+    again = json.loads(out)
+    assert again["recall"] == own["recall"]
+    s, imported = run.settings, open_run(Path(again["run"])).settings
+    assert (imported.frames, imported.size) == (s.frames, s.size)
+
+
+def test_an_imported_head_that_was_never_trained_stays_so(
+    slic, here: Path, torchvisions: Path
+) -> None:
+    run = open_run(Path(retrieve(slic, torchvisions)["run"]))
+    assert open_run(Path(retrieve(slic, run.checkpoint)["run"])).head is False
+
+
+def test_an_interrupted_import_is_done_again(slic, here: Path, torchvisions: Path) -> None:
+    first = retrieve(slic, torchvisions)
+    run = Path(first["run"])
+    shutil.rmtree(run / "embeddings")
+    (run / "config.toml").unlink()
+    (run / "checkpoints" / "latest").unlink()
+    assert retrieve(slic, torchvisions) == first
+
+
 WRONG = {
-    "weights of another encoder": ("train {} --init W --encoder small", "--encoder r3d18-tv"),
+    "weights of another encoder": ("train --init W --encoder small", "--encoder r3d18-tv"),
     "the projection of no head": ("eval retrieve --weights W --feature projection", "backbone"),
     "a run and weights": ("eval retrieve --weights W --run x", "--run"),
     "a preset of a run": ("eval retrieve --preset cpu-small", "--weights"),

@@ -122,3 +122,28 @@ def test_k_is_sorted_and_unique() -> None:
 def test_bad_clips(work: Path) -> None:
     with pytest.raises(InputError, match="--clips 0"):
         retrieve(find_run(None), clips=0, workers=0, say=str)
+
+
+def test_all_splits_are_means_and_sums(work: Path) -> None:
+    each = [retrieve(find_run(None), split=n, workers=0, say=str) for n in (1, 2, 3)]
+    said: list[str] = []
+    result = retrieve(find_run(None), split="all", workers=0, say=said.append)
+    assert result["split"] == "all"
+    for k in ("1", "5", "10"):
+        mean = np.mean([one["recall"][k] for one in each])
+        assert result["recall"][k] == pytest.approx(mean)
+    assert result["queries"] == sum(one["queries"] for one in each)
+    assert {n: of["recall"] for n, of in result["splits"].items()} == {
+        n: one["recall"] for n, one in zip((1, 2, 3), each, strict=True)
+    }
+    # Of splits 2 and 3 the run has trained on test videos, and that is said.
+    assert [line.split(":")[0] for line in said if "pretrained" in line] == ["split 2", "split 3"]
+    assert result["pretrained_on"] == 1
+
+
+def test_a_split_is_refused_before_anything_is_embedded(work: Path) -> None:
+    run = find_run(None)
+    before = sorted(run.embeddings.iterdir())
+    with pytest.raises(StoreError, match="no split 7"):
+        retrieve(run, split=7, workers=0, say=str)
+    assert sorted(run.embeddings.iterdir()) == before

@@ -15,6 +15,7 @@ from slic.errors import (
     SettingsError,
     SlicError,
     StoreError,
+    WorkError,
 )
 from slic.runs import lock_run, open_run
 from slic.train.loop import Training
@@ -51,8 +52,8 @@ def test_the_same_command_trains_then_says_that_it_is_done(here):
     assert said[0] == "runs/ucf101-small-1: preset cpu-small, small on cpu in fp32, 18 videos"
     assert said[1].startswith("2 steps left of 1 epochs: about ")
     assert len(said) == 2
-    keys = ["run", "epochs", "steps", "checkpoint", "loss", "clusters", "nmi", "ami", "recall"]
-    assert list(first) == keys
+    keys = ["run", "epochs", "steps", "checkpoint", "loss", "clusters", "clusters_used", "nmi"]
+    assert list(first) == [*keys, "ami", "recall"]
     assert json.loads(json.dumps(first)) == first
     assert Path(first["checkpoint"]).is_file()
     before = Path(first["checkpoint"]).read_bytes()
@@ -184,3 +185,51 @@ def test_a_run_goes_on_with_the_flow_it_began_with_only(work: Path, drawn: Path)
     assert train("own.zarr", options=options, **said)["run"] != first["run"]
     again = train("own.zarr", options={**options, "flow_probability": 0.0}, **said)
     assert again["run"] == blind["run"]
+
+
+def test_a_run_that_will_use_no_clusters_says_so(here):
+    result, said = trained(options={"warmup_epochs": 1})
+    assert said[-1] == "clusters are used from epoch 1 on (warmup_epochs): not in this run"
+    assert result["clusters_used"] is False
+    result, said = trained(options={"warmup_epochs": 1, "epochs": 2})
+    assert said[-1] == "clusters are used from epoch 1 on (warmup_epochs)"
+    assert result["clusters_used"] is True
+    assert trained()[0]["clusters_used"] is True
+
+
+def test_a_config_does_not_claim_weights_that_were_not_given(here):
+    Path("mine.toml").write_text('init = "latest@1234"\n')
+    assert "--init" in refusal(SettingsError, config="mine.toml")
+    assert "--init" in refusal(SettingsError, options={"init": "latest@1234"})
+    assert not Path("runs").exists()
+
+
+def test_a_folder_whose_making_was_interrupted_is_taken(here):
+    Path("runs/mine/checkpoints").mkdir(parents=True)
+    assert trained(run="mine")[0]["run"] == "runs/mine"
+
+
+def test_memory_that_does_not_suffice_is_one_line(here, monkeypatch):
+    import torch
+
+    def short(*args: Any, **options: Any) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slic.train.run.estimate_seconds", short)
+        message = refusal(WorkError)
+    assert "batch size 9" in message
+    assert "--recompute" in message
+
+
+def test_a_damaged_test_video_stops_no_training(here, drawn_store):
+    shutil.copytree(drawn_store, "own.zarr")
+    store = ClipStore("own.zarr")
+    tested = next(entry for entry in store.entries() if entry.split1 == "test")
+    (Path("own.zarr/frames") / tested.key / "c.0.0.0.0").write_bytes(b"")
+    run = open_run(Path(trained("own.zarr")[0]["run"]))
+    assert [line["test_recall"] for line in run.records("clustering")] == [None, None]
+
+
+def test_all_pairs_are_of_the_triplet_loss(here):
+    assert "triplet" in refusal(SettingsError, options={"pairs": "all"})
