@@ -183,10 +183,12 @@ def _show_prep(result: Any, *, as_json: bool, unit: str) -> None:
         say(note)
     for video, reason in result.failures:
         say(f"failed: {video}: {reason}")
+    for video, reason in result.damaged:
+        say(f"damaged: {video}: {reason}")
     rows = {
         "store": result.store,
         "videos": f"{result.videos}: {result.written} written, {result.skipped} there before,"
-        f" {result.failed} failed",
+        f" {result.failed} failed" + f", {len(result.damaged)} damaged" * bool(result.damaged),
         unit: f"{result.frames} in {clock(result.seconds)}",
     }
     show(result.json(), as_json=as_json, rows=rows)

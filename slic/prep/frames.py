@@ -96,6 +96,8 @@ def prep_frames(
     _run(target, jobs, workers or default_workers(), result)
     failed = {entry.id: entry for entry in target.failures()}
     result.failures = list_failures(failed[v.id] for v in videos if v.id in failed)
+    remarks = {video: remark for video, remark in target.index.rows("id", "remark") if remark}
+    result.damaged = [(v.id, remarks[v.id]) for v in videos if v.id in remarks]
     return result.finished(begin)
 
 

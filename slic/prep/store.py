@@ -31,6 +31,7 @@ class PrepResult:
         seconds: time taken.
         failures: (id, reason) of all videos that are impossible.
         new_failures: how many of them were found now.
+        damaged: (id, reason) of all videos of which only a part could be stored.
         notes: remarks for the user.
     """
 
@@ -43,6 +44,7 @@ class PrepResult:
     seconds: float = 0.0
     failures: list[tuple[str, str]] = field(default_factory=list)
     new_failures: int = 0
+    damaged: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def finished(self, begin: float) -> "PrepResult":
@@ -55,8 +57,11 @@ class PrepResult:
     def json(self) -> dict[str, Any]:
         """The keys of `--json`."""
         names = ("store", "videos", "written", "skipped", "failed", "frames", "seconds")
-        failures = [{"id": video, "reason": reason} for video, reason in self.failures]
-        return {name: getattr(self, name) for name in names} | {"failures": failures}
+        lists = {
+            kind: [{"id": video, "reason": reason} for video, reason in getattr(self, kind)]
+            for kind in ("failures", "damaged")
+        }
+        return {name: getattr(self, name) for name in names} | lists
 
 
 def is_store(path: Path) -> bool:

@@ -57,3 +57,18 @@ def test_empty_store(tmp_path: Path) -> None:
 def test_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such store"):
         store_info(str(tmp_path / "none.zarr"))
+
+
+def test_preparing_again_lists_what_is_only_partly_stored(
+    slic, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["prep", "frames", str(drawn), "--store", "s.zarr", "--limit", "3", "--json"]
+    assert json.loads(slic(*words)[1])["damaged"] == []
+    store = ClipStore("s.zarr", writable=True)
+    entry = store.entries()[1]
+    store.index.put(replace(entry, remark="decoding stopped after 7 frames"))
+    code, out, err = slic(*words)
+    reason = {"id": entry.id, "reason": "decoding stopped after 7 frames"}
+    assert (code, json.loads(out)["damaged"]) == (0, [reason])
+    assert f"damaged: {entry.id}: decoding stopped after 7 frames" in err
