@@ -116,6 +116,7 @@ def test_first_and_second_run(data: str, tmp_path: Path, done: list[str]) -> Non
         "frames": 15,
         "seconds": first.seconds,
         "failures": [],
+        "damaged": [],
     }
     check_colours(path)
     entry = ClipStore(path).entry("red.avi")
