@@ -56,6 +56,7 @@ def finetune(
     }
     file = result_file(run, path, mode=mode, split=split, key=key)
     about = {"run": str(run.path), "store": str(path), "split": split, "mode": mode}
+    about["pretrained_on"] = None if run.imported else run.settings.split
     if file.exists():
         say(f"done already; the result is that of {file}")
         return {**read_result(file), **about, "confusion": str(file)}

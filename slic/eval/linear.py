@@ -76,6 +76,7 @@ def linear_probe(
     result = {
         "run": str(run.path),
         "store": str(path),
+        "pretrained_on": None if run.imported else run.settings.split,
         "split": split,
         "mode": "linear",
         "train": len(parts.train),
