@@ -305,7 +305,10 @@ def test_a_class_never_trained_on_counts_as_wrong(work: Path, drawn: Path) -> No
     assert json.loads(Path(result["confusion"]).read_text())["classes"] == ["a", "b", "new"]
 
 
-def test_command_prints_a_table_and_an_object(slic, work: Path, scenes: ClipStore) -> None:
+def test_command_prints_a_table_and_an_object(
+    slic, work: Path, scenes: ClipStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     words = ["eval", "classify", "--mode", "finetune", "--store", str(scenes.path)]
     words += ["--epochs", "1", "--batch-size", "9", "--clips", "1", "--crops", "10"]
     code, out, err = slic(*words, "--workers", "2", "--seed", "3")
@@ -315,6 +318,8 @@ def test_command_prints_a_table_and_an_object(slic, work: Path, scenes: ClipStor
     (path,) = Path("runs").glob("*/classify/*.json")
     # However long, it is printed in full.
     assert str(path) in "".join(line.removeprefix("confusion").strip() for line in out.splitlines())
+    monkeypatch.delenv("COLUMNS")
+    assert str(path) in slic(*words, "--workers", "0", "--seed", "3")[1].split()
     code, out, err = slic(*words, "--workers", "0", "--seed", "3", "--json")
     result = json.loads(out)
     assert (code, "done already" in err) == (0, True)
