@@ -81,19 +81,11 @@ def train(
     )
     named = preset or (GPU_PRESET if where.type == "cuda" else CPU_PRESET)
     options = dict(options or {})
-    weights = None if init is None else read_weights(init)
-    if weights is not None and config is None:
-        options.setdefault("encoder", weights.encoder)
     fit = options.get("batch_size") == "auto"
     if fit:
         del options["batch_size"]
-    settings = make_settings(named, config=Path(config) if config else None, options=options)
+    settings, weights = _settings(named, config, options, init, say)
     tune(where, settings.precision)
-    _check_clip(settings)
-    if settings.init and weights is None:
-        raise SettingsError(f"settings: init = {settings.init!r}: give the file itself, by --init")
-    if weights is not None:
-        settings = _starting_from(settings, weights, Path(init or ""), say)
     path = only_store(store)
     clips = ClipStore(path)
     entries = training_entries(clips, settings)
@@ -134,6 +126,26 @@ def means_for(
         workers=reading_workers(device) if workers is None else workers,
         augment_on_device=device.type == "cuda" and augment_on != "cpu",
     )
+
+
+def _settings(
+    preset: str,
+    config: str | None,
+    options: dict[str, Any],
+    init: str | None,
+    say: Callable[[str], None],
+) -> tuple[Settings, Weights | None]:
+    """The settings asked for, and the weights to start from, whose encoder is the default one."""
+    weights = None if init is None else read_weights(init)
+    if weights is not None and config is None and options.get("encoder") is None:
+        options = {**options, "encoder": weights.encoder}
+    settings = make_settings(preset, config=Path(config) if config else None, options=options)
+    _check_clip(settings)
+    if settings.init and weights is None:
+        raise SettingsError(f"settings: init = {settings.init!r}: give the file itself, by --init")
+    if weights is not None:
+        settings = _starting_from(settings, weights, Path(init or ""), say)
+    return settings, weights
 
 
 def _check_clip(settings: Settings) -> None:
