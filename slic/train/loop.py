@@ -3,7 +3,7 @@
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,18 @@ from slic.errors import CheckpointError, StoreError, WorkError
 from slic.progress import progress as show_progress
 from slic.reading import ReaderPool
 from slic.runs import Run, lock_run
+from slic.stopping import stops_held
 from slic.train.checkpoint import Progress, restore, save_checkpoint
 from slic.train.compute import Means, make_forward
+from slic.train.epoch import Epoch
 from slic.train.optimise import learning_rate, make_optimiser
 from slic.train.profile import CLUSTERING, Profile
 from slic.train.recluster import cluster_videos, is_due
 from slic.train.record import Recorder
+from slic.train.safety import finite_weights, not_finite
 from slic.train.samples import SampleLoader
 from slic.train.sampling import Sample, plan_epoch
-from slic.train.step import batch_labels, false_positives, forward_loss
+from slic.train.step import batch_labels, forward_loss
 from slic.weights import Weights, load_weights
 
 CHECKPOINT_EVERY_S = 600.0
@@ -88,6 +91,7 @@ class Training:
         means: with what to compute.
         keep: also keep the checkpoint of each clustering.
         weights: to start from, rather than random ones.
+        say: takes lines meant for the user.
 
     Raises:
         InputError: the device cannot compute as asked.
@@ -96,9 +100,16 @@ class Training:
     """
 
     def __init__(
-        self, run: Run, *, means: Means, keep: bool = False, weights: Weights | None = None
+        self,
+        run: Run,
+        *,
+        means: Means,
+        keep: bool = False,
+        weights: Weights | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
         self.run, self.settings, self.means, self.keep = run, run.settings, means, keep
+        self.say = say
         tune(means.device, self.settings.precision)
         self.profile = Profile(means.device, wanted=means.profile)
         self.store = ClipStore(run.store)
@@ -143,7 +154,8 @@ class Training:
         """Train to the end; a run interrupted anywhere goes on exactly where it was.
 
         Raises:
-            WorkError: the GPU's memory does not suffice, or a worker died.
+            WorkError: the GPU's memory does not suffice, a worker died, or a value is not finite.
+            KeyboardInterrupt: it was told to stop; the checkpoint is of the last step done.
         """
         try:
             with self.memory():
@@ -200,9 +212,16 @@ class Training:
                 device=self.means.device,
                 test=self.test,
             )
+        if found.collapsed:
+            self.say(
+                f"{self.run.path}: the embedding has collapsed: at epoch {progress.epoch} the mean"
+                f" cosine distance of the training videos is {found.record['distance']:.1e}; a"
+                " smaller --lr, or another --objective, may help"
+            )
         progress.clusters, progress.clustered_at = found.pseudo_labels, progress.epoch
-        recorder.write("clustering", progress.total_steps, found.record)
-        self._save(recorder)
+        with stops_held():
+            recorder.write("clustering", progress.total_steps, found.record)
+            self._save(recorder)
         if self.keep:
             self._save(recorder, name=f"epoch{progress.epoch:05d}")
 
@@ -214,29 +233,71 @@ class Training:
         plan = plan_epoch(
             self.lengths, progress.clusters, settings=self.settings, epoch=progress.epoch
         )
-        false, drawn = _totals(plan, self.truth)
-        left = plan[progress.step :]
-        sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in progress.sums.items()}
+        epoch = Epoch(plan, progress.sums, self.means.device)
         self.state.encoder.train()
-        read = self.profile.waiting(loader.batches(left))
-        for batch, parts in zip(left, read, strict=True):
-            with self.profile.phase("to the device"):
-                clips = loader.on_device(parts, self.means.device)
-            for name, value in self._step(batch, clips).items():
-                sums[name] = sums.get(name, 0) + value
-            progress.step += 1
-            progress.total_steps += 1
-            advance(1, 3 * len(batch))
-            if time.monotonic() - self.state.saved_at > CHECKPOINT_EVERY_S:
-                progress.sums = {k: float(v) for k, v in sums.items()}
-                self._save(recorder)
-        values = {k: float(v) for k, v in sums.items()} | {"false": false, "drawn": drawn}
-        record = epoch_record(values, samples=sum(map(len, plan)))
+        try:
+            self._steps(epoch, loader, recorder, advance)
+        except KeyboardInterrupt:
+            # It comes between two steps: what is done is whole, and kept.
+            with stops_held():
+                self._save_within(epoch, recorder)
+            raise
+        self._check(epoch)
+        record = epoch.record(self.truth)
         lr = self.state.optimiser.param_groups[0]["lr"]
         took = {"lr": lr, "seconds": round(time.monotonic() - begin, 3)}
-        recorder.write("epoch", progress.total_steps, {"epoch": progress.epoch, **record, **took})
-        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+        with stops_held():
+            line = {"epoch": progress.epoch, **record, **took}
+            recorder.write("epoch", progress.total_steps, line)
+            progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+            self._save(recorder)
+
+    def _steps(
+        self,
+        epoch: Epoch,
+        loader: SampleLoader,
+        recorder: Recorder,
+        advance: Callable[[int, float], None],
+    ) -> None:
+        progress = self.state.progress
+        left = epoch.plan[progress.step :]
+        read = self.profile.waiting(loader.batches(left))
+        for batch, parts in zip(left, read, strict=True):
+            with stops_held():
+                with self.profile.phase("to the device"):
+                    clips = loader.on_device(parts, self.means.device)
+                bad = epoch.add(progress.step, self._step(batch, clips))
+                progress.step += 1
+                progress.total_steps += 1
+            if bad is not None:
+                raise self._not_finite(epoch, "loss", bad)
+            advance(1, 3 * len(batch))
+            if time.monotonic() - self.state.saved_at > CHECKPOINT_EVERY_S:
+                self._save_within(epoch, recorder)
+
+    def _save_within(self, epoch: Epoch, recorder: Recorder) -> None:
+        self._check(epoch)
+        self.state.progress.sums = epoch.sums
         self._save(recorder)
+
+    def _check(self, epoch: Epoch) -> None:
+        """Raise WorkError rather than save what is not finite."""
+        bad = epoch.watch.first()
+        if bad is not None:
+            raise self._not_finite(epoch, "loss", bad)
+        if not finite_weights(self.state.encoder):
+            raise self._not_finite(epoch, "weights", self.state.progress.step - 1)
+
+    def _not_finite(self, epoch: Epoch, what: str, step: int) -> WorkError:
+        progress = self.state.progress
+        return not_finite(
+            self.run,
+            what,
+            epoch=progress.epoch,
+            step=progress.total_steps - progress.step + step + 1,
+            batch=epoch.plan[step],
+            rate=self.state.optimiser.param_groups[0]["lr"],
+        )
 
     def _step(self, batch: list[Sample], clips: torch.Tensor) -> dict[str, torch.Tensor]:
         s, state, progress = self.settings, self.state, self.state.progress
@@ -291,29 +352,6 @@ def remove_leftovers(run: Run) -> None:
     )
     for path in (path for pattern in patterns for path in run.path.glob(pattern)):
         path.unlink(missing_ok=True)
-
-
-def _totals(plan: list[list[Sample]], truth: Mapping[str, int]) -> tuple[int, int]:
-    counts = [false_positives(batch, truth) for batch in plan]
-    return sum(c[0] for c in counts), sum(c[1] for c in counts)
-
-
-def epoch_record(sums: Mapping[str, float], *, samples: int) -> dict[str, Any]:
-    """The epoch's line of metrics.jsonl from its sums: means a sample, counts, and rates.
-
-    The false-positive rate is of positives drawn from another video, the false-negative rate
-    of negatives; both are None where nothing was drawn or labels are unknown.
-    """
-    losses = ("loss", "instance_loss", "temporal_loss")
-    record: dict[str, Any] = {k: sums[k] / samples for k in losses if k in sums}
-    record |= {k: int(sums[k]) for k in ("skipped", "fallback") if k in sums}
-    rates = {
-        "false_positive_rate": ("false", "drawn"),
-        "false_negative_rate": ("false_negatives", "negatives"),
-    }
-    for rate, (part, whole) in rates.items():
-        record[rate] = sums[part] / sums[whole] if sums.get(whole) else None
-    return {**record, "samples": samples}
 
 
 def is_done(run: Run) -> bool:

@@ -20,6 +20,7 @@ from slic.reading import ReaderPool
 from slic.runs import Run
 from slic.train.clustering import finch, kmeans, label_codes, singleton_labels
 from slic.train.record import record_clusters
+from slic.train.safety import check_embeddings, has_collapsed, mean_distance
 
 RECALL_AT = (1, 5)
 QUERY_SHARE = 4
@@ -33,11 +34,13 @@ class Clustering:
     Attributes:
         clusters: `{video id: cluster}`.
         pseudo_labels: `{video id: label}` to train with.
+        collapsed: whether all videos are embedded all but alike.
         record: its line in metrics.jsonl.
     """
 
     clusters: dict[str, int]
     pseudo_labels: dict[str, int]
+    collapsed: bool
     record: dict[str, Any]
 
 
@@ -93,18 +96,23 @@ def cluster_videos(
 
     The embedding cache of the clustering before is removed once the new one stands. The recall
     of `test` videos is recorded, for figures alone: nothing is chosen by it.
+
+    Raises:
+        WorkError: embeddings are not finite.
     """
     s = run.settings
     protocol = Protocol(1, s.frames, s.stride, s.size)
     how: Any = {"protocol": protocol, "device": device, "precision": s.precision}
     backbone, projection = embed(encoder, readers, entries, **how)
+    ids = [entry.id for entry in entries]
+    check_embeddings(ids, projection, where=run.path)
+    distance = mean_distance(projection)
     checkpoint = f"e{epoch:05d}.{weights_digest(encoder.state_dict())}"
     name = CacheName(readers.store.name, run.store_digest, checkpoint, protocol, training=True)
     write_cache(run.embeddings, name, entries, backbone=backbone, projection=projection)
     for old in run.embeddings.glob("*-train.h5"):
         if old.name != name.file:
             old.unlink()
-    ids = [entry.id for entry in entries]
     labels = _clustered(projection, s)
     clusters = dict(zip(ids, labels.tolist(), strict=True))
     record_clusters(run.path / "clusters.h5", epoch, clusters)
@@ -121,11 +129,13 @@ def cluster_videos(
         "clusters": len(set(clusters.values())),
         "nmi": nmi,
         "ami": ami,
+        "distance": distance,
         "recall": training_recall(entries, compared),
         "test_recall": test_recall,
         "in_use": s.cluster in CLUSTERINGS and epoch >= s.warmup_epochs,
     }
-    return Clustering(clusters, pseudo_labels(entries, clusters, settings=s, epoch=epoch), record)
+    codes = pseudo_labels(entries, clusters, settings=s, epoch=epoch)
+    return Clustering(clusters, codes, has_collapsed(distance), record)
 
 
 def is_due(settings: Settings, epoch: int) -> bool:

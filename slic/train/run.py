@@ -105,7 +105,7 @@ def train(
     if is_done(chosen):
         say(f"{chosen.path}: done already; give --new for another run of these settings")
         return result(chosen)
-    training = Training(chosen, means=means, keep=keep_checkpoints, weights=weights)
+    training = Training(chosen, means=means, keep=keep_checkpoints, weights=weights, say=say)
     with training.memory():
         _announce(training, chosen, named, say)
     training()

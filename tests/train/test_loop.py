@@ -16,7 +16,8 @@ from slic.errors import CheckpointError, StoreError
 from slic.runs import Run, create_run
 from slic.train import loop
 from slic.train.compute import Means
-from slic.train.loop import Training, epoch_record, is_done, result, training_entries
+from slic.train.epoch import epoch_record
+from slic.train.loop import Training, is_done, result, training_entries
 from slic.train.recluster import is_query
 from slic.train.sampling import plan_epoch
 
