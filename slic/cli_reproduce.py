@@ -3,12 +3,11 @@
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from slic.errors import InputError
 from slic.options import Device, Json, Workers
-from slic.printing import console, say, show
+from slic.printing import console, plain, say, show
 from slic.progress import clock
 
 
@@ -76,7 +75,7 @@ def _show_table(result: dict[str, Any]) -> None:
     for column in result["columns"]:
         table.add_column(column, justify="right")
     for line in lines(result):
-        table.add_row(*map(escape, line))
+        table.add_row(*map(plain, line))
     console().print(table)
     say(result["note"])
     for row in result["rows"]:

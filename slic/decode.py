@@ -1,11 +1,10 @@
 """Video file, or folder of images -> frames, in a child process that can be killed.
 
-decord is fast but can hang or crash on a broken file; so it runs in a child with a time limit,
-and PyAV, in the same child, takes over where it fails.
+What decodes video can hang, crash or ask for all memory on a broken file; so it runs in a child
+with limits of time and memory.
 """
 
 import contextlib
-import importlib.util
 import json
 import math
 import os
@@ -22,28 +21,32 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from slic.containers import MOST_PIXELS
 from slic.errors import DecodeError
 
-Reader = Literal["decord", "pyav", "images"]
+Reader = Literal["pyav", "images"]
 STALL_LIMIT_S = 60.0
+TIME_LIMIT_S = 4 * 3600.0
+CHILD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OPENCV_IO_MAX_IMAGE_PIXELS": str(MOST_PIXELS),
+}
 LONGEST_HEADER = 1 << 16
-
-
-def available_readers() -> tuple[Reader, ...]:
-    """Readers to try, in order; decord has no wheel for some machines."""
-    return ("decord", "pyav") if importlib.util.find_spec("decord") else ("pyav",)
 
 
 @dataclass
 class Decoding:
-    """What is known of a video once its last block has been read.
+    """What is known of a video once its last block has been read; `promised` with the first.
 
     Attributes:
         fps: frames a second, as the file says; 0 where it does not.
+        promised: frames that the header speaks of; 0 where it does not.
         remark: why decoding stopped early, or None.
     """
 
     fps: float = 0.0
+    promised: int = 0
     remark: str | None = None
 
 
@@ -52,10 +55,15 @@ class GuardedDecoder:
 
     Args:
         stall_limit_s: seconds without a block after which the child is killed.
+        time_limit_s: seconds of waiting for the blocks of one video after which it is.
     """
 
-    def __init__(self, *, stall_limit_s: float = STALL_LIMIT_S) -> None:
+    def __init__(
+        self, *, stall_limit_s: float = STALL_LIMIT_S, time_limit_s: float = TIME_LIMIT_S
+    ) -> None:
         self.stall_limit_s = stall_limit_s
+        self.time_limit_s = time_limit_s
+        self._waited_s = 0.0
         self._child: subprocess.Popen[bytes] | None = None
 
     def blocks(
@@ -66,6 +74,7 @@ class GuardedDecoder:
         short_side: int,
         about: Decoding,
         files: Sequence[Sequence[Path]] = (),
+        most: int | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
         """Blocks of consecutive frames, `(n, H, W, 3)` uint8 RGB, n up to 16.
 
@@ -74,11 +83,12 @@ class GuardedDecoder:
 
         Args:
             path: the video file, or the folder of images.
-            reader: `decord` or `pyav` of video, `images` of images.
+            reader: `pyav` of video, `images` of images.
             short_side: pixels.
             about: filled in after the last block.
             files: for `images`, the one image of each frame; or the two of u and v, for blocks
                 of grey levels `(n, H, W, 2)`.
+            most: frames to read; all if None.
 
         Raises:
             DecodeError: the reader fails, crashes, or stalls; blocks read so far are void.
@@ -87,10 +97,12 @@ class GuardedDecoder:
             "path": os.path.abspath(path),
             "reader": reader,
             "short_side": short_side,
+            "most": most,
             "files": [[os.path.abspath(file) for file in frame] for frame in files],
         }
         child = self._running()
         assert child.stdin is not None
+        self._waited_s = 0.0
         finished = False
         try:
             child.stdin.write(json.dumps(request).encode() + b"\n")
@@ -105,11 +117,14 @@ class GuardedDecoder:
                     about.fps, about.remark = header["fps"], header["remark"]
                     return
                 shape = (header["frames"], header["height"], header["width"], header["channels"])
+                about.promised = header["promised"]
                 data = self._exactly(child, int(np.prod(shape)))
                 yield np.frombuffer(data, dtype=np.uint8).reshape(shape)
         except (BrokenPipeError, EOFError):
             raise DecodeError(f"{reader}: crashed") from None
         except TimeoutError:
+            if self._waited_s >= self.time_limit_s:
+                raise DecodeError(f"{reader}: no end in {self.time_limit_s:g} s") from None
             raise DecodeError(f"{reader}: no frame in {self.stall_limit_s:g} s") from None
         finally:
             if not finished:
@@ -123,6 +138,7 @@ class GuardedDecoder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                env={**os.environ, **CHILD},
             )
         return self._child
 
@@ -130,25 +146,32 @@ class GuardedDecoder:
         (length,) = struct.unpack("<I", self._exactly(child, 4))
         if length > LONGEST_HEADER:
             raise EOFError
-        return json.loads(self._exactly(child, length))
+        try:
+            return json.loads(self._exactly(child, length))
+        except ValueError:  # from a child whose memory is spoilt
+            raise EOFError from None
 
     def _exactly(self, child: subprocess.Popen[bytes], count: int) -> bytearray:
         assert child.stdout is not None
         handle = child.stdout.fileno()
         data = bytearray(count)
         view = memoryview(data)
-        deadline = time.monotonic() + self.stall_limit_s
+        begin = time.monotonic()
+        deadline = begin + min(self.stall_limit_s, self.time_limit_s - self._waited_s)
         waiting = select.poll()  # select.select fails on handles above 1023
         waiting.register(handle, select.POLLIN)
         filled = 0
-        while filled < count:
-            left = deadline - time.monotonic()
-            if left <= 0 or not waiting.poll(math.ceil(left * 1000)):
-                raise TimeoutError
-            got = os.readv(handle, [view[filled:]])
-            if not got:
-                raise EOFError
-            filled += got
+        try:
+            while filled < count:
+                left = deadline - time.monotonic()
+                if left <= 0 or not waiting.poll(math.ceil(left * 1000)):
+                    raise TimeoutError
+                got = os.readv(handle, [view[filled:]])
+                if not got:
+                    raise EOFError
+                filled += got
+        finally:
+            self._waited_s += time.monotonic() - begin
         return data
 
     def close(self) -> None:
@@ -175,19 +198,13 @@ def decode_video(path: str | os.PathLike[str], *, short_side: int = 128) -> NDAr
         `(T, H, W, 3)` uint8 RGB.
 
     Raises:
-        DecodeError: no reader can decode it; the message names the file and both reasons.
+        DecodeError: it does not decode; the message names the file.
     """
     decoder = GuardedDecoder()
-    reasons = []
     try:
-        for reader in available_readers():
-            try:
-                blocks = decoder.blocks(
-                    Path(path), reader=reader, short_side=short_side, about=Decoding()
-                )
-                return np.concatenate(list(blocks))
-            except DecodeError as error:
-                reasons.append(str(error))
+        blocks = decoder.blocks(Path(path), reader="pyav", short_side=short_side, about=Decoding())
+        return np.concatenate(list(blocks))
+    except DecodeError as error:
+        raise DecodeError(f"{path}: {error}") from None
     finally:
         decoder.close()
-    raise DecodeError(f"{path}: {'; '.join(reasons)}")

@@ -13,10 +13,12 @@ from typing import Final
 
 from slic.errors import DatasetError
 from slic.images import image_prefix
+from slic.regular import LARGE, read_regular
 
 _SUFFIXES: Final = "avi mp4 mkv mov webm mpg mpeg m4v wmv flv 3gp ts ogv"
 VIDEO_SUFFIXES: Final = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 LIST_NAME: Final = re.compile(r"(?:(train|test)list0?([1-3])|classind)\.txt", re.IGNORECASE)
+LONGEST_NAME: Final = 4096  # characters: the longest path there is
 HMDB51_LIST_NAME: Final = re.compile(r"(.+)_test_split([1-3])\.txt", re.IGNORECASE)
 
 _WINDOWS_ABSOLUTE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
@@ -64,9 +66,15 @@ class Row:
 
 
 def shown(name: object) -> str:
-    """A path or name fit for a message of one line."""
+    """A path, name or message fit for one line of a terminal.
+
+    What is not printable is escaped as in Python: line breaks, escape sequences, marks that turn
+    the direction of writing, bytes that are not UTF-8.
+    """
     text = str(name)
-    return text if text.isprintable() else ascii(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def counted(number: int, noun: str) -> str:
@@ -102,7 +110,7 @@ def read_text(file: Path) -> str:
         DatasetError: The file cannot be read or is not UTF-8.
     """
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        return read_regular(file, limit=LARGE).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         where = f"byte {error.start}"
         raise DatasetError(f"{shown(file)}: not UTF-8 ({where}); save it as UTF-8") from None
@@ -274,8 +282,11 @@ def _columns(file: Path, header: list[str]) -> list[str]:
     unknown = [c for c in columns if c not in CSV_COLUMNS]
     if "path" in columns and not unknown and len(set(columns)) == len(columns):
         return columns
-    hints = [f"{shown(c)!r} is perhaps {near!r}" for c in unknown if (near := _nearest(c))]
-    found = ",".join(shown(c) for c in columns) or "none"
+    few = unknown[: len(CSV_COLUMNS)]
+    hints = [f"{shown(c[:40])!r} is perhaps {near!r}" for c in few if (near := _nearest(c[:40]))]
+    named = [shown(c[:40]) for c in columns[: 2 * len(CSV_COLUMNS)]]
+    more = len(columns) - len(named)
+    found = (",".join(named) or "none") + (f" and {more} more" if more else "")
     raise DatasetError(
         f"{shown(file)}: columns found: {found}; expected: path, and label, split, group if "
         f"wanted, each once{''.join(f'; {hint}' for hint in hints)}"

@@ -1,14 +1,19 @@
 """Images as frames, read in the child process of `slic.readers`."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slic.containers import check_size
 from slic.errors import DecodeError
+from slic.regular import read_regular
 
 Picture = NDArray[np.uint8]
 
+LARGEST_FILE = 1 << 28  # bytes
 _JPEG_START = b"\xff\xd8"
 
 
@@ -38,8 +43,7 @@ def read_pictures(files: Sequence[Sequence[str]]) -> Iterator[Picture]:
 
 def _read(path: str, *, colour: bool) -> Picture:
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_regular(Path(path), limit=LARGEST_FILE)
     except OSError as error:
         raise DecodeError(f"{_name(path)} cannot be read: {error.strerror}") from None
     if not data.startswith(_JPEG_START):
@@ -47,6 +51,8 @@ def _read(path: str, *, colour: bool) -> Picture:
     import simplejpeg
 
     try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        check_size(width, height, what=_name(path))
         # OpenCV of some versions fills what a damaged JPEG lacks with grey, and says nothing.
         return simplejpeg.decode_jpeg(data, "RGB" if colour else "GRAY")
     except ValueError as error:
@@ -60,9 +66,12 @@ def _read_other(path: str, data: bytes, *, colour: bool) -> Picture:
     picture = None
     if data:
         bytes_ = np.frombuffer(data, np.uint8)
-        picture = cv2.imdecode(bytes_, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+        # It raises where there are more pixels than the child's environment allows.
+        with contextlib.suppress(cv2.error):
+            picture = cv2.imdecode(bytes_, flag | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None:
-        raise DecodeError(f"{_name(path)} does not decode as an image")
+        raise DecodeError(f"{_name(path)} does not decode as an image, or is too large")
+    check_size(picture.shape[1], picture.shape[0], what=_name(path))
     return np.asarray(picture[..., ::-1] if colour else picture[..., None], np.uint8)
 
 

@@ -1,14 +1,16 @@
 """How the command line answers: lines to stderr, a result to stdout."""
 
+import io
 import json
 import os
 import sys
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from slic.listing import shown
 from slic.progress import messages
 
 UNLIMITED = 10_000
@@ -16,13 +18,20 @@ UNLIMITED = 10_000
 
 def console() -> Console:
     """Of stdout; where that is no terminal, lines are as long as they are, to be copied whole."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr's
     free = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNLIMITED
     return Console(highlight=False, width=free)
 
 
+def plain(value: object) -> Text:
+    """A value as it is, but for control characters: `[bold]` and `:fire:` mean nothing in names."""
+    return Text(shown(value))
+
+
 def say(line: str) -> None:
-    """Print a line for the user to stderr, as it is."""
-    messages().print(escape(line))
+    """Print a line for the user to stderr."""
+    messages().print(plain(line))
 
 
 def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None:
@@ -35,5 +44,5 @@ def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None
     # A path is broken, where it must be, and never cut short.
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, escape(str(value)))
+        table.add_row(name, plain(value))
     console().print(table)

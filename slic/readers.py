@@ -7,24 +7,25 @@ header with `frames` is followed by that many raw frames. The last header has `e
 
 import contextlib
 import ctypes
+import gc
 import json
-import math
 import os
-import re
 import signal
 import struct
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slic.containers import read_video, said
 from slic.errors import DecodeError
 from slic.pictures import read_pictures
 
 BLOCK_FRAMES = 16
-MEMORY_BYTES = 12 * 2**30
+MEMORY_BYTES = 4 * 2**30  # of addresses; video of 8K takes 0.9, of which half is memory
 PR_SET_PDEATHSIG = 1
 
 Block = NDArray[np.uint8]
@@ -62,52 +63,6 @@ def _resized(frames: Iterator[Block], short_side: int) -> Iterator[Block]:
         yield np.ascontiguousarray(frame)
 
 
-def _decord_frames(path: str, about: dict[str, Any]) -> Iterator[Block]:
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-    video = decord.VideoReader(path, num_threads=1)
-    about["fps"] = float(video.get_avg_fps())
-    for start in range(0, len(video), BLOCK_FRAMES):
-        yield from video.get_batch(range(start, min(start + BLOCK_FRAMES, len(video)))).asnumpy()
-
-
-def _pyav_frames(path: str, about: dict[str, Any]) -> Iterator[Block]:
-    import av
-
-    count = 0
-    try:
-        with av.open(path, metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise ValueError("no video stream")
-            stream = container.streams.video[0]
-            about["fps"] = float(stream.average_rate or 0)
-            for frame in container.decode(stream):
-                quarters = round(frame.rotation / 90) % 4
-                yield np.rot90(frame.to_ndarray(format="rgb24"), quarters)
-                count += 1
-    except (av.error.FFmpegError, ValueError) as error:
-        # What decodes is kept: a header's frame count is no truth.
-        if not count:
-            raise
-        about["remark"] = f"decoding stopped after {count} frames: {_one_line(error)}"
-
-
-READERS = {"decord": _decord_frames, "pyav": _pyav_frames}
-
-
-def _one_line(error: BaseException) -> str:
-    """The telling part of an exception: decord's spans pages of C++ frames."""
-    if isinstance(error, DecodeError):
-        return str(error)[:200]
-    said = getattr(error, "strerror", None) or str(error)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    # decord says "[time] file:line: Check failed: expression (value vs. value) what is wrong",
-    # where the value may be whatever lay in memory.
-    text = re.sub(r"^.*Check failed: .*? vs\. \S+\) (ERROR )?", "", lines[0] if lines else "")
-    return f"{type(error).__name__} {text}".strip()[:200]
-
-
 def _send(out: BinaryIO, header: dict[str, Any], block: Block | None = None) -> None:
     data = json.dumps(header).encode()
     out.write(struct.pack("<I", len(data)) + data)
@@ -116,32 +71,33 @@ def _send(out: BinaryIO, header: dict[str, Any], block: Block | None = None) -> 
     out.flush()
 
 
-def _send_block(out: BinaryIO, frames: list[Block]) -> None:
+def _send_block(out: BinaryIO, frames: list[Block], promised: int) -> None:
     height, width, channels = frames[0].shape
     header = {"frames": len(frames), "height": height, "width": width, "channels": channels}
+    header["promised"] = promised
     _send(out, header, np.stack(frames))
 
 
 def _answer(out: BinaryIO, request: dict[str, Any]) -> None:
-    about: dict[str, Any] = {"fps": 0.0, "remark": None}
+    about: dict[str, Any] = {"fps": 0.0, "promised": 0, "remark": None}
     if request["reader"] == "images":
         frames = read_pictures(request["files"])
     else:
-        frames = READERS[request["reader"]](request["path"], about)
+        frames = read_video(request["path"], about)
+    frames = islice(frames, request["most"])
     block: list[Block] = []
     count = 0
     for frame in _resized(frames, request["short_side"]):
         block.append(frame)
         count += 1
         if len(block) == BLOCK_FRAMES:
-            _send_block(out, block)
+            _send_block(out, block, about["promised"])
             block = []
     if block:
-        _send_block(out, block)
+        _send_block(out, block, about["promised"])
     if not count:
-        raise ValueError("no frame decodes")
-    fps = about["fps"] if math.isfinite(about["fps"]) else 0.0
-    _send(out, {"end": True, "fps": fps, "remark": about["remark"]})
+        raise DecodeError("no frame decodes")
+    _send(out, {"end": True, **about})
 
 
 def main() -> None:
@@ -156,14 +112,17 @@ def main() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    # Where memory runs out, it is this process that is killed, not its parent.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")
     buffered = os.fdopen(os.dup(answers.fileno()), "wb", buffering=1 << 20)
     for line in sys.stdin:
         try:
             _answer(buffered, json.loads(line))
-        # Whatever a reader raises on a broken file (decord derives from Exception only) is
-        # this video's reason; the process goes on to the next.
+        # Whatever a broken file brings about is this video's reason; the process goes on.
         except Exception as error:
-            _send(buffered, {"error": _one_line(error)})
+            _send(buffered, {"error": said(error)})
+        gc.collect()  # PyAV's containers and frames lie in cycles
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from slic.errors import DatasetError
-from slic.listing import LIST_NAME, counted, read_text, shown, stem_of
+from slic.listing import LIST_NAME, counted, is_one_line, read_text, shown, stem_of
 
 Part = Literal["train", "test", "unused"]
 
@@ -173,7 +173,7 @@ def _read_split(train: Path, test: Path) -> dict[str, Part]:
     for key, line in _read_list(test).items():
         if parts.setdefault(key, "test") == "train":
             raise DatasetError(
-                f"{shown(test)} line {line}: {shown(key)} also stands in {train.name}; "
+                f"{shown(test)} line {line}: {shown(key[:80])} also stands in {train.name}; "
                 "a video is either trained on or tested"
             )
     return parts
@@ -183,7 +183,9 @@ def _read_list(file: Path) -> dict[str, int]:
     """Keys of the listed videos with their line; a train list has a class number behind each."""
     lines: dict[str, int] = {}
     for number, line in enumerate(read_text(file).splitlines(), start=1):
-        text = re.sub(r"\s+\d+$", "", line.strip()).replace("\\", "/")
+        name, *number_of_class = line.rsplit(None, 1)[:2] or [""]
+        text = name if all(map(str.isdecimal, number_of_class)) else line.strip()
+        text = text.strip().replace("\\", "/")
         if not text:
             continue
         if not PurePosixPath(text).suffix:
@@ -200,11 +202,12 @@ def _read_classes(file: Path) -> dict[str, str]:
     for number, line in enumerate(read_text(file).splitlines(), start=1):
         if not line.strip():
             continue
-        match = re.fullmatch(r"\s*\d+\s+(\S.*?)\s*", line)
-        if not match:
+        number_of_class, name = [*line.split(None, 1), ""][:2]
+        name = name.strip()
+        if not number_of_class.isdecimal() or not name or not is_one_line(name):
             raise DatasetError(
                 f"{shown(file)} line {number}: {shown(line[:80])!r} is no class; expected "
                 "'<number> <class>'"
             )
-        classes[match[1].lower()] = match[1]
+        classes[name.lower()] = name
     return classes

@@ -706,3 +706,22 @@ def test_hold_out_does_not_depend_on_order() -> None:
     assert [video.id for video in again] == [video.id for video in shuffled]
     assert {video.id: video.splits for video in again} == expected
     assert all(not video.splits for video in videos)  # the given ones are left alone
+
+
+@pytest.mark.parametrize("column", ["path", "label", "group"])
+def test_names_longer_than_any_path_are_refused_before_they_reach_a_store(
+    tmp_path: Path, column: str
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    cells = {"path": "a.mp4", "label": "Run", "group": "g1"}
+    table = tmp_path / "x.csv"
+
+    def read(name: str) -> Dataset:
+        table.write_text("path,label,group\n" + ",".join({**cells, column: name}.values()) + "\n")
+        return read_dataset(table)
+
+    with pytest.raises(DatasetError) as error:
+        read("x" * 4097)
+    assert len(str(error.value)) < (1000 if column != "path" else 5000)
+    if column != "path":
+        assert getattr(read("x" * 4096).videos[0], column) == "x" * 4096

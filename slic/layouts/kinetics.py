@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from slic.errors import DatasetError
 from slic.layouts.video import Video, missing_note
 from slic.listing import Listing, counted, is_one_line, read_text, shown, stem_of
+from slic.regular import open_regular
 from slic.splits import FOLDER_WORDS, part_of_word, val_note
 
 _COLUMNS: Final = ("youtube_id", "time_start", "time_end", "split")
@@ -54,7 +55,7 @@ class _Table:
 def is_kinetics_table(file: Path) -> bool:
     """Whether a csv's header names YouTube ids."""
     try:
-        with file.open("rb") as opened:
+        with open(open_regular(file), "rb") as opened:
             header = opened.readline(1 << 12)
     except OSError:
         return False
@@ -85,10 +86,10 @@ def read_kinetics(
     names = {path: table.name(stem_of(path)) for path in listing.videos}
     present = {name for name in names.values() if name is not None}
     if not present:
+        first = shown(next(iter(table.rows)))
         raise DatasetError(
             f"{shown(tables[0])}: none of the {len(table.rows)} listed videos is among the"
-            f" {len(names)} on disk, such as {next(iter(table.rows))}.mp4; remove the csv or pass"
-            " --layout classes"
+            f" {len(names)} on disk, such as {first}.mp4; remove the csv or pass --layout classes"
         )
     videos, notes = _videos(names, table)
     return videos, [*missing_note(len(table.rows) - len(present)), *notes]
@@ -181,7 +182,7 @@ def _add(table: _Table, where: str, values: list[str], label: str | None) -> Non
     word = _WORDS.get(split.lower())
     if word is None:
         raise DatasetError(
-            f"{where}: split {shown(split)!r} is unknown; use train, val, validate or test"
+            f"{where}: split {shown(split[:80])!r} is unknown; use train, val, validate or test"
         )
     if not video or not is_one_line(video) or (label and not is_one_line(label)):
         raise DatasetError(f"{where}: the id is empty, or a cell holds NUL or a line break")
@@ -201,4 +202,4 @@ def _seconds(where: str, text: str) -> int:
     try:
         return int(float(text))
     except (ValueError, OverflowError):
-        raise DatasetError(f"{where}: time {shown(text)!r} is no number of seconds") from None
+        raise DatasetError(f"{where}: time {shown(text[:80])!r} is no number of seconds") from None

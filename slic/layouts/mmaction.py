@@ -20,6 +20,7 @@ from slic.splits import Part, part_of_word, val_note
 
 _WORD: Final = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])", re.IGNORECASE)
 _SPLIT: Final = re.compile(r"(?<=split)_?([1-3])(?!\d)", re.IGNORECASE)
+LONGEST_NUMBER: Final = 9  # digits
 _LABEL_MAP: Final = re.compile(r"label_map.*\.txt", re.IGNORECASE)
 
 
@@ -122,7 +123,8 @@ def _line(where: str, number: int, text: str) -> _Line:
         path, _, frames = path.strip().rpartition(" ")
         if not frames.isdecimal():
             path = ""
-    if not path.strip() or not label.isdecimal() or not is_one_line(text):
+    numbered = label.isdecimal() and len(label) <= LONGEST_NUMBER
+    if not path.strip() or not numbered or not is_one_line(text):
         raise DatasetError(
             f"{where}: {shown(text[:80])!r} makes no sense; expected '<video> <class number>' or"
             " '<folder of images> <frames> <class number>'"
@@ -140,7 +142,11 @@ def _class_names(folder: Path) -> list[str] | None:
         )
     if not found:
         return None
-    return [line.strip() for line in read_text(folder / found[0]).strip().splitlines()]
+    names = [line.strip() for line in read_text(folder / found[0]).strip().splitlines()]
+    for number, name in enumerate(names, start=1):
+        if name and not is_one_line(name):
+            raise DatasetError(f"{shown(folder / found[0])} line {number}: NUL in a class name")
+    return names
 
 
 # --- videos ----------------------------------------------------------------------------------
@@ -152,7 +158,8 @@ def _base(listed: _List) -> Path | None:
     for folder in (listed.file.parent, listed.file.parent.parent):
         for name in inner:
             base = folder / name
-            if base.is_dir() and any((base / line.path).exists() for line in listed.lines):
+            # Unlike Path.exists, no error where a name is too long to be one.
+            if base.is_dir() and any(os.path.exists(base / line.path) for line in listed.lines):
                 return base
     return None
 
@@ -171,7 +178,8 @@ def _collect(
             where = f"{shown(listed.file)} line {line.number}"
             label = _label(where, line, names)
             path = (base / line.path).relative_to(root).as_posix() if base else line.path
-            if not os.path.exists(inside.target(where, path)):
+            target = inside.target(where, path)
+            if not os.path.isfile(target) and not os.path.isdir(target):
                 continue
             if labels.setdefault(path, label) != label or listed.split in splits[path]:
                 raise DatasetError(

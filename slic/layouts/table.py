@@ -51,6 +51,6 @@ def _check_words(file: Path, rows: list[Row]) -> None:
     for row in rows:
         if row.split is not None and row.split not in PART_WORDS:
             raise DatasetError(
-                f"{shown(file)} line {row.line}: split {shown(row.split)!r} is unknown; use train, "
-                "val, test, unused or leave it empty"
+                f"{shown(file)} line {row.line}: split {shown(row.split[:80])!r} is unknown;"
+                " use train, val, test, unused or leave it empty"
             )

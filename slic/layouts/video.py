@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from slic.listing import counted
+from slic.errors import DatasetError
+from slic.listing import LONGEST_NAME, counted, shown
 from slic.splits import Part, held_out
 
 Layout = Literal["ucf101", "hmdb51", "kinetics", "classes", "images", "mmaction", "csv", "flat"]
@@ -45,6 +46,9 @@ class Dataset:
         videos: Sorted by id.
         notes: One-line remarks for the user.
         of_images: Whether the videos are folders of images.
+
+    Raises:
+        DatasetError: A name is longer than any path.
     """
 
     root: Path
@@ -53,6 +57,15 @@ class Dataset:
     videos: tuple[Video, ...]
     notes: tuple[str, ...] = ()
     of_images: bool = False
+
+    def __post_init__(self) -> None:
+        for video in self.videos:
+            for name in (video.id, video.label, video.group):
+                if name is not None and len(name) > LONGEST_NAME:
+                    raise DatasetError(
+                        f"{shown(self.root)}: a name of {len(name)} characters, {shown(name[:40])}"
+                        f"...: longer than {LONGEST_NAME}; shorten it"
+                    )
 
     @property
     def labelled(self) -> bool:

@@ -12,6 +12,7 @@ import zarr
 from PIL import Image
 
 import slic.prep.frames as frames_module
+import slic.prep.frames_video as video_module
 from slic.cache import ClipStore, video_key
 from slic.errors import InputError, StoreError
 from slic.prep.flow import prep_flow
@@ -21,9 +22,9 @@ from slic.prep.frames import prep_frames
 @pytest.fixture(scope="module", autouse=True)
 def _one_decoder() -> Iterator[None]:
     yield
-    if frames_module._decoder is not None:
-        frames_module._decoder.close()
-        frames_module._decoder = None
+    if video_module._decoder is not None:
+        video_module._decoder.close()
+        video_module._decoder = None
 
 
 @pytest.fixture(autouse=True)
