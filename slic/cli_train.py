@@ -7,6 +7,7 @@ import typer
 from slic.errors import InputError
 from slic.options import Device, Json, Readers
 from slic.printing import say, show
+from slic.regular import brief
 
 Encoders = Literal["r3d18", "r3d18-tv", "s3d", "small"]
 SETTINGS = "Settings (as the preset has them, unless given)"
@@ -241,7 +242,7 @@ def _changes(given: list[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"--set {text}: give NAME=VALUE")
+            raise InputError(f"--set {brief(text)}: give NAME=VALUE")
         changes[name.strip()] = _value(value.strip())
     return changes
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from slic.errors import SettingsError
+from slic.listing import is_one_line, shown
+from slic.regular import SMALL, brief, read_regular
 
 EncoderName = Literal["r3d18", "r3d18-tv", "s3d", "small"]
 Objective = Literal["triplet", "infonce"]
@@ -132,6 +134,7 @@ _AT_LEAST |= dict.fromkeys(
 )
 _ABOVE_ZERO = {"lr", "temperature"}
 LARGEST_WHOLE = 2**63 - 1
+LONGEST_WORD = 60
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -153,14 +156,24 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: missing, no TOML, or with sections.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not TOML ({error})") from None
+    values = read_toml(path)
     values.pop("run", None)
     return values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        SettingsError: missing, or no TOML.
+    """
+    try:
+        return tomllib.loads(read_regular(path, limit=SMALL).decode())
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    # Numbers of thousands of digits are a plain ValueError, deep nesting a RecursionError.
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: not TOML ({shown(str(error)[:160])})") from None
 
 
 def make_settings(
@@ -208,11 +221,14 @@ def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 def _all_checked(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     for key in values:
         if key not in _TYPES:
-            raise SettingsError(f"{where}: unknown setting {key!r}{_nearest(key, _TYPES)}")
+            near = _nearest(key, _TYPES)
+            raise SettingsError(f"{where}: unknown setting {brief(key)}{near}")
     return {name: _checked(name, value, where) for name, value in values.items()}
 
 
-def _nearest(word: str, known: Any) -> str:
+def _nearest(word: Any, known: Any) -> str:
+    if not isinstance(word, str) or len(word) > LONGEST_WORD:
+        return ""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -223,19 +239,21 @@ def _checked(name: str, value: Any, where: str) -> Any:
         # True and 1.0 equal 1, but are no split.
         if not any(value == c and type(value) is type(c) for c in get_args(kind)):
             allowed = ", ".join(str(choice) for choice in get_args(kind))
-            raise SettingsError(f"{where}: {name} = {value!r}: choose one of {allowed}")
+            raise SettingsError(f"{where}: {name} = {brief(value)}: choose one of {allowed}")
         return value
     if kind is str:
         if not isinstance(value, str):
-            raise SettingsError(f"{where}: {name} = {value!r}: must be a text")
+            raise SettingsError(f"{where}: {name} = {brief(value)}: must be a text")
+        if not is_one_line(value or "none"):
+            raise SettingsError(f"{where}: {name} = {brief(value)}: must be of one line")
         return value
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and abs(value) > LARGEST_WHOLE:
-        raise SettingsError(f"{where}: {name} = {value!r}: must be at most {LARGEST_WHOLE}")
+        raise SettingsError(f"{where}: {name} = {brief(value)}: must be at most {LARGEST_WHOLE}")
     if kind is int and not (number and float(value).is_integer()):
-        raise SettingsError(f"{where}: {name} = {value!r}: must be a whole number")
+        raise SettingsError(f"{where}: {name} = {brief(value)}: must be a whole number")
     if kind is float and not (number and math.isfinite(value)):
-        raise SettingsError(f"{where}: {name} = {value!r}: must be a number")
+        raise SettingsError(f"{where}: {name} = {brief(value)}: must be a number")
     _check_range(name, value, where)
     return int(value) if kind is int else float(value)
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from slic.config import EncoderName
 from slic.errors import CheckpointError, InputError
 from slic.networks import Body, resnet, s3d
-from slic.tensor_files import read_pickled
+from slic.regular import brief
+from slic.restoring import unfit_weights
+from slic.tensor_files import is_weight, read_pickled
 
 CHECKPOINT_FORMAT = 1
 PROJECTION_DIM = 128
@@ -145,7 +147,9 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     content = hashlib.blake2b(digest_size=4)
     for key in sorted(state):
         content.update(key.encode())
-        content.update(state[key].detach().cpu().contiguous().numpy().tobytes())
+        # As bytes, since NumPy has no bfloat16.
+        flat = state[key].detach().cpu().contiguous().flatten()
+        content.update(flat.view(torch.uint8).numpy().tobytes())
     return content.hexdigest()
 
 
@@ -158,7 +162,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     content = read_pickled(path)
     if not is_checkpoint(content):
         raise CheckpointError(f"{path}: not a checkpoint of slic")
-    return of_this_format(content, where=str(path))
+    content = of_this_format(content, where=str(path))
+    if not _is_model(content["model"]):
+        raise CheckpointError(f"{path}: not a checkpoint of slic (its model is no state dict)")
+    return content
+
+
+def _is_model(state: Any) -> bool:
+    if not isinstance(state, dict) or not all(is_weight(*item) for item in state.items()):
+        return False
+    # A few numbers may be repeated to a tensor of any size.
+    return all(value.nbytes <= value.untyped_storage().nbytes() for value in state.values())
 
 
 def is_checkpoint(content: Any) -> bool:
@@ -173,9 +187,9 @@ def of_this_format(content: dict[str, Any], *, where: str) -> dict[str, Any]:
         CheckpointError: it is not.
     """
     found = content["format"]
-    if found != CHECKPOINT_FORMAT:
+    if type(found) is not int or found != CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{where}: format {found!r}, but this slic reads {CHECKPOINT_FORMAT}; upgrade it"
+            f"{where}: format {brief(found)}, but this slic reads {CHECKPOINT_FORMAT}; upgrade it"
         )
     return content
 
@@ -207,15 +221,13 @@ def encoder_of(content: dict[str, Any], *, where: str) -> Encoder:
         CheckpointError: an unknown encoder, weights of another, or no usable normalisation.
     """
     name = content["encoder"]
-    if name not in list(ARCHITECTURES):
-        raise CheckpointError(f"{where}: of an unknown encoder {name!r}")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise CheckpointError(f"{where}: of an unknown encoder {brief(name)}")
     encoder = new_encoder(name, seed=0)
     encoder.statistics = statistics_of(content, where=where)
-    try:
-        encoder.load_state_dict(content["model"])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        first = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{where}: weights do not fit {name} ({first})") from None
+    if unfit := unfit_weights(content["model"], encoder.state_dict()):
+        raise CheckpointError(f"{where}: weights do not fit {name} ({unfit})")
+    encoder.load_state_dict(content["model"])
     return encoder.eval()
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import tomllib
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,10 +13,16 @@ from typing import Any
 import tomli_w
 
 from slic import __version__
-from slic.config import Settings, settings_from
+from slic.config import Settings, read_toml, settings_from
+from slic.disk import writes
 from slic.errors import CheckpointError, InputError, SettingsError, StoreError
+from slic.listing import is_one_line
+from slic.regular import LARGE, read_regular
 
 RUNS = Path("runs")
+# Of the table `run` in a config.toml: texts must be there, flags came later.
+_ABOUT: dict[str, type] = {"store": str, "store_digest": str, "preset": str}
+_ABOUT |= dict.fromkeys(("imported", "head", "fitted"), bool)
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,13 @@ class Run:
         """
         if not self.metrics.exists():
             return []
-        lines = self.metrics.read_text(encoding="utf-8").split("\n")
         try:
+            lines = read_regular(self.metrics, limit=LARGE).decode().split("\n")
             records = [json.loads(line) for line in lines[:-1]]
             return [record for record in records if record["kind"] == kind]
-        except (ValueError, TypeError, KeyError):
+        except OSError as error:
+            raise CheckpointError(f"{self.metrics}: cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise CheckpointError(f"{self.metrics}: holds a line that is no record") from None
 
 
@@ -124,8 +131,8 @@ def create_run(
 
     Raises:
         CheckpointError: there is such a run already.
+        DiskError: the file system refuses.
     """
-    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     about = {
         "store": Path(os.path.relpath(store, path)).as_posix(),
         "store_digest": store_digest,
@@ -135,22 +142,29 @@ def create_run(
         "head": head,
         "fitted": fitted,
     }
-    _claim(path / "config.toml", tomli_w.dumps({**settings.as_dict(), "run": about}))
+    with writes(path):
+        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        _claim(path / "config.toml", tomli_w.dumps({**settings.as_dict(), "run": about}))
     return Run(path, settings, store, store_digest, preset, imported, head, fitted)
 
 
 def _claim(config: Path, text: str) -> None:
     """Write a file whole, unless another process has: of two that make a run, one does."""
     aside = config.with_name(f".{config.name}.{uuid.uuid4().hex[:8]}")
-    aside.write_text(text, encoding="utf-8")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        _link(aside, config)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _link(aside: Path, config: Path) -> None:
     try:
         os.link(aside, config)
     except FileExistsError:
         raise CheckpointError(f"{config.parent}: exists already; choose another --run") from None
     except OSError:
         aside.replace(config)  # a file system without links
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def open_run(path: Path) -> Run:
@@ -161,18 +175,28 @@ def open_run(path: Path) -> Run:
     """
     config = path / "config.toml"
     try:
-        values = tomllib.loads(config.read_text(encoding="utf-8"))
-        about = values.pop("run")
+        if not config.exists():
+            raise CheckpointError(f"{path}: no run (it has no config.toml)")
+        values = read_toml(config)
+        about = values.pop("run", None)
         settings = settings_from(values, where=str(config))
-        store = Path(os.path.relpath(path / about["store"]))
-        kind = {key: bool(about[key]) for key in ("imported", "head", "fitted") if key in about}
-        return Run(path, settings, store, about["store_digest"], about["preset"], **kind)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no run (it has no config.toml)") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{config}: cannot be read ({error})") from None
     except SettingsError as error:
         raise CheckpointError(str(error)) from None
+    return _run(path, settings, about)
+
+
+def _run(path: Path, settings: Settings, about: Any) -> Run:
+    """A run from the table `run` of its config.toml."""
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path / 'config.toml'}: lacks the table run")
+    missing = [key for key, kind in _ABOUT.items() if kind is str and key not in about]
+    wrong = [key for key, kind in _ABOUT.items() if not isinstance(about.get(key, kind()), kind)]
+    if missing or wrong or not is_one_line(about["store"]):
+        named = ", ".join([*missing, *wrong] or ["store"])
+        raise CheckpointError(f"{path / 'config.toml'}: run.{named}: missing, or no such value")
+    store = Path(os.path.relpath(path / about["store"]))
+    flags = {key: about[key] for key, kind in _ABOUT.items() if kind is bool and key in about}
+    return Run(path, settings, store, about["store_digest"], about["preset"], **flags)
 
 
 def find_run(name: str | None) -> Run:

@@ -3,15 +3,22 @@
 import os
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from slic.errors import CheckpointError
+from slic.listing import shown
+from slic.regular import brief, check_regular
 
 State = dict[str, Tensor]
+
+_ARCHIVE = b"PK\x03\x04"
 
 
 class _Unread:
@@ -49,7 +56,10 @@ def read_pickled(path: str | os.PathLike[str]) -> Any:
         CheckpointError: missing, damaged, or it holds other objects, none of which is made.
     """
     try:
-        with torch.serialization.safe_globals(_NUMPY):
+        check_regular(path)
+        _check_archive(path)
+        with torch.serialization.safe_globals(_NUMPY), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of tensors that are refused later
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
@@ -58,16 +68,38 @@ def read_pickled(path: str | os.PathLike[str]) -> Any:
         raise CheckpointError(f"{path}: not a checkpoint ({_reason(error)})") from None
 
 
+def _check_archive(path: str | os.PathLike[str]) -> None:
+    """Refuse an archive that fails its checksums, which torch does not compare, or that inflates.
+
+    Files of PyTorch before 1.6 are no archives, and have no checksums.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != _ARCHIVE:
+            return
+        with zipfile.ZipFile(file) as archive:
+            parts = archive.infolist()
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+                raise RuntimeError("a compressed archive, as torch.save writes none")
+            if sum(part.file_size for part in parts) > os.fstat(file.fileno()).st_size:
+                raise RuntimeError("an archive whose parts overlap")
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile
+
+
 def _reason(error: Exception) -> str:
     said = str(error)
     if held := re.search(r"GLOBAL (\S+)", said):
         return (
-            f"it holds {held[1]}, and slic reads only tensors, numbers and text: save its state"
-            " dict alone"
+            f"it holds {shown(held[1][:80])}, and slic reads only tensors, numbers and text: save"
+            " its state dict alone"
         )
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, zipfile.BadZipFile):
+        return "damaged: its checksums fail"
     if isinstance(error, pickle.UnpicklingError | EOFError | LookupError | ValueError):
         return "no file that torch.save has written, or a damaged one"
-    return said.splitlines()[0][:120] if said else type(error).__name__
+    return shown(said.splitlines()[0][:120]) if said else type(error).__name__
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> State:
@@ -83,6 +115,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> State:
             f"{path}: reading it needs the package safetensors, which is not installed"
         ) from None
     try:
+        check_regular(path)
         return load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
@@ -101,7 +134,7 @@ def state_dict_in(content: Any, *, where: str) -> State:
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{where}: holds no state dict")
-    foreign = [str(key) for key, value in content.items() if not _is_weight(key, value)]
+    foreign = [brief(key).strip("'") for key, value in content.items() if not is_weight(key, value)]
     if foreign:
         raise CheckpointError(
             f"{where}: no state dict, as not all in it are tensors ({some(foreign)}): save the"
@@ -110,9 +143,12 @@ def state_dict_in(content: Any, *, where: str) -> State:
     return content
 
 
-def _is_weight(key: Any, value: Any) -> bool:
-    dense = isinstance(value, Tensor) and value.layout is torch.strided
-    return isinstance(key, str) and dense and not value.is_quantized and not value.is_meta
+def is_weight(key: Any, value: Any) -> bool:
+    """Whether an entry of a state dict is a name and a dense tensor."""
+    if not isinstance(key, str) or type(value) not in (Tensor, Parameter):
+        return False
+    dense = value.layout is torch.strided and not value.is_nested
+    return dense and not value.is_quantized and not value.is_meta
 
 
 def some(names: list[str]) -> str:

@@ -63,7 +63,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     content = read_safetensors(path) if plain else read_pickled(path)
     if is_checkpoint(content):
         encoder = encoder_of(of_this_format(content, where=where), where=where)
-        head = bool(content.get("head", True))
+        head = content.get("head", True) is not False
         state = {k: v for k, v in encoder.state_dict().items() if head or not k.startswith("head.")}
         settings = content.get("settings")
         settings = settings if isinstance(settings, dict) else None
@@ -119,7 +119,7 @@ def _translated(state: State, where: str) -> Weights:
     differing = [
         twin
         for ours, twin in twins.items()
-        if twin in found and not torch.equal(found[twin].to(taken[ours].dtype), taken[ours])
+        if twin in found and not _equal(found[twin], taken[ours])
     ]
     _refuse_if(differing, where, form, "weights held twice differ")
     used = {*wanted.values(), *twins.values()}
@@ -182,7 +182,8 @@ def _taken(form: Format, wanted: dict[str, str], found: State, where: str) -> St
     unfit, broken = [], []
     for ours, theirs in wanted.items():
         value, counts = found.get(theirs, torch.tensor(0)), ours.endswith(_COUNTER)
-        if value.shape != shapes[ours] or not (counts or value.is_floating_point()):
+        right = value.is_floating_point() or (counts and not value.is_complex())
+        if value.shape != shapes[ours] or not right:
             unfit.append(f"{theirs} is {_kind(value)}, not {_size(shapes[ours])}")
             continue
         state[ours] = value.detach().to(torch.int64 if counts else torch.float32)
@@ -191,6 +192,10 @@ def _taken(form: Format, wanted: dict[str, str], found: State, where: str) -> St
     _refuse_if(unfit, where, form, "weights do not fit")
     _refuse_if(broken, where, form, "weights are not finite")
     return state
+
+
+def _equal(twin: Tensor, value: Tensor) -> bool:
+    return twin.shape == value.shape and torch.equal(twin.to(value.dtype), value)
 
 
 def _with_epsilon(state: State, form: Format) -> State:

@@ -1,8 +1,9 @@
 """The embedding cache: one immutable HDF5 file for a store, a checkpoint and a protocol."""
 
+import contextlib
+import io
 import os
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic import __version__
+from slic.cache.hdf5 import GuardedFile, seal_of
+from slic.disk import raise_refusal, whole_file
 from slic.errors import CacheError
+from slic.listing import shown
 
 FORMAT = 1
 TEXT = h5py.string_dtype("utf-8")
+PARTS = {"train", "test", "unused"}
 SPLIT_NAMES = {1: "split", 2: "split2", 3: "split3"}
 
 
@@ -34,41 +39,48 @@ class EmbeddingCache:
 
     Raises:
         CacheError: missing, foreign, damaged, or of a newer format.
+        DiskError: the system refuses to read it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            with h5py.File(self.path, "r") as file:
+            with GuardedFile(self.path) as file:
                 self._load(file)
+        except CacheError:
+            raise
         except FileNotFoundError:
             raise CacheError(f"{self.path}: no such embedding cache") from None
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # h5py raises many kinds for damaged files, AttributeError and SystemError among them.
+        except Exception as error:
+            raise_refusal(self.path, error)
+            reason = shown(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
             raise CacheError(f"{self.path}: not an embedding cache ({reason})") from None
 
-    def _load(self, file: h5py.File) -> None:
-        self.attributes: dict[str, Any] = {
-            k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()
-        }
-        if int(self.attributes["format"]) > FORMAT:
-            found = self.attributes["format"]
+    def _load(self, file: GuardedFile) -> None:
+        self.attributes: dict[str, Any] = file.attributes()
+        found = self.attributes["format"]
+        if not isinstance(found, int) or found < 1:
+            raise ValueError(f"format {found!r}")
+        if found > FORMAT:
             raise CacheError(f"{self.path}: format {found}, but this slic reads {FORMAT}")
-        self.ids: NDArray[np.str_] = _text(file["video"])
-        self.backbone: NDArray[np.float32] = file["backbone"][:]
-        self.projection: NDArray[np.float32] = file["projection"][:]
-        self.labels: NDArray[np.str_] | None = _text(file["label"]) if "label" in file else None
+        names = file.names()
+        self.ids: NDArray[np.str_] = file.texts("video")
+        self.backbone: NDArray[np.float32] = file.numbers("backbone", dtype=np.float32, ndim=2)
+        self.projection: NDArray[np.float32] = file.numbers("projection", dtype=np.float32, ndim=2)
+        self.labels: NDArray[np.str_] | None = file.texts("label") if "label" in names else None
         self.splits: dict[int, NDArray[np.str_]] = {
-            number: _text(file[name]) for number, name in SPLIT_NAMES.items() if name in file
+            number: file.texts(name) for number, name in SPLIT_NAMES.items() if name in names
         }
         columns = [self.backbone, self.projection, *self.splits.values()]
         columns += [] if self.labels is None else [self.labels]
         if any(len(column) != len(self.ids) for column in columns):
             raise ValueError("its data sets differ in length")
-
-
-def _text(dataset: h5py.Dataset) -> NDArray[np.str_]:
-    return np.array(dataset.asstr()[:], dtype=np.str_)
+        if len(set(self.ids.tolist())) < len(self.ids):
+            raise ValueError("it holds a video twice")
+        for number, words in self.splits.items():
+            if set(words.tolist()) - PARTS:
+                raise ValueError(f"split {number} has other parts than train, test and unused")
 
 
 def write_embeddings(
@@ -92,27 +104,37 @@ def write_embeddings(
         splits: `{number: (N,)}` of `train`, `test`, `unused`, or None outside that split.
         attributes: what the embeddings are of: checkpoint, store, protocol.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with h5py.File(aside, "w") as file:
-            file.attrs.update({**attributes, "format": FORMAT, "slic": __version__})
-            file.create_dataset("video", data=list(ids), dtype=TEXT)
-            # HDF5 checks these sums as it reads, so that a flipped bit is an error.
-            for name, rows in (("backbone", backbone), ("projection", projection)):
-                file.create_dataset(name, data=rows.astype(np.float32), fletcher32=rows.size > 0)
-            if any(label is not None for label in labels):
-                file.create_dataset("label", data=[label or "" for label in labels], dtype=TEXT)
-            for number, split in splits.items():
-                if any(split):
-                    words = [word or "unused" for word in split]
-                    file.create_dataset(SPLIT_NAMES[number], data=words, dtype=TEXT)
-        _sync_file(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    texts = {"video": list(ids)}
+    if any(label is not None for label in labels):
+        texts["label"] = [label or "" for label in labels]
+    for number, split in splits.items():
+        if any(split):
+            texts[SPLIT_NAMES[number]] = [word or "unused" for word in split]
+    about = {**attributes, "format": FORMAT, "slic": __version__}
+    with whole_hdf5(path) as file:
+        file.attrs.update(about)
+        for name, rows in texts.items():
+            file.create_dataset(name, data=rows, dtype=TEXT)
+        # HDF5 checks these sums as it reads, so that a flipped bit is an error.
+        for name, values in (("backbone", backbone), ("projection", projection)):
+            data = values.astype(np.float32)
+            file.create_dataset(name, data=data, fletcher32=data.size > 0)
 
 
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+@contextlib.contextmanager
+def whole_hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to fill, which stands at `path` once it is whole.
+
+    It is made in memory: HDF5 itself ends the process with a segmentation fault where a disk
+    fills up while it writes (HDF5 2.0).
+
+    Raises:
+        DiskError: the file system refuses; what was there before stays.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        yield file
+    with whole_file(path) as target:
+        body = content.getbuffer()
+        target.write(body)
+        target.write(seal_of(body))

@@ -1,7 +1,6 @@
 """What a classifier's probabilities on test videos come to, and the file that keeps it."""
 
 import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache.clipstore import fingerprint
-from slic.cache.shards import sync
+from slic.disk import whole_file
 from slic.errors import CheckpointError
 from slic.eval.recipe import Mode
 from slic.metrics import topk_accuracy
+from slic.regular import LARGE, read_regular
 from slic.runs import Run
 
 KS = (1, 5)
+_SHARES = {"top1", "top5"}
+_PRINTED = {"mode", "train", "validation", "test", "clips", "crops", "per_class", "confusion"}
+_PRINTED |= {"epochs", "best_epoch"}
 FOLDER = "classify"
 # What the file holds beyond the command's result.
 DETAILS = ("classes", "matrix", "predictions", "history", "settings")
@@ -82,15 +85,8 @@ def result_file(run: Run, store: Path, *, mode: Mode, split: int, key: dict[str,
 
 def write_result(path: Path, result: dict[str, Any], details: dict[str, Any]) -> None:
     """Write a result and its details as JSON, aside and then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        aside.write_text(json.dumps({**result, **details}), encoding="utf-8")
-        sync(aside)
-        aside.replace(path)
-        sync(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(json.dumps({**result, **details}).encode())
 
 
 def remove_leftovers(path: Path) -> None:
@@ -108,12 +104,25 @@ def read_result(path: Path) -> dict[str, Any]:
         CheckpointError: it is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if {"mode", "top1", "confusion"} <= content.keys():
+        content = json.loads(read_regular(path, limit=LARGE))
+        if _is_result(content):
             return {key: value for key, value in content.items() if key not in DETAILS}
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, RecursionError):
         pass
     raise CheckpointError(f"{path}: holds no result; delete it, and run the same command again")
+
+
+def _is_result(content: Any) -> bool:
+    """Whether it has all that is printed of a result."""
+    if not isinstance(content, dict) or not content.keys() >= _PRINTED | _SHARES:
+        return False
+    shares = [content[name] for name in _SHARES]
+    if isinstance(content["per_class"], dict):
+        shares += content["per_class"].values()
+    if content["validation"]:
+        shares.append(content.get("validation_top1"))
+    sound = all(isinstance(share, float) and 0 <= share <= 1 for share in shares)
+    return sound and isinstance(content["per_class"], dict)
 
 
 def details_of(outcome: Outcome, ids: Sequence[str], labels: NDArray[np.str_]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Checkpoints: complete, and either whole or absent."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from slic import __version__
 from slic.config import with_defaults
 from slic.encoders import CHECKPOINT_FORMAT, Encoder, load_checkpoint, statistics_of
 from slic.errors import CheckpointError
+from slic.regular import brief
+from slic.restoring import fitting_state, unfit_weights
 from slic.saving import save_whole
+
+MOST_STEPS = 2**31
+_LEAST = {"epoch": 0, "step": 0, "total_steps": 0, "clustered_at": -1, "lines": 0}
+_PLAIN = (str, int, float, bool)
 
 
 @dataclass
@@ -63,26 +70,71 @@ def save_checkpoint(
 
 
 def restore(
-    path: Path, encoder: Encoder, optimiser: torch.optim.Optimizer, *, settings: dict[str, Any]
+    path: Path,
+    encoder: Encoder,
+    optimiser: torch.optim.Optimizer,
+    *,
+    settings: dict[str, Any],
+    videos: Collection[str],
 ) -> Progress:
     """Restore model, head and optimiser from a checkpoint, all of it or none.
+
+    Args:
+        path: the checkpoint.
+        encoder: changed, but not if an error is raised.
+        optimiser: of the encoder; likewise.
+        settings: of the run.
+        videos: ids that the run trains on.
 
     Raises:
         CheckpointError: damaged, of another encoder or other settings, or incomplete.
     """
     content = load_checkpoint(path)
-    of = content.get("settings")
-    if not isinstance(of, dict) or with_defaults(of) != settings:
+    if not _same_settings(content.get("settings"), settings):
         raise CheckpointError(f"{path}: of other settings than its run's config.toml")
+    if content["encoder"] != encoder.name:
+        raise CheckpointError(f"{path}: of encoder {brief(content['encoder'])}, not {encoder.name}")
+    statistics = statistics_of(content, where=str(path))
     try:
-        progress = Progress(**content["progress"])
-        encoder.load_state_dict(content["model"])
-        encoder.statistics = statistics_of(content, where=str(path))
-        for group in content["optimiser"]["param_groups"]:
-            # How it computes is not the checkpoint's to say: it may be of another device.
-            group["fused"] = optimiser.defaults["fused"]
-        optimiser.load_state_dict(content["optimiser"])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        first = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{path}: cannot be continued from ({first})") from None
+        progress = _progress(content.get("progress"), videos, epochs=settings["epochs"])
+        if unfit := unfit_weights(content["model"], encoder.state_dict()):
+            raise ValueError(f"weights do not fit: {unfit}")
+        state = fitting_state(content.get("optimiser"), optimiser)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: cannot be continued from ({error})") from None
+    encoder.load_state_dict(content["model"])
+    encoder.statistics = statistics
+    optimiser.load_state_dict(state)
+    return progress
+
+
+def _same_settings(found: Any, settings: dict[str, Any]) -> bool:
+    if not isinstance(found, dict) or not all(type(v) in _PLAIN for v in found.values()):
+        return False
+    return with_defaults(found) == settings
+
+
+def _progress(found: Any, videos: Collection[str], *, epochs: int) -> Progress:
+    """Progress as a checkpoint has it; ValueError where it is none of a run of these videos."""
+    names = {each.name for each in fields(Progress)}
+    if not isinstance(found, dict) or not found.keys() <= names:
+        raise ValueError("no record of its progress")
+    progress = Progress(**found)
+    for name, least in _LEAST.items():
+        number = getattr(progress, name)
+        if type(number) is not int or not least <= number <= MOST_STEPS:
+            raise ValueError(f"{name} of its progress is no number of them")
+    if max(progress.epoch, progress.clustered_at) > epochs or progress.step > progress.total_steps:
+        raise ValueError("its progress goes beyond its settings")
+    sums, clusters = progress.sums, progress.clusters
+    if not isinstance(sums, dict) or not all(
+        isinstance(name, str) and type(total) in (int, float) for name, total in sums.items()
+    ):
+        raise ValueError("no sums of its epoch")
+    if clusters is None:
+        return progress
+    if not isinstance(clusters, dict) or clusters.keys() != set(videos):
+        raise ValueError("clusters of other videos than its run's")
+    if not all(type(c) is int and 0 <= c < MOST_STEPS for c in clusters.values()):
+        raise ValueError("clusters that are no numbers")
     return progress

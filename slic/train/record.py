@@ -1,18 +1,22 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, and clusters.h5."""
 
-import contextlib
 import json
 import os
+import socket
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from slic.cache.embeddings import TEXT
-from slic.cache.shards import sync
+from slic.cache.embeddings import TEXT, whole_hdf5
+from slic.cache.hdf5 import GuardedFile
+from slic.disk import whole_file, writes
+from slic.errors import CheckpointError
+from slic.listing import shown
+from slic.regular import LARGE, read_regular
 from slic.runs import Run
 
 WIDEST_KEY = 5
@@ -28,25 +32,75 @@ class Recorder:
     """
 
     def __init__(self, run: Run, *, lines: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.path = run.metrics
         self.lines = _keep_lines(self.path, lines)
-        self._events = SummaryWriter(str(run.path / "tensorboard"))
+        self._events = Events(run.path / "tensorboard")
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Append one line, durably, and its numbers as TensorBoard scalars."""
-        with self.path.open("a", encoding="utf-8") as file:
+        """Append one line, durably, and its numbers as TensorBoard scalars.
+
+        Raises:
+            DiskError: the file system refuses.
+        """
+        with writes(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.lines += 1
-        for name, value in _flat(values).items():
-            self._events.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {f"{kind}/{name}": value for name, value in _flat(values).items()}
+        self._events.write(step, numbers)
 
     def close(self) -> None:
-        """Flush TensorBoard's events."""
+        """Close TensorBoard's events."""
         self._events.close()
+
+
+class Events:
+    """A file of TensorBoard events.
+
+    Written at once, by the parts that TensorBoard's own writer is made of: that one writes in a
+    thread, which answers a full disk with a traceback.
+
+    Args:
+        folder: where TensorBoard looks for it.
+
+    Raises:
+        DiskError: the file system refuses.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        who = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        self.path = folder / f"events.out.tfevents.{int(time.time()):010d}.{who}"
+        with writes(self.path):
+            folder.mkdir(exist_ok=True)
+            self._file = self.path.open("wb")
+            self._records = RecordWriter(self._file)
+            first = Event(wall_time=time.time(), file_version="brain.Event:2")
+            self._records.write(first.SerializeToString())
+            self._records.flush()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append scalars, by name.
+
+        Raises:
+            DiskError: the file system refuses.
+        """
+        from tensorboard.compat.proto.event_pb2 import Event
+        from torch.utils.tensorboard.summary import scalar
+
+        with writes(self.path):
+            for name, value in values.items():
+                event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                self._records.write(event.SerializeToString())
+            self._records.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        with writes(self.path):
+            self._file.close()
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, float]:
@@ -63,37 +117,44 @@ def _keep_lines(path: Path, count: int) -> int:
     """Cut a file to its first whole lines; how many there are, which is fewer if some got lost."""
     if not path.exists():
         return 0
-    whole = path.read_text(encoding="utf-8").split("\n")[:-1][:count]
-    with _replacing(path) as aside:
-        aside.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
-    return len(whole)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`; synced and renamed to it at the end, whole or not at all."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        yield aside
-        sync(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        text = read_regular(path, limit=LARGE).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from None
+    whole = text.split("\n")[:-1][:count]
+    with whole_file(path) as file:
+        file.write("".join(f"{line}\n" for line in whole).encode())
+    return len(whole)
 
 
 def record_clusters(path: Path, epoch: int, clusters: Mapping[str, int]) -> None:
     """Add one clustering to clusters.h5: `video` (N,) ids, and `epoch00000` (N,) int64 each.
 
     The file is written anew and renamed, so that a reader or a crash never meets half of it.
+
+    Raises:
+        CheckpointError: what is there already is damaged.
     """
     ids = list(clusters)
-    known: dict[str, np.ndarray] = {}
-    if path.exists():
-        with h5py.File(path, "r") as file:
-            if list(file["video"].asstr()[:]) == ids:
-                known = {key: file[key][:] for key in file if key != "video"}
+    known = _known_clusters(path, ids) if path.exists() else {}
     known[f"epoch{epoch:0{WIDEST_KEY}d}"] = np.fromiter(clusters.values(), dtype=np.int64)
-    with _replacing(path) as aside, h5py.File(aside, "w") as file:
+    with whole_hdf5(path) as file:
         file.create_dataset("video", data=ids, dtype=TEXT)
         for key in sorted(known):
-            file.create_dataset(key, data=known[key])
+            file.create_dataset(key, data=known[key], fletcher32=known[key].size > 0)
+
+
+def _known_clusters(path: Path, ids: list[str]) -> dict[str, np.ndarray]:
+    """The clusterings of a file of these videos, by name; none of other videos."""
+    try:
+        with GuardedFile(path) as file:
+            if file.texts("video").tolist() != ids:
+                return {}
+            names = [name for name in file.names() if name != "video"]
+            return {name: file.numbers(name, dtype=np.int64, ndim=1) for name in names}
+    # h5py raises many kinds for damaged files.
+    except Exception as error:
+        reason = shown(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: cannot be read ({reason}); move it away and run the same command again"
+        ) from None

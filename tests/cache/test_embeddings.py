@@ -11,7 +11,7 @@ import pytest
 import slic
 from slic.cache import EmbeddingCache
 from slic.cache.embeddings import write_embeddings
-from slic.errors import CacheError
+from slic.errors import CacheError, DiskError
 
 IDS = ["Run/a.avi", "Run/ü b.avi", "Hop/c.avi"]
 BACKBONE = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
@@ -104,11 +104,11 @@ def test_nothing_changes_when_writing_fails(
         write(path)
     content = path.read_bytes() if there else None
 
-    def fail(_: Path) -> None:
+    def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("slic.cache.embeddings._sync_file", fail)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(DiskError, match="No space left"):
         write(path, backbone=BACKBONE + 1)
     with pytest.raises(ValueError, match=r"."):
         write(path, labels=["\ud800", "x", "y"])  # no UTF-8 of it

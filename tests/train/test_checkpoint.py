@@ -22,6 +22,7 @@ PROGRESS = Progress(
     lines=7,
     sums={"loss": 0.1 + 0.2, "skipped": 0.0},
 )
+VIDEOS = ["a", "b"]
 
 
 def fresh(settings, seed: int = 0) -> tuple[Encoder, torch.optim.Optimizer]:
@@ -73,7 +74,7 @@ def test_a_restored_training_goes_on_exactly(settings, tmp_path):
     path = tmp_path / "latest"
     save_checkpoint(path, encoder, optimiser, progress=PROGRESS, settings=settings.as_dict())
     other, its_optimiser = fresh(settings, seed=9)
-    progress = restore(path, other, its_optimiser, settings=settings.as_dict())
+    progress = restore(path, other, its_optimiser, settings=settings.as_dict(), videos=VIDEOS)
     assert progress == PROGRESS
     assert same(encoder.state_dict(), other.state_dict())
     assert same(optimiser.state_dict(), its_optimiser.state_dict())
@@ -110,7 +111,7 @@ def test_saving_leaves_one_whole_file(saved, tmp_path, monkeypatch):
 
 def refusal(path: Path, settings=ADAM) -> str:
     with pytest.raises(CheckpointError) as caught:
-        restore(path, *fresh(settings), settings=settings.as_dict())
+        restore(path, *fresh(settings), settings=settings.as_dict(), videos=VIDEOS)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -120,7 +121,7 @@ def refusal(path: Path, settings=ADAM) -> str:
 def test_a_checkpoint_of_an_older_slic_lacks_a_setting_and_is_restored(saved, tmp_path):
     settings = {k: v for k, v in ADAM.as_dict().items() if k != "components"}
     path = changed(saved, tmp_path, settings=settings)
-    assert restore(path, *fresh(ADAM), settings=ADAM.as_dict()) == PROGRESS
+    assert restore(path, *fresh(ADAM), settings=ADAM.as_dict(), videos=VIDEOS) == PROGRESS
     assert "of other settings" in refusal(path, replace(ADAM, components="v"))
 
 
@@ -140,12 +141,12 @@ def test_parts_that_do_not_fit_are_refused(saved, tmp_path):
     headless = {k: v for k, v in content["model"].items() if not k.startswith("head.")}
     for parts in (
         {"model": headless},
-        {"model": []},
         {"optimiser": {"state": {}, "param_groups": []}},
         {"optimiser": 3},
         {"progress": {"epochs": 3}},
     ):
         assert "cannot be continued from" in refusal(changed(saved, tmp_path, **parts))
+    assert "no state dict" in refusal(changed(saved, tmp_path, model=[]))
 
 
 def test_a_cut_off_file_is_refused(saved, tmp_path):

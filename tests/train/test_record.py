@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from slic.config import make_settings
+from slic.errors import DiskError
 from slic.runs import Run
 from slic.train.record import Recorder, record_clusters
 
@@ -100,10 +102,10 @@ def test_a_crash_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def fails(*args):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("slic.train.record.sync", fails)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("os.fsync", fails)
+    with pytest.raises(DiskError, match="No space left"):
         record_clusters(path, 1, {"b": 5})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["clusters.h5"]
