@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slic.disk import whole_file
 from slic.published import Row
 
 
@@ -88,7 +89,6 @@ def write_comparison(result: Mapping[str, Any]) -> list[str]:
     stem = f"reproduce-{result['table']}-{result['scale']}"
     texts = {f"{stem}.json": json.dumps(result, indent=2) + "\n", f"{stem}.md": markdown(result)}
     for name, text in texts.items():
-        aside = Path(f".{name}.new")
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(name)
+        with whole_file(Path(name)) as file:
+            file.write(text.encode())
     return list(texts)

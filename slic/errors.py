@@ -10,7 +10,8 @@ SlicError
 │   └── LabelsMissing     labels where labels are needed
 └── WorkError             work that failed: exit code 1
     ├── DecodeError       a video that no reader can decode
-    └── DamagedChunk      stored bytes that fail their checksum
+    ├── DamagedChunk      stored bytes that fail their checksum
+    └── DiskError         a file system that is full, read-only, gone, or out of open files
 
 Each message is one line: what is wrong, in which file or video, what to do.
 """
@@ -62,3 +63,7 @@ class DecodeError(WorkError):
 
 class DamagedChunk(WorkError):
     """Stored bytes fail their checksum or do not decode."""
+
+
+class DiskError(WorkError):
+    """A file system is full, read-only or gone, or refuses to open more files."""

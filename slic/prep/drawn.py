@@ -1,7 +1,7 @@
 """A data set of drawn action videos in UCF101's own tree, for demos and tests."""
 
+import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from slic.disk import whole_file
 from slic.errors import DatasetError, SettingsError
 from slic.prep.figures import ACTIONS
 from slic.prep.scenes import draw_clip, iterate_clip
@@ -191,17 +192,13 @@ def _write_lists(folder: Path, plan: _Plan) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text)
-    os.replace(aside, path)
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def _write_video(path: Path, video: tuple[str, int, int], *, plan: _Plan) -> None:
     """Draw one video into `path`, which appears only once whole."""
     action, group, clip = video
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
     pictures = iterate_clip(
         action,
         group=group,
@@ -211,16 +208,15 @@ def _write_video(path: Path, video: tuple[str, int, int], *, plan: _Plan) -> Non
         scene_bias=plan.scene_bias,
         seed=plan.seed,
     )
-    try:
-        _encode(aside, pictures, plan=plan)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    content = _encoded(pictures, plan=plan)
+    with whole_file(path) as file:
+        file.write(content)
 
 
-def _encode(path: Path, pictures: Iterator[np.ndarray], *, plan: _Plan) -> None:
-    """MPEG-4 in AVI, as UCF101's files are."""
-    with av.open(str(path), "w", format="avi") as container:
+def _encoded(pictures: Iterator[np.ndarray], *, plan: _Plan) -> bytes:
+    """MPEG-4 in AVI, as UCF101's files are; in memory, as FFmpeg may not tell of a full disk."""
+    content = io.BytesIO()
+    with av.open(content, "w", format="avi") as container:
         rate = Fraction(plan.fps).limit_denominator(1001)
         options = {"qmin": _QUANTISER, "qmax": _QUANTISER}
         stream = container.add_stream("mpeg4", rate=rate, options=options)
@@ -230,3 +226,4 @@ def _encode(path: Path, pictures: Iterator[np.ndarray], *, plan: _Plan) -> None:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return content.getvalue()

@@ -8,12 +8,21 @@ from typing import Any, Literal
 import numpy as np
 
 from slic.cache import ClipStore, Codec, Entry
-from slic.cache.clipstore import fingerprint
+from slic.cache.flow_settings import DEFAULT_BOUND, flow_fingerprint
 from slic.cache.shards import CodecName
+from slic.disk import writes
 from slic.errors import InputError
 from slic.prep.flow_import import import_flow
-from slic.prep.flow_video import BOUND_SHARE, FlowDone, FlowJob, enter_flow, store_flow_here
+from slic.prep.flow_video import (
+    FlowDone,
+    FlowJob,
+    enter_flow,
+    size_on_disk,
+    store_flow_here,
+    work,
+)
 from slic.prep.frames import prep_frames
+from slic.prep.space import estimate, say_needed
 from slic.prep.store import (
     IMPORTED,
     LayoutChoice,
@@ -98,7 +107,7 @@ def prep_flow(
         present = ClipStore(path)
         wanted = _settings(present, bound, tvl1)
         agree_on_settings(present, "flow", wanted, overwrite=overwrite, record=False)
-    notes, new_failures = [], 0
+    notes, new_failures, estimated = [], 0, 0
     if found is not None:
         first = prep_frames(
             dataset,
@@ -110,15 +119,21 @@ def prep_flow(
             **frame_parameters(path, short_side=short_side, codec=codec),
         )
         notes, new_failures = first.notes, first.new_failures
+        estimated = first.estimated_bytes
     target = ClipStore(path, writable=True)
     target.clear_leftovers()
     chosen = sample(entries_of(target, found), limit)
     settings = _settings(target, bound, tvl1)
-    agree_on_settings(target, "flow", settings, overwrite=overwrite)
+    with writes(path):
+        agree_on_settings(target, "flow", settings, overwrite=overwrite)
     _forget_outdated(target, settings)
-    result = PrepResult(store=str(path), videos=len(chosen), notes=notes)
+    result = PrepResult(store=str(path), videos=len(chosen), notes=notes, estimated_bytes=estimated)
     result.failures = list_failures(chosen)
     jobs = _missing(target, chosen, settings, name, overwrite=overwrite)
+    if jobs:
+        needed = estimate(jobs, weight=work, measure=size_on_disk)
+        say_needed(path, needed, refuse=not overwrite)
+        result.estimated_bytes += needed.bytes
     _run(target, jobs, where, workers, result)
     result.new_failures += new_failures
     return result.finished(begin)
@@ -128,21 +143,15 @@ def _settings(store: ClipStore, bound: float | None, tvl1: Tvl1Parameters) -> di
     return {
         "method": "tvl1",
         **asdict(tvl1),
-        "bound": f"short side / {BOUND_SHARE}" if bound is None else float(bound),
+        "bound": DEFAULT_BOUND if bound is None else float(bound),
         **flow_codec(store),
     }
-
-
-def _digest(entry: Entry, settings: dict[str, Any]) -> str:
-    """Fingerprint of a video's flow, which belongs to the very frames it was computed from."""
-    of = {"source": entry.source_digest, "frames": entry.settings}
-    return fingerprint({**settings, **of})
 
 
 def _forget_outdated(store: ClipStore, settings: dict[str, Any]) -> None:
     """Flow by other parameters counts no more, so that a stopped run leaves no mixture."""
     entries = [entry for entry in store.index.entries() if entry.flow is not None]
-    store.index.forget_flow(e.id for e in entries if e.flow != _digest(e, settings))
+    store.index.forget_flow(e.id for e in entries if e.flow != flow_fingerprint(e, settings))
 
 
 def _missing(
@@ -159,7 +168,7 @@ def _missing(
     parameters = Tvl1Parameters(**{name: settings[name] for name in asdict(Tvl1Parameters())})
     jobs = []
     for entry in entries:
-        digest = _digest(entry, settings)
+        digest = flow_fingerprint(entry, settings)
         done = entry.flow == digest and entry.key in present
         if entry.reason is None and (overwrite or not done):
             jobs.append(FlowJob(store.path, entry, engine, bound, codec, parameters, digest))
@@ -176,7 +185,7 @@ def _run(
     if not jobs:
         return
     # The longest first, so that none is left alone at the end.
-    jobs.sort(key=_work, reverse=True)
+    jobs.sort(key=work, reverse=True)
     pairs = sum(_pairs(job) for job in jobs)
     what = f"flow ({jobs[0].engine})"
     with progress(len(jobs), what, unit="pairs", units=pairs) as advance:
@@ -192,10 +201,6 @@ def _run(
 
 def _pairs(job: FlowJob) -> int:
     return max(0, (job.entry.frames or 0) - 1)
-
-
-def _work(job: FlowJob) -> int:
-    return _pairs(job) * (job.entry.height or 0) * (job.entry.width or 0)
 
 
 def _solved(

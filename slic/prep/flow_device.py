@@ -1,7 +1,9 @@
 """Flow of many videos on devices: threads read and write, pairs are solved in common batches."""
 
+import math
 import multiprocessing
 import queue
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from slic.prep.flow_batches import Batcher, DeviceFailed
 from slic.prep.flow_video import FlowDone, FlowJob, store_flow
 from slic.prep.tvl1 import Tvl1Parameters
 from slic.prep.tvl1.device import DeviceSolver
-from slic.processes import default_workers, in_flight, interrupts_held, one_thread
+from slic.processes import GRACE_S, default_workers, in_flight, interrupts_held, one_thread
+from slic.stopping import stops_noticed
 
 LOOK_EVERY_S = 1.0
 
@@ -101,42 +104,69 @@ def flow_on_devices(
     with interrupts_held():
         for process in processes:
             process.start()
+    served = _Served(processes, inboxes, outbox)
     try:
-        queue_of_jobs = iter(jobs)
-        for work, inbox in zip(works, inboxes, strict=True):
-            for _ in range(work.threads):
-                inbox.put(next(queue_of_jobs, None))
-        running = set(range(len(works)))
-        while running:
-            number, message = _next_message(outbox, processes, running)
-            if isinstance(message, FlowDone):
-                yield message
-                inboxes[number].put(next(queue_of_jobs, None))
-            elif isinstance(message, int):
-                counted(message)
-            elif isinstance(message, str):
-                say(message)
-            elif message is None:
-                running.discard(number)
-            else:
-                raise message
+        yield from served.results(jobs, works, counted=counted, say=say)
     finally:
         for process, inbox in zip(processes, inboxes, strict=True):
             inbox.cancel_join_thread()
-            process.terminate()
+            process.kill()
             process.join()
 
 
-def _next_message(outbox: Any, processes: list, running: set[int]) -> tuple[int, Any]:
-    while True:
+@dataclass(frozen=True)
+class _Served:
+    """The processes of devices, the queues of their jobs, and the one of all that they send."""
+
+    processes: list[Any]
+    inboxes: list[Any]
+    outbox: Any
+
+    def results(
+        self,
+        jobs: Iterable[FlowJob],
+        works: list[DeviceWork],
+        *,
+        counted: Callable[[int], None],
+        say: Callable[[str], None],
+    ) -> Iterator[FlowDone]:
+        """Outcomes as they come; once told to stop, those that come within the grace."""
+        waiting, deadline = iter(jobs), math.inf
+        for work, inbox in zip(works, self.inboxes, strict=True):
+            for _ in range(work.threads):
+                inbox.put(next(waiting, None))
+        running = set(range(len(works)))
+        with stops_noticed() as stopped:
+            while running and time.monotonic() < deadline:
+                if stopped() and deadline == math.inf:
+                    deadline, waiting = time.monotonic() + GRACE_S, iter(())
+                    for inbox in self.inboxes:
+                        inbox.put(None)
+                number, message = self._next_message(running)
+                if isinstance(message, FlowDone):
+                    yield message
+                    self.inboxes[number].put(next(waiting, None))
+                elif isinstance(message, int):
+                    counted(message)
+                elif isinstance(message, str):
+                    say(message)
+                elif message is None:
+                    running.discard(number)
+                else:
+                    raise message
+
+    def _next_message(self, running: set[int]) -> tuple[int, Any]:
+        """A message, and whose it is; after a while without one, that nothing was done."""
         try:
-            message: tuple[int, Any] = outbox.get(timeout=LOOK_EVERY_S)
+            message: tuple[int, Any] = self.outbox.get(timeout=LOOK_EVERY_S)
             return message
         except queue.Empty:
-            if any(not processes[number].is_alive() for number in running) and outbox.empty():
+            died = any(not self.processes[number].is_alive() for number in running)
+            if died and self.outbox.empty():
                 raise WorkError(
                     "a process of a device died (out of memory?): run the same command again"
                 ) from None
+            return 0, 0
 
 
 def _serve_device(number: int, work: DeviceWork, inbox: Any, outbox: Any) -> None:

@@ -17,10 +17,13 @@ from slic.cache import ClipStore, Codec, Entry, quantise
 from slic.cache.clipstore import fingerprint
 from slic.cache.shards import ArrayWriter, CodecName
 from slic.decode import Decoding
-from slic.errors import DatasetError, DecodeError, InputError, WorkError
+from slic.disk import failure, writes
+from slic.errors import DatasetError, DecodeError, InputError
 from slic.images import ImageView, image_sequence
 from slic.prep.flow_video import FlowDone, enter_flow
-from slic.prep.frames import prep_frames, worker_decoder
+from slic.prep.frames import prep_frames
+from slic.prep.frames_video import close_decoder, worker_decoder
+from slic.prep.space import estimate, say_needed
 from slic.prep.store import (
     IMPORTED,
     LayoutChoice,
@@ -40,6 +43,7 @@ from slic.videos import Dataset
 
 CENTRE = 127.5  # the level of no flow, between 127 and 128, which both become exactly 0
 ANY_SIZE = 1 << 30
+FEW_PAIRS = 3  # by which the size of a video's flow is told
 
 Flow = tuple[str, str]
 
@@ -105,12 +109,20 @@ def import_flow(
     settings = _settings(target, bound)
     if target.settings("flow") != settings:  # so that a stopped run leaves no mixture
         target.index.forget_flow(e.id for e in target.index.entries() if e.flow is not None)
-    agree_on_settings(target, "flow", settings, overwrite=overwrite)
+    with writes(path):
+        agree_on_settings(target, "flow", settings, overwrite=overwrite)
     chosen = sample(entries_of(target, found), limit)
     result = PrepResult(store=str(path), videos=len(chosen), notes=first.notes)
     result.failures = list_failures(chosen)
     jobs = [ImportJob(path, root, e, flows[e.id], settings) for e in chosen if not e.reason]
-    _run(target, _missing(target, jobs, overwrite=overwrite), workers, result)
+    result.estimated_bytes = first.estimated_bytes
+    jobs = _missing(target, jobs, overwrite=overwrite)
+    if jobs:
+        needed = estimate(jobs, weight=_weight, measure=size_on_disk)
+        close_decoder()
+        say_needed(path, needed, refuse=not overwrite)
+        result.estimated_bytes += needed.bytes
+    _run(target, jobs, workers, result)
     result.new_failures += first.new_failures
     return result.finished(begin)
 
@@ -161,6 +173,31 @@ def _run(store: ClipStore, jobs: list[ImportJob], workers: int | None, result: P
             advance(1, 0)
 
 
+def _weight(job: ImportJob) -> int:
+    frames, height, width = job.entry.frames, job.entry.height, job.entry.width
+    return max(0, (frames or 0) - 1) * (height or 0) * (width or 0)
+
+
+def size_on_disk(job: ImportJob) -> float:
+    """Bytes that a video's flow will take, by its first images; 0 if there are none."""
+    size = job.entry.height or 0, job.entry.width or 0
+    stored = counted = 0
+    try:
+        pairs = _image_pairs(job)
+        for levels in _blocks(job, pairs[:FEW_PAIRS]):
+            bound = job.settings["bound"] * max(_stretch(levels.shape[1:3], size))
+            pixels = flow_pixels(levels, size, bound=job.settings["bound"])
+            stored += sum(len(_codec(job).encode(field)) for field in quantise(pixels, bound))
+            counted += len(levels)
+    except (DecodeError, OSError):
+        return 0.0
+    return stored / max(counted, 1) * len(pairs)
+
+
+def _codec(job: ImportJob) -> Codec:
+    return Codec(job.settings["codec"], quality=job.settings.get("quality", 0))
+
+
 def store_imported(job: ImportJob) -> FlowDone:
     """Move one video's flow images into the store."""
     try:
@@ -168,26 +205,22 @@ def store_imported(job: ImportJob) -> FlowDone:
         settings = _digest(job, pairs)
     except (DecodeError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        return FlowDone(job.entry.id, None, f"no flow: {reason}")
+        return FlowDone(job.entry, None, f"no flow: {reason}")
     store = ClipStore(job.store, writable=True)
-    codec = Codec(job.settings["codec"], quality=job.settings.get("quality", 0))
     try:
-        with store.write(job.entry.id, view="flow", codec=codec) as writer:
-            attributes = _write(job, pairs, writer)
+        with store.write(job.entry.id, view="flow", codec=_codec(job)) as writer:
+            attributes = {**_write(job, pairs, writer), "fingerprint": settings}
             size = (job.entry.height or 0, job.entry.width or 0)
             writer.close(attributes, empty_shape=(*size, 2))
             store.publish(writer, job.entry.id, view="flow")
     except DecodeError as error:
-        return FlowDone(job.entry.id, None, f"no flow: {error}")
+        return FlowDone(job.entry, None, f"no flow: {error}")
     except OSError as error:
-        raise WorkError(
-            f"{job.store}: cannot write flow of {job.entry.id}: {error.strerror};"
-            " what is complete stays"
-        ) from error
+        raise failure(f"{job.store}: flow of {job.entry.id}", error) from error
     finally:
         store.index.close()
     count(len(pairs))
-    return FlowDone(job.entry.id, settings)
+    return FlowDone(job.entry, settings)
 
 
 def _image_pairs(job: ImportJob) -> list[list[Path]]:

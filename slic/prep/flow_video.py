@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import ClipStore, Codec, Entry, quantise
+from slic.cache.flow_settings import default_bound
 from slic.cache.shards import ArrayWriter
-from slic.errors import DamagedChunk, WorkError
+from slic.disk import failure
+from slic.errors import DamagedChunk, DiskError, WorkError
 from slic.prep.store import PrepResult
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
 from slic.processes import count
 
-BOUND_SHARE = 12
 # A block is as long as this allows, so that memory does not grow with the video.
 BLOCK_FRAMES, BLOCK_PIXELS = 64, 2**22
+FEW_PAIRS = 3  # by which the size of a video's flow is told
 AHEAD = 1  # blocks handed on before the oldest is waited for
 
 Levels = NDArray[np.uint8]
@@ -43,21 +45,52 @@ class FlowJob:
 
 @dataclass(frozen=True)
 class FlowDone:
-    """One video's outcome: the fingerprint to enter, or the reason there is none."""
+    """The outcome of an entry's video: the fingerprint to enter, or the reason there is none."""
 
-    id: str
+    entry: Entry
     settings: str | None
     reason: str | None = None
 
 
 def enter_flow(store: ClipStore, done: FlowDone, result: PrepResult) -> None:
     """Enter one video's outcome in the index, and count it."""
-    if done.reason is None:
-        store.index.set_flow(done.id, done.settings)
+    video, reason = done.entry.id, done.reason
+    if done.settings is not None and not store.index.set_flow(done.entry, done.settings):
+        store.drop(video, view="flow")
+        reason = "its frames were replaced meanwhile: run the same command again"
+    if reason is None:
         result.written += 1
     else:
-        result.failures.append((done.id, done.reason))
+        result.failures.append((video, reason))
         result.new_failures += 1
+
+
+def work(job: FlowJob) -> int:
+    """Pairs of frames, times pixels of each."""
+    frames, height, width = job.entry.frames, job.entry.height, job.entry.width
+    return max(0, (frames or 0) - 1) * (height or 0) * (width or 0)
+
+
+def size_on_disk(job: FlowJob) -> float:
+    """Bytes that a video's flow will take, by its flow of a few pairs; 0 if there is none."""
+    entry = job.entry
+    pairs = max(0, (entry.frames or 0) - 1)
+    if not pairs:
+        return 0.0
+    starts = range(0, pairs, -(-pairs // FEW_PAIRS))
+    bound = job.bound or default_bound(entry.height or 0, entry.width or 0)
+    store = ClipStore(job.store)
+    try:
+        stored = 0
+        for start in starts:
+            gray = to_gray(store.read(entry.id, start, 2))
+            flow = tvl1_flow(gray, engine="cpu", **asdict(job.parameters))
+            stored += len(job.codec.encode(quantise(flow, bound)[0]))
+    except (DamagedChunk, WorkError):
+        return 0.0
+    finally:
+        store.index.close()
+    return stored / len(starts) * pairs
 
 
 def store_flow_here(job: FlowJob) -> FlowDone:
@@ -85,12 +118,13 @@ def store_flow(job: FlowJob, submit: Submit, *, counted: Callable[[int], None]) 
     entry = job.entry
     store = ClipStore(job.store, writable=True)
     height, width = entry.height or 0, entry.width or 0
-    bound = job.bound or min(height, width) / BOUND_SHARE
+    bound = job.bound or default_bound(height, width)
     attributes = {
         "id": entry.id,
         "bound": bound,
         "engine": engine_version(job.engine),
         "parameters": asdict(job.parameters),
+        "fingerprint": job.settings,
     }
     try:
         with store.write(entry.id, view="flow", codec=job.codec) as writer:
@@ -100,17 +134,16 @@ def store_flow(job: FlowJob, submit: Submit, *, counted: Callable[[int], None]) 
             writer.close(attributes, empty_shape=(height, width, 2))
             store.publish(writer, entry.id, view="flow")
     except DamagedChunk as error:
-        return FlowDone(entry.id, None, f"frames damaged, no flow: {error}")
+        return FlowDone(entry, None, f"frames damaged, no flow: {error}")
+    except DiskError:
+        raise
     except WorkError as error:
-        return FlowDone(entry.id, None, f"no flow: {error}")
+        return FlowDone(entry, None, f"no flow: {error}")
     except OSError as error:
-        raise WorkError(
-            f"{job.store}: cannot write flow of {entry.id}: {error.strerror};"
-            " what is complete stays"
-        ) from error
+        raise failure(f"{job.store}: flow of {entry.id}", error) from error
     finally:
         store.index.close()
-    return FlowDone(entry.id, job.settings)
+    return FlowDone(entry, job.settings)
 
 
 def _append(writer: ArrayWriter, levels: Levels) -> None:

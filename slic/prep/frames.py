@@ -1,18 +1,17 @@
 """`slic prep frames`: decode every video once, or take in its images, into a clip store."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slic.cache import ClipStore, Codec, Entry, video_key
+from slic.cache import ClipStore, Codec, Entry
 from slic.cache.clipstore import fingerprint
 from slic.cache.shards import CodecName
-from slic.decode import Decoding, GuardedDecoder, Reader, available_readers
-from slic.errors import DecodeError, InputError, StoreError, WorkError
-from slic.images import image_sequence
-from slic.prep.source import Source, read_source, size_and_time
+from slic.disk import writes
+from slic.errors import InputError, StoreError
+from slic.prep.frames_video import FrameJob, close_decoder, size_on_disk, store_frames
+from slic.prep.source import read_source, size_and_time
+from slic.prep.space import estimate, say_needed, weight_of
 from slic.prep.store import (
     LayoutChoice,
     PrepResult,
@@ -26,19 +25,6 @@ from slic.progress import progress
 from slic.videos import Dataset, Video
 
 JPEG_QUALITY = 90
-
-
-@dataclass(frozen=True)
-class FrameJob:
-    """One video to decode; `fps` is what to record of images, which do not say."""
-
-    root: Path
-    store: Path
-    video: Video
-    short_side: int
-    codec: Codec
-    settings: str
-    fps: float | None = None
 
 
 def prep_frames(
@@ -78,11 +64,13 @@ def prep_frames(
         raise StoreError(f"{dataset}: is a store; give the data set its frames come from")
     if fps is not None and not found.of_images:
         raise InputError(f"{dataset}: video files say their frame rate: leave out --fps")
-    target = ClipStore.create(path)
+    with writes(path):
+        target = ClipStore.create(path)
     settings: dict[str, Any] = {"short_side": short_side, "codec": codec}
     settings |= {"quality": JPEG_QUALITY} if codec == "jpeg" else {}
     settings |= {"fps": fps} if fps is not None else {}
-    agree_on_settings(target, "frames", settings, overwrite=overwrite)
+    with writes(path):
+        agree_on_settings(target, "frames", settings, overwrite=overwrite)
     videos = sample(found.videos, limit)
     target.clear_leftovers()
     renewed = target.index.relabel(found.videos)
@@ -93,9 +81,14 @@ def prep_frames(
     if others:
         result.notes.append(f"{path} also holds {len(others)} videos that are not in this data set")
     jobs = _missing(target, found, videos, settings, overwrite=overwrite, retry=retry)
+    if jobs:
+        needed = estimate(jobs, weight=_weight, measure=size_on_disk)
+        close_decoder()
+        say_needed(path, needed, refuse=not overwrite)
+        result.estimated_bytes = needed.bytes
     _run(target, jobs, workers or default_workers(), result)
     failed = {entry.id: entry for entry in target.failures()}
-    result.failures = list_failures(failed[v.id] for v in videos if v.id in failed)
+    result.failures += list_failures(failed[v.id] for v in videos if v.id in failed)
     remarks = {video: remark for video, remark in target.index.rows("id", "remark") if remark}
     result.damaged = [(v.id, remarks[v.id]) for v in videos if v.id in remarks]
     return result.finished(begin)
@@ -128,6 +121,10 @@ def _missing(
     return jobs
 
 
+def _weight(job: FrameJob) -> float:
+    return weight_of(job.root / job.video.path)
+
+
 def _is_done(entry: Entry, settings: str, present: set[str], *, retry: bool) -> bool:
     """Whether an entry of an unchanged file stands for these parameters."""
     if entry.reason is not None:
@@ -139,7 +136,8 @@ def _same_source(entry: Entry, path: Path) -> int | None:
     """The time of a file or folder whose content is still the entry's, or None."""
     try:
         size, mtime_ns = size_and_time(path)
-        if size != entry.source_bytes:
+        # Rows that `cache verify` took from old arrays do not tell size and time.
+        if entry.source_bytes not in (None, size):
             return None
         if mtime_ns == entry.source_mtime_ns:
             return mtime_ns
@@ -147,14 +145,23 @@ def _same_source(entry: Entry, path: Path) -> int | None:
         return source.mtime_ns if source.digest == entry.source_digest else None
     except OSError:
         # A file that cannot be read is no reason to decode it again.
-        return entry.source_mtime_ns
+        known = entry.source_mtime_ns
+        return 0 if known is None and entry.reason is None else known
 
 
 def _run(store: ClipStore, jobs: list[FrameJob], workers: int, result: PrepResult) -> None:
     if not jobs:
         return
     with progress(len(jobs), "frames", unit="frames") as advance:
+        stored = set(store.ids)
         for entry in run_jobs(store_frames, jobs, workers=min(workers, len(jobs))):
+            unread = entry.reason is not None and entry.source_digest is None
+            if unread and entry.id in stored:
+                # What cannot be read now takes nothing with it that was stored before.
+                result.failures.append((entry.id, entry.reason or ""))
+                result.new_failures += 1
+                advance(1, 0)
+                continue
             store.index.put(entry)
             if entry.reason is None:
                 result.written += 1
@@ -164,101 +171,3 @@ def _run(store: ClipStore, jobs: list[FrameJob], workers: int, result: PrepResul
                 store.drop(entry.id, view="frames")
                 store.drop(entry.id, view="flow")
             advance(1, entry.frames or 0)
-
-
-_decoder: GuardedDecoder | None = None
-
-
-def worker_decoder() -> GuardedDecoder:
-    """The decoder of this worker process: starting its child costs more than a short video."""
-    global _decoder
-    if _decoder is None:
-        _decoder = GuardedDecoder()
-    return _decoder
-
-
-def store_frames(job: FrameJob) -> Entry:
-    """Decode one video and move it into the store; its index row, not yet entered."""
-    video = job.video
-    entry = Entry(
-        id=video.id,
-        key=video_key(video.id),
-        path=video.path,
-        label=video.label,
-        group=video.group,
-        split1=video.splits.get(1),
-        split2=video.splits.get(2),
-        split3=video.splits.get(3),
-    )
-    path = job.root / video.path
-    try:
-        source = read_source(path)
-    except OSError as error:
-        return replace(entry, reason=f"cannot be read: {error.strerror}")
-    entry = replace(
-        entry,
-        source_bytes=source.size,
-        source_mtime_ns=source.mtime_ns,
-        source_digest=source.digest,
-    )
-    try:
-        attempts = _attempts(path, source)
-    except DecodeError as error:
-        return replace(entry, reason=str(error))
-    except OSError as error:
-        return replace(entry, reason=f"cannot be read: {error.strerror}")
-    reasons = []
-    for reader, files in attempts:
-        about = Decoding()
-        blocks = worker_decoder().blocks(
-            path, reader=reader, short_side=job.short_side, about=about, files=files
-        )
-        try:
-            return _write(job, entry, blocks, about)
-        except DecodeError as error:
-            reasons.append(str(error))
-    return replace(entry, reason="; ".join(reasons))
-
-
-def _attempts(path: Path, source: Source) -> list[tuple[Reader, list[list[Path]]]]:
-    """Readers to try with the files they need.
-
-    Raises:
-        DecodeError: there is nothing to read.
-    """
-    if path.is_dir():
-        return [("images", [[image] for image in image_sequence(path, view="frames")])]
-    if not source.size:
-        raise DecodeError("the file is empty")
-    return [(reader, []) for reader in available_readers()]
-
-
-def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding) -> Entry:
-    store = ClipStore(job.store, writable=True)
-    try:
-        with store.write(entry.id, view="frames", codec=job.codec) as writer:
-            for block in blocks:
-                for frame in block:
-                    writer.append(frame)
-                height, width = block.shape[1:3]
-            fps = job.fps if (job.root / entry.path).is_dir() else about.fps
-            attributes = {"id": entry.id, "fps": fps, "source": entry.source_digest}
-            writer.close(attributes)
-            # Flow of other frames must not stand beside these.
-            store.drop(entry.id, view="flow")
-            store.publish(writer, entry.id, view="frames")
-    except OSError as error:
-        raise WorkError(
-            f"{job.store}: cannot write {entry.id}: {error.strerror}; what is complete stays"
-        ) from error
-    finally:
-        store.index.close()
-    return replace(
-        entry,
-        frames=writer.count,
-        height=height,
-        width=width,
-        fps=fps,
-        settings=job.settings,
-        remark=about.remark,
-    )

@@ -17,7 +17,8 @@ def store_info(path: str) -> dict[str, Any]:
     Returns:
         `videos`, `frames`, `flow` (videos that have flow), `labels` (classes), `splits`
         ({number: {word: videos}}), `failed` and `damaged` ([{id, reason}]), `bytes`,
-        `settings` (parameters of frames and flow).
+        `outdated` (ids whose frames are of other parameters than the store's), `settings`
+        (parameters of frames and flow).
 
     Raises:
         StoreError: no clip store.
@@ -39,5 +40,6 @@ def store_info(path: str) -> dict[str, Any]:
         "failed": [{"id": e.id, "reason": e.reason} for e in store.failures()],
         "damaged": [{"id": e.id, "reason": e.remark} for e in entries if e.remark],
         "bytes": store.size_bytes(),
+        "outdated": store.outdated(entries),
         "settings": {view: store.settings(view) for view in ("frames", "flow")},
     }

@@ -6,8 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slic.images import image_files
+from slic.regular import open_regular
 
 HASH_BLOCK = 1 << 20
+
+# Of a file, and of a folder with its images: identity, size and times of change.
+Stamp = tuple[tuple[int, ...], ...]
+
+
+class SourceChanged(Exception):
+    """A source was replaced or written to while it was read."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ def read_source(path: Path) -> Source:
     """
     content = hashlib.blake2b(digest_size=16)
     if not path.is_dir():
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:
             stat = os.fstat(file.fileno())
             while block := file.read(HASH_BLOCK):
                 content.update(block)
@@ -53,3 +61,28 @@ def size_and_time(path: Path) -> tuple[int, int]:
     stats = [image.stat() for image in image_files(path, view="frames")]
     times = [stat.st_mtime_ns, *(image.st_mtime_ns for image in stats)]
     return sum(image.st_size for image in stats), max(times)
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes when a source is replaced or written to.
+
+    Raises:
+        OSError: it is not there.
+    """
+    paths = [path, *(image_files(path, view="frames") if path.is_dir() else [])]
+    stats = [each.stat() for each in paths]
+    return tuple((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats)
+
+
+def check_unchanged(path: Path, before: Stamp) -> None:
+    """Refuse what was read of a source that is no longer what it was.
+
+    Raises:
+        SourceChanged: its stamp is another, or it has gone.
+    """
+    try:
+        same = stamp(path) == before
+    except OSError:
+        same = False
+    if not same:
+        raise SourceChanged(path)

@@ -33,6 +33,7 @@ class PrepResult:
         new_failures: how many of them were found now.
         damaged: (id, reason) of all videos of which only a part could be stored.
         notes: remarks for the user.
+        estimated_bytes: of disk that what was missing would take, as estimated before.
     """
 
     store: str
@@ -46,6 +47,7 @@ class PrepResult:
     new_failures: int = 0
     damaged: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    estimated_bytes: int = 0
 
     def finished(self, begin: float) -> "PrepResult":
         """Itself, with failures and the rest counted, and the time since `begin` (monotonic)."""
@@ -61,7 +63,8 @@ class PrepResult:
             kind: [{"id": video, "reason": reason} for video, reason in getattr(self, kind)]
             for kind in ("failures", "damaged")
         }
-        return {name: getattr(self, name) for name in names} | lists
+        values = {name: getattr(self, name) for name in (*names, "estimated_bytes")}
+        return values | lists
 
 
 def is_store(path: Path) -> bool:

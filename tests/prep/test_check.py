@@ -77,7 +77,7 @@ def put(
     entry = replace(entry, frames=count, height=height, width=width, fps=25.0)
     store.index.put(replace(entry, source_digest=video, settings="s"))
     if levels is not None:
-        store.index.set_flow(video, "f")
+        store.index.set_flow(store.entry(video), "f")
 
 
 def make(path: Path, videos: dict[str, tuple], **how: Any) -> Path:

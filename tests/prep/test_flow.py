@@ -18,6 +18,7 @@ from PIL import Image
 
 import slic.prep.flow as flow_module
 import slic.prep.frames as frames_module
+import slic.prep.frames_video as video_module
 from slic.cache import ClipStore, video_key
 from slic.cache.codec import encode_flow
 from slic.errors import InputError, StoreError, WorkError
@@ -68,9 +69,9 @@ def _one_process() -> Iterator[None]:
         patch.setattr(frames_module, "run_jobs", serial)
         patch.setattr(flow_module, "run_jobs", serial)
         yield
-    if frames_module._decoder is not None:
-        frames_module._decoder.close()
-        frames_module._decoder = None
+    if video_module._decoder is not None:
+        video_module._decoder.close()
+        video_module._decoder = None
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,8 @@ def test_default_bound_is_a_twelfth_of_the_short_side_and_attributes_say_all(who
         "bound": 36 / 12,
         "engine": engine_version("cpu"),
         "parameters": asdict(Tvl1Parameters()),
+        "fingerprint": ClipStore(whole).entry("Run/a.avi").flow,
+        "crc32c": attributes["crc32c"],
     }
     store = ClipStore(whole)
     assert store.flow_bound("Run/a.avi") == 3.0
@@ -289,7 +292,7 @@ def test_frame_parameters_of_the_store_are_kept_and_others_refused(
 
 def test_killed_between_array_and_entry(own: Path) -> None:
     store = ClipStore(own, writable=True)
-    store.index.set_flow("Run/a.avi", None)
+    store.index.forget_flow(["Run/a.avi"])
     with pytest.raises(StoreError, match="has no flow"):
         ClipStore(own).read("Run/a.avi", 0, 1, view="flow")
     result = prep_flow(str(own))
@@ -323,7 +326,7 @@ def test_damaged_frames_fail_alone_and_say_what_to_do(own: Path) -> None:
     ((video, reason),) = result.failures
     assert video == "Run/a.avi"
     assert reason.startswith("frames damaged, no flow: ")
-    assert "run `slic prep frames` again" in reason
+    assert "`slic prep frames` again" in reason
     assert "\n" not in reason
 
 
@@ -351,7 +354,7 @@ def test_full_disk_is_one_line(own: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("slic.cache.shards.ArrayWriter._flush", full)
-    with pytest.raises(WorkError, match=r"cannot write flow of .*: No space left on device"):
+    with pytest.raises(WorkError, match=r"flow of .*: No space left on device; free"):
         prep_flow(str(own), overwrite=True)
     assert list((own / "index" / "writing").iterdir()) == []
 

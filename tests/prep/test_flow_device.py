@@ -129,7 +129,7 @@ def run(path: Path, works: list[DeviceWork]) -> tuple[list[str], int]:
     counts: list[int] = []
     done = list(flow_on_devices(jobs(path), works, counted=counts.append, say=print))
     assert {item.reason for item in done} <= {None}
-    return sorted(item.id for item in done), sum(counts)
+    return sorted(item.entry.id for item in done), sum(counts)
 
 
 def test_two_devices_share_the_videos(own: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 import slic.prep.flow_import as import_module
 import slic.prep.frames as frames_module
+import slic.prep.frames_video as video_module
 from slic.cache import ClipStore
 from slic.errors import DatasetError, InputError, StoreError
 from slic.prep.check import check_flow
@@ -22,9 +23,9 @@ from slic.prep.store import PrepResult
 @pytest.fixture(scope="module", autouse=True)
 def _one_decoder() -> Iterator[None]:
     yield
-    if frames_module._decoder is not None:
-        frames_module._decoder.close()
-        frames_module._decoder = None
+    if video_module._decoder is not None:
+        video_module._decoder.close()
+        video_module._decoder = None
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,7 @@ def test_one_reason_for_each_bad_video_and_the_others_go_on(tmp_path: Path) -> N
         "run/gap": "no flow: run/gap: image of u number 2 is missing: the next is flow_x_00003.png",
         "run/short": "no flow: 1 flow images for 4 frames: expected 3",
         "run/mixed": "no flow: images: flow_y_00002.png is 8x8, the images before it 30x20",
-        "run/cut": "no flow: images: flow_x_00001.png does not decode as an image",
+        "run/cut": "no flow: images: flow_x_00001.png does not decode as an image, or is too large",
         "run/no_v": "no flow: run/no_v: no numbered image of v",
     }
     assert reasons == expected

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from slic.cache import ClipStore, Entry
+from slic.cache.clipstore import fingerprint
 from slic.errors import StoreError
 from slic.prep.info import store_info
 
@@ -14,12 +15,13 @@ from slic.prep.info import store_info
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     store = ClipStore.create(tmp_path / "s.zarr")
-    run = Entry("a", "a", "a", "Run", None, "train", "test", None, frames=10)
+    current = fingerprint({"short_side": 128})
+    run = Entry("a", "a", "a", "Run", None, "train", "test", None, frames=10, settings=current)
     store.set_settings("frames", {"short_side": 128})
     for entry in (
         replace(run, flow="f"),
         replace(run, id="b", split1="test", frames=7, remark="decoding stopped after 7 frames"),
-        replace(run, id="c", label="Hop", split2=None, frames=1, flow="f"),
+        replace(run, id="c", label="Hop", split2=None, frames=1, flow="f", settings="x"),
         replace(run, id="d", label=None, split1="unused", split2=None, frames=2),
         replace(run, id="e", label="Fly", frames=None, reason="no frame decodes"),
     ):
@@ -40,6 +42,7 @@ def test_counts(path: Path) -> None:
         "splits": {"1": {"test": 1, "train": 2, "unused": 1}, "2": {"test": 2}},
         "failed": [{"id": "e", "reason": "no frame decodes"}],
         "damaged": [{"id": "b", "reason": "decoding stopped after 7 frames"}],
+        "outdated": ["c"],
         "bytes": size,
         "settings": {"frames": {"short_side": 128}, "flow": None},
     }

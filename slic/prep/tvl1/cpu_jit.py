@@ -4,6 +4,7 @@ A cached function is compiled anew when its own file changes, not when a file th
 does: after a change in `cpu_warp` or `cpu_median`, touch `cpu_kernels`.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,14 @@ def helper(function: Callable) -> Callable:
 def compiled(function: Callable) -> Callable:
     """Compile an entry point, without the interpreter lock, and keep it on disk if possible."""
     try:
-        return njit(cache=True, nogil=True, **_OPTIONS)(function)
+        done = njit(cache=True, nogil=True, **_OPTIONS)(function)
     except RuntimeError:  # Numba found no folder that it may write to
         return njit(nogil=True, **_OPTIONS)(function)
+    save = done._cache.save_overload
+
+    def save_if_possible(*what: Any) -> None:
+        with contextlib.suppress(OSError):  # such as of a full disk
+            save(*what)
+
+    done._cache.save_overload = save_if_possible
+    return done

@@ -20,6 +20,7 @@ def check_device(engine: str, device: str | None) -> str:
 
     Raises:
         InputError: the device or what the engine needs is not there.
+        WorkError: it is there, and its memory is full, or it fails.
     """
     if engine == "cuda":
         return _check_cuda(device)
@@ -27,9 +28,29 @@ def check_device(engine: str, device: str | None) -> str:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):  # the latter of a PyTorch built without CUDA
+    except torch.OutOfMemoryError:
+        raise WorkError(
+            f"device {device!r}: its memory is full: free some (`nvidia-smi` shows whose it is),"
+            " or use 'cpu'"
+        ) from None
+    except (RuntimeError, AssertionError) as error:  # the latter of a PyTorch built without CUDA
+        if _is_there(device):
+            said = str(error).strip().splitlines()[0]
+            raise WorkError(f"device {device!r} is there, but fails: {said}; use 'cpu'") from None
         raise InputError(f"device {device!r}: there is none here; use 'cpu'") from None
     return device
+
+
+def _is_there(device: str) -> bool:
+    """Whether the driver counts a device, even if nothing runs on it."""
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        return False
+    if found.type == "cuda":
+        return (found.index or 0) < torch.cuda.device_count()
+    module = getattr(torch, found.type, None)
+    return module is not None and hasattr(module, "is_available") and bool(module.is_available())
 
 
 def _check_cuda(device: str | None) -> str:
