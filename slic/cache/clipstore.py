@@ -7,10 +7,9 @@ import json
 import os
 import re
 import shutil
-import time
-import uuid
+import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +18,11 @@ from numpy.typing import NDArray
 
 from slic.cache.index import Entry, Index
 from slic.cache.levels import ZERO_LEVEL, dequantise
-from slic.cache.shards import ArrayReader, ArrayWriter, Codec, sync
-from slic.errors import DamagedChunk, StoreError
+from slic.cache.metadata import PARTS, group, load_metadata, unsealed, write_metadata
+from slic.cache.shards import ArrayReader, ArrayWriter, Codec
+from slic.cache.writers import WriterLock, aside_name, leftovers, remove
+from slic.disk import failure, sync
+from slic.errors import DamagedChunk, StoreError, WorkError
 
 FORMAT = 1
 VIEWS = ("frames", "flow")
@@ -29,8 +31,11 @@ FLOW_QUALITY = 95
 OPEN_ARRAYS = 512
 DIGESTED = ("id", "label", "group", "split1", "split2", "split3", "settings", "source_digest")
 PUBLISH_ATTEMPTS = 5
-LEFTOVER_S = 24 * 3600
-_HALF_MADE = {"frames": {"zarr.json"}, "flow": {"zarr.json"}, "index": {"zarr.json", "writing"}}
+_HALF_MADE = {
+    "frames": {"zarr.json"},
+    "flow": {"zarr.json"},
+    "index": {"zarr.json", "writing", "lock", "index.sqlite", "index.sqlite-journal"},
+}
 
 
 def video_key(video_id: str) -> str:
@@ -65,7 +70,13 @@ class ClipStore:
         self.writable = writable
         self.attributes = _read_attributes(self.path)
         if not (self.path / "index" / "index.sqlite").is_file():
-            raise StoreError(f"{self.path}: the store has no index; run `slic prep frames` again")
+            raise StoreError(
+                f"{self.path}: the store has no index; `slic cache verify {self.path} --repair`"
+                " makes one of its arrays"
+            )
+        self._lock = WriterLock(self.path)
+        if writable:
+            self._lock.share()
         self.index = Index(self.path / "index" / "index.sqlite", writable=writable)
         self._readers: OrderedDict[tuple[str, View], ArrayReader] = OrderedDict()
 
@@ -78,8 +89,12 @@ class ClipStore:
         else:
             _make_groups(path)
         (path / "index" / "writing").mkdir(parents=True, exist_ok=True)
+        lock = WriterLock(path)
+        lock.share()
         Index(path / "index" / "index.sqlite", writable=True).close()
-        return cls(path, writable=True)
+        store = cls(path, writable=True)
+        lock.close()
+        return store
 
     @property
     def name(self) -> str:
@@ -91,12 +106,21 @@ class ClipStore:
         return self.attributes.get(view)
 
     def set_settings(self, view: View, settings: dict[str, Any]) -> None:
-        """Record the parameters of frames or flow in the store's attributes."""
-        # Another process may have recorded the other view since this store was opened.
-        self.attributes = {**_read_attributes(self.path), view: settings}
-        meta = json.loads((self.path / "zarr.json").read_text())
-        meta["attributes"] = self.attributes
-        _replace_text(self.path / "zarr.json", json.dumps(meta, indent=2))
+        """Record the parameters of frames or flow in the store's attributes.
+
+        Raises:
+            StoreError: another process has recorded others since this store was opened.
+        """
+        before = self.settings(view)
+        with self.index.alone():
+            attributes = _read_attributes(self.path)
+            if attributes.get(view) not in (before, settings):
+                raise StoreError(
+                    f"{self.path}: another process has just given {view} other parameters; run"
+                    " the same command again to see which"
+                )
+            self.attributes = {**attributes, view: settings}
+            write_metadata(self.path / "zarr.json", group(self.attributes))
 
     def entries(self) -> list[Entry]:
         """Every video of the index that is stored, in order of id."""
@@ -105,6 +129,17 @@ class ClipStore:
     def failures(self) -> list[Entry]:
         """Every video of the index that could not be stored."""
         return self.index.entries(failed=True)
+
+    def outdated(self, entries: Iterable[Entry]) -> list[str]:
+        """Ids of those entries whose frames are of other parameters than the store's.
+
+        There are some where `prep frames --overwrite` was stopped midway.
+        """
+        settings = self.settings("frames")
+        if settings is None:
+            return []
+        present = fingerprint(settings)
+        return [e.id for e in entries if e.reason is None and e.settings != present]
 
     @property
     def ids(self) -> list[str]:
@@ -202,8 +237,9 @@ class ClipStore:
     def flow_bound(self, video_id: str) -> float:
         """Flow in pixels a frame at which a video's quantised flow saturates."""
         bound = self.flow_attributes(video_id).get("bound")
-        if not isinstance(bound, int | float) or not 0 < bound < float("inf"):
-            raise self._damaged(video_id, "flow", f"bound {bound!r}")
+        # A whole number of JSON may be too large for a float.
+        if not isinstance(bound, int | float) or not 0 < bound <= sys.float_info.max:
+            raise self._damaged(video_id, "flow", "no bound of its flow in pixels")
         return float(bound)
 
     def flow_attributes(self, video_id: str) -> dict[str, Any]:
@@ -229,6 +265,8 @@ class ClipStore:
         return reader
 
     def _open_array(self, entry: Entry, view: View) -> ArrayReader:
+        if entry.key != video_key(entry.id):  # it might lead out of the store
+            raise self._damaged(entry.id, view, "the index gives it another key")
         try:
             reader = ArrayReader(self.path / view / entry.key)
         except DamagedChunk as error:
@@ -243,18 +281,23 @@ class ClipStore:
             raise self._damaged(entry.id, view, found)
         if view == "frames" and reader.attributes.get("source") != entry.source_digest:
             raise self._damaged(entry.id, view, "array of another video file than the index says")
+        if view == "flow" and reader.attributes.get("fingerprint", entry.flow) != entry.flow:
+            raise self._damaged(entry.id, view, "flow of other frames than the index says")
         return reader
 
-    def _damaged(self, video_id: str, view: View, why: str) -> DamagedChunk:
+    def _damaged(self, video_id: str, view: View, why: str) -> WorkError:
+        if not (self.path / "index" / "index.sqlite").exists():
+            return failure(self.path, FileNotFoundError(errno.ENOENT, ""))
         return DamagedChunk(
-            f"{self.path}: {video_id}: {view} damaged ({why}); delete"
-            f" {self.path / view / video_key(video_id)} and run `slic prep {view}` again"
+            f"{self.path}: {video_id}: {view} damaged ({why}); run"
+            f" `slic cache verify {self.path} --repair`, and `slic prep {view}` again"
         )
 
     @contextlib.contextmanager
     def write(self, video_id: str, *, view: View, codec: Codec) -> Iterator[ArrayWriter]:
         """Write one array aside; `publish` moves it into place. Nothing is left on an error."""
-        folder = self.path / "index" / "writing" / f"{video_key(video_id)}-{uuid.uuid4().hex[:8]}"
+        self._lock.share()
+        folder = self.path / "index" / "writing" / aside_name(video_key(video_id))
         writer = ArrayWriter(folder, codec)
         try:
             yield writer
@@ -282,18 +325,19 @@ class ClipStore:
         self._readers.pop((video_id, view), None)
 
     def drop(self, video_id: str, *, view: View) -> None:
-        """Remove one array of a video, if it is there."""
-        shutil.rmtree(self.path / view / video_key(video_id), ignore_errors=True)
+        """Remove one array of a video, if it is there: out of sight first, so never in part."""
+        key = video_key(video_id)
+        aside = self.path / "index" / "writing" / aside_name(key)
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / view / key).rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
         self._readers.pop((video_id, view), None)
 
     def clear_leftovers(self) -> None:
-        """Remove what killed writers left; what is younger than a day may still be written."""
-        writing = self.path / "index" / "writing"
-        with contextlib.suppress(FileNotFoundError), os.scandir(writing) as found:
-            for item in found:
-                with contextlib.suppress(FileNotFoundError):
-                    if time.time() - item.stat().st_mtime > LEFTOVER_S:
-                        shutil.rmtree(item.path, ignore_errors=True)
+        """Remove what killed writers left; of other hosts, what is older than a day."""
+        with self._lock.alone() as company:
+            for leftover in leftovers(self.path, company):
+                remove(leftover)
 
     def keys(self, view: View) -> set[str]:
         """Keys of the arrays that are in place."""
@@ -313,18 +357,17 @@ class ClipStore:
 
 def _make_groups(path: Path) -> None:
     """Lay out an empty store; the root comes last, so a half-made store is not yet one."""
-    import zarr
-
     if path.exists() and (not path.is_dir() or _foreign(path)):
+        if (path / "zarr.json").exists():  # another process has made it meanwhile
+            return
         raise StoreError(f"{path}: exists and is no clip store; choose another --store")
     (path / "index" / "writing").mkdir(parents=True, exist_ok=True)
-    for view in VIEWS:
-        zarr.open_group(path / view, mode="a")
-    # An array node, because Zarr does not look for children inside one.
-    if not (path / "index" / "zarr.json").exists():
-        about: dict[str, Any] = {"about": "index.sqlite: one row a video"}
-        zarr.create_array(store=path / "index", shape=(0,), dtype="uint8", attributes=about)
-    zarr.open_group(path, mode="a", attributes={"format": FORMAT})
+    for name, document in PARTS.items():
+        (path / name).mkdir(exist_ok=True)
+        write_metadata(path / name / "zarr.json", document)
+    Index(path / "index" / "index.sqlite", writable=True).close()
+    if not (path / "zarr.json").exists():
+        write_metadata(path / "zarr.json", group({"format": FORMAT}))
 
 
 def _foreign(path: Path) -> bool:
@@ -332,35 +375,40 @@ def _foreign(path: Path) -> bool:
     return any(
         item.name not in _HALF_MADE
         or not item.is_dir()
-        or any(inner.name not in _HALF_MADE[item.name] for inner in item.iterdir())
-        for item in path.iterdir()
+        or any(inner.name not in _HALF_MADE[item.name] for inner in _made(item))
+        for item in _made(path)
     )
+
+
+def _made(folder: Path) -> list[Path]:
+    """What stands in a folder, but for metadata on their way to their place."""
+    return [item for item in folder.iterdir() if not item.name.startswith(".zarr.json.")]
 
 
 def _read_attributes(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise StoreError(f"{path}: no such store; `slic prep frames DATASET` makes one")
     try:
-        meta = json.loads((path / "zarr.json").read_bytes())
-        attributes, found = meta["attributes"], meta["attributes"]["format"]
+        document = load_metadata(path / "zarr.json")
+        found = document["attributes"]["format"]
+        if type(found) is int and found == FORMAT:
+            document = unsealed(document)
     except FileNotFoundError:
         raise StoreError(
             f"{path}: not a clip store (it has no zarr.json); `slic prep frames {path}` makes one"
         ) from None
     except OSError as error:
         raise StoreError(f"{path}: zarr.json cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except KeyError:
         raise StoreError(f"{path}: not a clip store (zarr.json has no slic format)") from None
+    except (ValueError, RecursionError) as error:
+        raise StoreError(
+            f"{path}: not a clip store, or its zarr.json is damaged ({error}); `slic cache verify"
+            f" {path}` tells"
+        ) from None
     if not isinstance(found, int) or found < 1:
-        raise StoreError(f"{path}: not a clip store (format {found!r})")
+        raise StoreError(f"{path}: not a clip store (format {ascii(found)[:40]})")
     if found > FORMAT:
         raise StoreError(f"{path}: format {found}, but this slic reads up to {FORMAT}; upgrade it")
+    attributes: dict[str, Any] = document["attributes"]
     return attributes
-
-
-def _replace_text(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
-    aside.write_text(text)
-    sync(aside)
-    aside.replace(path)
-    sync(path.parent)

@@ -5,14 +5,19 @@ video's array is whole and in place.
 """
 
 import contextlib
+import errno
 import gc
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from slic.errors import StoreError
+from slic.cache.row_sums import SUM, add_sums
+from slic.cache.untrusted import check_schema, connect_guarded, sound_rows
+from slic.disk import AGAIN, failure
+from slic.errors import DiskError, SlicError, StoreError
+from slic.listing import shown
 from slic.videos import Video
 
 SPLITS = (1, 2, 3)
@@ -73,6 +78,7 @@ _REPEATED = [COLUMNS.index(name) for name in (*COLUMNS[3:8], "settings")]
 _WHERE = {None: "", True: "WHERE reason IS NOT NULL", False: "WHERE reason IS NULL"}
 _TYPES = {"frames": "INTEGER", "height": "INTEGER", "width": "INTEGER", "fps": "REAL"}
 _TYPES |= {"source_bytes": "INTEGER", "source_mtime_ns": "INTEGER", "id": "TEXT PRIMARY KEY"}
+_TYPES |= {SUM: "INTEGER"}
 
 
 class Index:
@@ -89,23 +95,22 @@ class Index:
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
         if writable:
-            columns = ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in COLUMNS)
-            with self._write() as connection:
-                connection.execute(f"CREATE TABLE IF NOT EXISTS videos ({columns}) WITHOUT ROWID")
+            with self._write():
+                pass  # make the file and its table
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "writable": self.writable, "_connection": None, "_owner": 0}
 
     def entries(self, *, failed: bool | None = None) -> list[Entry]:
         """All rows, or only those of the videos that failed or did not, in order of id."""
-        rows = self._query(f"SELECT {_QUOTED} FROM videos {_WHERE[failed]} ORDER BY id")
+        rows = self._query(COLUMNS, f"{_WHERE[failed]} ORDER BY id")
         texts: dict[str, str] = {}
         with _collector_paused():
             return [_lean_entry(row, texts.setdefault) for row in rows]
 
     def entry(self, video_id: str) -> Entry | None:
         """One row, or None."""
-        rows = list(self._query(f"SELECT {_QUOTED} FROM videos WHERE id = ?", video_id))
+        rows = list(self._query(COLUMNS, "WHERE id = ?", video_id))
         return Entry(*rows[0]) if rows else None
 
     def rows(self, *columns: str) -> Iterator[tuple]:
@@ -113,15 +118,14 @@ class Index:
 
         They are read as they are taken; until the last is, nobody can write.
         """
-        quoted = ", ".join(f'"{name}"' for name in columns)
-        return self._query(f"SELECT {quoted} FROM videos {_WHERE[False]} ORDER BY id")
+        return self._query(columns, f"{_WHERE[False]} ORDER BY id")
 
-    def put(self, entry: Entry) -> None:
-        """Enter or replace one row, durably."""
+    def put(self, *entries: Entry) -> None:
+        """Enter or replace rows, durably, all or none of them."""
         marks = ", ".join("?" * len(COLUMNS))
         with self._write() as connection:
             sql = f"INSERT OR REPLACE INTO videos ({_QUOTED}) VALUES ({marks})"
-            connection.execute(sql, astuple(entry))
+            connection.executemany(sql, map(astuple, entries))
 
     def forget_flow(self, video_ids: Iterable[str]) -> None:
         """Let videos count as without flow."""
@@ -130,10 +134,22 @@ class Index:
             with self._write() as connection:
                 connection.executemany("UPDATE videos SET flow = NULL WHERE id = ?", rows)
 
-    def set_flow(self, video_id: str, flow: str | None) -> None:
-        """Note the fingerprint of a video's flow."""
+    def set_flow(self, entry: Entry, flow: str) -> bool:
+        """Note the fingerprint of the flow computed from an entry's frames.
+
+        Returns:
+            Whether it was: not where these frames have been replaced meanwhile.
+        """
+        sql = "UPDATE videos SET flow = ? WHERE id = ? AND source_digest IS ? AND settings IS ?"
+        values = (flow, entry.id, entry.source_digest, entry.settings)
         with self._write() as connection:
-            connection.execute("UPDATE videos SET flow = ? WHERE id = ?", (flow, video_id))
+            return connection.execute(sql, values).rowcount == 1
+
+    def remove(self, video_ids: Iterable[str]) -> None:
+        """Forget videos."""
+        rows = [(video_id,) for video_id in video_ids]
+        with self._write() as connection:
+            connection.executemany("DELETE FROM videos WHERE id = ?", rows)
 
     def set_mtimes(self, times: Mapping[str, int]) -> None:
         """Note newer times of source files whose content is the same, `{id: nanoseconds}`."""
@@ -150,11 +166,20 @@ class Index:
         with self._write() as connection:
             return connection.executemany(sql, rows).rowcount
 
-    def _query(self, sql: str, *values: object) -> Iterator[tuple]:
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within, no other process writes."""
+        with self._write() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+
+    def _query(self, columns: Sequence[str], which: str, *values: object) -> Iterator[tuple]:
+        quoted = ", ".join(f'"{name}"' for name in columns)
         try:
-            yield from self._open().execute(sql, values)
+            rows = self._open().execute(f"SELECT {quoted} FROM videos {which}", values)
+            yield from sound_rows(rows, columns)
         except sqlite3.Error as error:
-            raise StoreError(self._said("read", error)) from error
+            raise self._failure("read", error) from error
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -164,13 +189,31 @@ class Index:
             with self._open() as connection:
                 yield connection
         except sqlite3.Error as error:
-            raise StoreError(self._said("written", error)) from error
+            raise self._failure("written", error) from error
 
-    def _said(self, done: str, error: sqlite3.Error) -> str:
-        # Locks and full disks are OperationalErrors; what is no database at all is not.
-        damaged = type(error) is sqlite3.DatabaseError
-        advice = "; delete it and run `slic prep frames` again" if damaged else ""
-        return f"{self.path}: the index cannot be {done} ({error}){advice}"
+    def _failure(self, done: str, error: sqlite3.Error) -> SlicError:
+        said = f"{self.path}: the index cannot be {done} ({shown(error)})"
+        # Locks and full disks have codes of their own; a table that is missing, or a text that is
+        # no UTF-8, has none.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        damaged = isinstance(error, sqlite3.DataError) or code == sqlite3.SQLITE_ERROR
+        if type(error) is sqlite3.DatabaseError or damaged:
+            return StoreError(f"{said}; run `slic cache verify {self.path.parent.parent}`")
+        refusal = self._refusal(error)
+        return failure(self.path, refusal) if refusal else DiskError(f"{said}; {AGAIN}")
+
+    def _refusal(self, error: sqlite3.Error) -> OSError | None:
+        """What the system said: SQLite does not pass it on."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if code == sqlite3.SQLITE_READONLY:
+            return OSError(errno.EROFS, os.strerror(errno.EROFS))
+        try:
+            os.close(os.open(self.path, os.O_RDWR if self.writable else os.O_RDONLY))
+        except OSError as found:
+            return found
+        return None
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None or self._owner != os.getpid():
@@ -178,11 +221,15 @@ class Index:
             # A reader must be able to roll back what a killed writer left; SQLite itself falls
             # back to reading where the file cannot be written.
             mode = "rwc" if self.writable else "rw"
-            uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-            self._connection = sqlite3.connect(
-                uri, uri=True, timeout=LOCK_TIMEOUT_S, check_same_thread=False
-            )
-            self._owner = os.getpid()
+            connection = connect_guarded(self.path, mode=mode, timeout=LOCK_TIMEOUT_S)
+            try:
+                check_schema(connection, COLUMNS)
+                if self.writable:
+                    _prepare(connection)
+            except sqlite3.Error:
+                connection.close()
+                raise
+            self._connection, self._owner = connection, os.getpid()
         return self._connection
 
     def close(self) -> None:
@@ -198,6 +245,14 @@ class Index:
         if self._connection is not None and self._owner != os.getpid():
             _INHERITED.append(self._connection)
             self._connection = None
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the table where it is missing, and let this connection sum up what it writes."""
+    columns = ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in (*COLUMNS, SUM))
+    with connection:
+        connection.execute(f"CREATE TABLE IF NOT EXISTS videos ({columns}) WITHOUT ROWID")
+    add_sums(connection, COLUMNS)
 
 
 def _lean_entry(row: tuple, one: Callable[[str, str], str]) -> Entry:

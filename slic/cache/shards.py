@@ -6,6 +6,7 @@ holds no decoded video) and read here with one positioned read a clip.
 """
 
 import json
+import math
 import os
 import struct
 from collections.abc import Callable
@@ -18,12 +19,17 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from slic.cache.metadata import read_metadata, sealed
+from slic.disk import raise_refusal, sync
 from slic.errors import DamagedChunk
+from slic.regular import open_regular
 
 CodecName = Literal["jpeg", "zstd"]
 SHARD_FRAMES = 4096
 ZSTD_LEVEL = 3
 MISSING = 2**64 - 1
+CHUNK_OVERHEAD = 1 << 16  # bytes of a frame beyond twice its pixels
+ZSTD_MAGIC = bytes.fromhex("28b52ffd")
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,30 @@ def _jpeg(channels: int) -> tuple[Callable[..., bytes], Callable[..., None]]:
 def _decode_zstd(data: bytes, out: NDArray[np.uint8]) -> None:
     from numcodecs.zstd import Zstd
 
+    # Decoded into a buffer of the frame's size, whatever the bytes would become; one that they
+    # do not fill, numcodecs returns all the same.
+    if _zstd_content(data) != out.size:
+        raise DamagedChunk("zstd chunk is of another size than its frame")
     try:
-        flat = np.frombuffer(Zstd().decode(data), dtype=np.uint8)
-        out[...] = flat.reshape(out.shape)
+        flat = Zstd().decode(data, np.empty(out.size, dtype=np.uint8))
+        out[...] = np.frombuffer(flat, dtype=np.uint8).reshape(out.shape)
     except (RuntimeError, ValueError) as error:
         raise DamagedChunk(f"zstd chunk does not decode: {error}") from error
+
+
+def _zstd_content(data: bytes) -> int | None:
+    """Bytes that a zstd frame says it decodes to (RFC 8878, 3.1.1.1); None if it does not say."""
+    if len(data) < 5 or data[:4] != ZSTD_MAGIC:
+        return None
+    flag, single, dictionary = data[4] >> 6, data[4] >> 5 & 1, (0, 1, 2, 4)[data[4] & 3]
+    if flag == 0 and not single:
+        return None
+    begin = 5 + (1 - single) + dictionary
+    size = int.from_bytes(data[begin : begin + (1, 2, 4, 8)[flag]], "little")
+    return size + 256 if flag == 1 else size
+
+
+_NO_ARRAY = (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError)
 
 
 class ArrayWriter:
@@ -156,15 +181,8 @@ def _write_metadata(
         attributes=attributes,
         overwrite=False,
     )
-
-
-def sync(path: Path) -> None:
-    """Flush a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    path = folder / "zarr.json"
+    path.write_text(json.dumps(sealed(json.loads(path.read_bytes())), indent=2))
 
 
 class ArrayReader:
@@ -179,16 +197,17 @@ class ArrayReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            meta = json.loads((folder / "zarr.json").read_bytes())
+            meta = read_metadata(folder / "zarr.json")
             frames, height, width, channels = (int(n) for n in meta["shape"])
             self.shape = (frames, height, width, channels)
             self.attributes: dict[str, Any] = dict(meta["attributes"])
             self._shard_frames = int(meta["chunk_grid"]["configuration"]["chunk_shape"][0])
-            if min(self.shape) < 0 or self._shard_frames < 1:
-                raise ValueError("a size is negative")
+            if min(self.shape) < 0 or not 1 <= self._shard_frames <= SHARD_FRAMES:
+                raise ValueError("a size is negative, or too large")
             self.codec = _codec_of(meta["codecs"][0]["configuration"]["codecs"])
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            raise DamagedChunk(f"{folder / 'zarr.json'} does not describe an array") from error
+        except _NO_ARRAY as error:
+            raise_refusal(folder, error)
+            raise DamagedChunk(f"{folder.name}: zarr.json does not describe an array") from error
         self._indices: dict[int, NDArray[np.uint64]] = {}
 
     def read(self, frames: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -197,12 +216,47 @@ class ArrayReader:
         Raises:
             DamagedChunk: bytes are missing, or fail their checksum, or do not decode.
         """
-        out = np.empty((len(frames), *self.shape[1:]), dtype=np.uint8)
+        out = self._room(len(frames))
         shards = frames // self._shard_frames
         for shard in np.unique(shards):
             where = np.flatnonzero(shards == shard)
             self._read_shard(int(shard), frames[where] % self._shard_frames, out, where)
         return out
+
+    def _room(self, count: int) -> NDArray[np.uint8]:
+        try:
+            return np.empty((count, *self.shape[1:]), dtype=np.uint8)
+        except (MemoryError, ValueError, OverflowError) as error:
+            size = " x ".join(map(str, self.shape[1:]))
+            raise DamagedChunk(f"frames of {size} do not fit in memory") from error
+
+    @property
+    def shards(self) -> int:
+        """How many shard files it has."""
+        return -(-self.shape[0] // self._shard_frames)
+
+    def check(self) -> int:
+        """Read all of it, one frame at a time; how many bytes.
+
+        Every checksum is compared. The first frame of a shard is decoded as well: the others
+        then are what was written with it.
+
+        Raises:
+            DamagedChunk: as `read`.
+        """
+        total = 0
+        out = self._room(1)[0]
+        for shard in range(self.shards):
+            frames = min(self._shard_frames, self.shape[0] - shard * self._shard_frames)
+            for slot, (offset, length) in enumerate(self._index(shard)[:frames].tolist()):
+                if MISSING in (offset, length):
+                    raise DamagedChunk(f"{self.folder.name}: a frame is missing from shard {shard}")
+                chunk = self._checked(self._bytes(shard, offset, length), shard, slot)
+                if slot == 0:
+                    self.codec.decode(chunk, out)
+                total += length
+            self._indices.clear()
+        return total
 
     def _read_shard(
         self,
@@ -215,14 +269,15 @@ class ArrayReader:
         if np.any(spans == np.uint64(MISSING)):
             raise DamagedChunk(f"{self.folder.name}: a frame is missing from shard {shard}")
         offsets, ends = spans[:, 0].astype(np.int64), spans.sum(axis=1).astype(np.int64)
-        first = int(offsets.min())
-        data = self._bytes(shard, first, int(ends.max()) - first)
+        first, last = int(offsets.min()), int(ends.max())
+        # Frames stand in order, and none takes much more than its pixels.
+        most = (int(np.ptp(slots)) + 1) * (2 * math.prod(self.shape[1:]) + CHUNK_OVERHEAD)
+        if first < 0 or np.any(ends < offsets) or last - first > most:
+            raise DamagedChunk(f"{self.folder.name}: shard {shard} has its frames out of place")
+        data = self._bytes(shard, first, last - first)
         spots = (where.tolist(), (offsets - first).tolist(), (ends - first).tolist())
-        for target, begin, end in zip(*spots, strict=True):
-            chunk = data[begin : end - 4]
-            if google_crc32c.value(chunk) != struct.unpack("<I", data[end - 4 : end])[0]:
-                raise DamagedChunk(f"{self.folder.name}: a frame fails its checksum")
-            self.codec.decode(chunk, out[target])
+        for slot, target, begin, end in zip(slots.tolist(), *spots, strict=True):
+            self.codec.decode(self._checked(data[begin:end], shard, slot), out[target])
 
     def _index(self, shard: int) -> NDArray[np.uint64]:
         if shard not in self._indices:
@@ -235,17 +290,29 @@ class ArrayReader:
 
     def _bytes(self, shard: int, offset: int, count: int) -> bytes:
         try:
-            handle = os.open(self.folder / f"c.{shard}.0.0.0", os.O_RDONLY)
+            handle = open_regular(self.folder / f"c.{shard}.0.0.0")
             try:
-                begin = offset if offset >= 0 else os.fstat(handle).st_size + offset
-                data = os.pread(handle, count, begin) if begin >= 0 else b""
+                size = os.fstat(handle).st_size
+                begin = offset if offset >= 0 else size + offset
+                there = 0 <= begin <= begin + count <= size
+                data = os.pread(handle, count, begin) if there else b""
             finally:
                 os.close(handle)
         except OSError as error:
+            raise_refusal(self.folder, error)
             raise DamagedChunk(f"{self.folder.name}: shard {shard}: {error.strerror}") from error
-        if len(data) != count:
+        if not there or len(data) != count:
             raise DamagedChunk(f"{self.folder.name}: shard {shard} is cut short")
         return data
+
+    def _checked(self, data: bytes, shard: int, frame: int) -> bytes:
+        """A chunk without its checksum, which it must bear out."""
+        chunk, end = data[:-4], data[-4:]
+        if len(end) < 4 or google_crc32c.value(chunk) != struct.unpack("<I", end)[0]:
+            raise DamagedChunk(
+                f"{self.folder.name}: a frame fails its checksum (frame {frame} of shard {shard})"
+            )
+        return chunk
 
 
 def _codec_of(codecs: list[dict[str, Any]]) -> Codec:
@@ -253,4 +320,4 @@ def _codec_of(codecs: list[dict[str, Any]]) -> Codec:
         return Codec("jpeg", quality=int(codecs[0]["configuration"]["quality"]))
     if [c["name"] for c in codecs] == ["bytes", "zstd", "crc32c"]:
         return Codec("zstd", quality=0)
-    raise ValueError(f"unknown codecs {codecs}")
+    raise ValueError("unknown codecs")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from slic.cache.index import Entry, Index
-from slic.errors import StoreError
+from slic.cache.row_sums import SUM
+from slic.errors import DiskError, StoreError
 from slic.videos import Video
 
 
@@ -110,7 +111,7 @@ def test_reading_leaves_the_collector_as_it_was(index: Index, enabled: bool) -> 
         (gc.enable if enabled else gc.disable)()
         index.entries()
         assert gc.isenabled() is enabled
-        with pytest.raises(StoreError):
+        with pytest.raises(DiskError):
             Index(index.path.with_name("none")).entries()
         assert gc.isenabled() is enabled
     finally:
@@ -133,10 +134,19 @@ def test_put_replaces(index: Index) -> None:
 def test_set_flow(index: Index) -> None:
     index.put(entry("a"))
     index.put(entry("b"))
-    index.set_flow("a", "f")
+    assert index.set_flow(entry("a"), "f")
     assert index.entries() == [entry("a", flow="f"), entry("b")]
-    index.set_flow("a", None)
+    index.forget_flow(["a"])
     assert index.entry("a") == entry("a")
+
+
+@pytest.mark.parametrize("changed", [{"source_digest": "of another file"}, {"settings": "new"}])
+def test_flow_of_frames_that_were_replaced_is_not_noted(index: Index, changed: dict) -> None:
+    seen = entry("a", source_digest="of a file", settings="old")
+    index.put(replace(seen, **changed))
+    assert not index.set_flow(seen, "f")
+    assert not index.set_flow(entry("unknown"), "f")
+    assert index.entries() == [replace(seen, **changed)]
 
 
 def test_relabel_counts_what_changes_and_touches_nothing_else(index: Index) -> None:
@@ -200,7 +210,7 @@ def test_name_with_characters_of_a_uri(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_not_made_by_a_reader(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"index\.sqlite: the index cannot be read"):
+    with pytest.raises(DiskError, match=r"index\.sqlite: No such file"):
         Index(tmp_path / "index.sqlite").entries()
     assert not list(tmp_path.iterdir())
 
@@ -216,9 +226,7 @@ def test_damaged_file_is_one_line(tmp_path: Path, content: bytes) -> None:
 
 def test_what_is_no_database_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "index.sqlite").write_bytes(b"this is no database " * 100)
-    with pytest.raises(
-        StoreError, match=r"cannot be written.*delete it and run `slic prep frames`"
-    ):
+    with pytest.raises(StoreError, match=r"cannot be written.*run `slic cache verify"):
         Index(tmp_path / "index.sqlite", writable=True)
 
 
@@ -298,4 +306,4 @@ def test_columns_are_the_fields(index: Index) -> None:
     with sqlite3.connect(index.path) as connection:
         found = [row[1] for row in connection.execute("PRAGMA table_info(videos)")]
     connection.close()
-    assert found == [field.name for field in fields(Entry)]
+    assert found == [*(field.name for field in fields(Entry)), SUM]
