@@ -1,0 +1,174 @@
+"""`slic cache`: its options, and what it prints."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from slic.listing import counted
+from slic.options import Json, Workers
+from slic.printing import console, say, show
+from slic.progress import clock
+
+if TYPE_CHECKING:
+    from slic.verify.report import Fault
+
+cache_app = typer.Typer(
+    help="Check and repair stores and runs; list and clean what they cache.", no_args_is_help=True
+)
+_COUNTED = {
+    "videos": "video",
+    "checkpoints": "checkpoint",
+    "metrics": "metrics line",
+    "embeddings": "embedding cache",
+}
+
+
+@cache_app.command("verify")
+def cache_verify_command(
+    what: Annotated[
+        str, typer.Argument(metavar="STORE|RUN", help="A store, or a run (below runs/, or a path).")
+    ],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop what is broken, so that it is made again.")
+    ] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Check all of a store or run: checksums, shapes, index, leftovers."""
+    from slic.verify.targets import verify
+
+    report = verify(what, repair=repair, workers=workers)
+    for fault in report.faults:
+        say(f"{fault.where}: {fault.what}")
+        if fault.repair:
+            say(f"  {_outcome(fault, repair=repair)}: {fault.repair}")
+    for note in report.notes:
+        say(note)
+    checked = report.checked
+    counts = [counted(checked[name], one) for name, one in _COUNTED.items() if name in checked]
+    counts += [size(checked["bytes"])] if "bytes" in checked else []
+    rows = {
+        report.kind: report.path,
+        "checked": f"{', '.join(counts)} in {clock(report.seconds)}",
+        "faults": f"{len(report.faults)}" + f", {report.repaired} repaired" * repair,
+    }
+    show(report.json(), as_json=as_json, rows=rows)
+    if not report.sound:
+        raise typer.Exit(1)
+
+
+def _outcome(fault: "Fault", *, repair: bool) -> str:
+    if not repair:
+        return "--repair"
+    return "done" if fault.repaired else f"not done ({fault.hindrance})"
+
+
+@cache_app.command("list")
+def cache_list_command(
+    folder: Annotated[
+        str | None, typer.Argument(metavar="FOLDER", help="Where.", show_default="here")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The stores and runs here, and the embeddings that runs have cached."""
+    from slic.verify.caches import list_caches
+    from slic.verify.targets import targets_here
+
+    found = list_caches(targets_here(_folder(folder)))
+    if not as_json:
+        _show_stores(found)
+        for run in found["runs"]:
+            _show_run(run, [cache for cache in found["caches"] if cache["run"] == run["path"]])
+    outdated = found["outdated_bytes"]
+    rows = {
+        "found": f"{counted(len(found['stores']), 'store')}, {counted(len(found['runs']), 'run')}",
+        "caches": f"{len(found['caches'])}, {size(found['bytes'])}"
+        + f", of which {size(outdated)} outdated (`slic cache clean`)" * bool(outdated),
+    }
+    show(found, as_json=as_json, rows=rows)
+
+
+@cache_app.command("clean")
+def cache_clean_command(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[STORE|RUN]...", help="What to clean.", show_default="all here"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it, rather than show it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove outdated embedding caches and leftovers; without --yes, only show them.
+
+    Checkpoints, stores and current caches stay.
+    """
+    from slic.verify.caches import clean, what_may_go
+    from slic.verify.targets import find_target, targets_here
+
+    targets = [find_target(name) for name in what] if what else targets_here(Path())
+    leaving = what_may_go(targets)
+    gone = clean(leaving) if yes else []
+    if not as_json:
+        table = Table("", "bytes", "why", box=None, pad_edge=False)
+        table.columns[0].overflow = "fold"
+        for item in leaving:
+            table.add_row(escape(item.path), f"{item.bytes:,}", item.why)
+        if leaving:
+            console().print(table)
+    total, freed = (sum(item.bytes for item in items) for items in (leaving, gone))
+    result = {
+        "files": [{"path": i.path, "why": i.why, "bytes": i.bytes} for i in leaving],
+        "bytes": total,
+        "removed": len(gone),
+    }
+    rows = {"removed": f"{counted(len(gone), 'file')}, {size(freed)}"}
+    if not yes:
+        removes = "; --yes removes" * bool(leaving)
+        rows = {"would go": f"{counted(len(leaving), 'file')}, {size(total)}{removes}"}
+    show(result, as_json=as_json, rows=rows)
+
+
+def _folder(folder: str | None) -> Path:
+    from slic.errors import InputError
+
+    path = Path(folder or ".")
+    if not path.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    return path
+
+
+def _show_stores(found: dict[str, Any]) -> None:
+    for store in found["stores"]:
+        if "problem" in store:
+            say(store["problem"])
+        else:
+            videos = counted(store["videos"], "video")
+            console().print(escape(f"{store['path']}: {videos}, {size(store['bytes'])}"))
+
+
+def _show_run(run: dict[str, Any], caches: list[dict[str, Any]]) -> None:
+    if "problem" in run:
+        say(run["problem"])
+    console().print(escape(f"{run['path']}: {run['checkpoint'] or 'no checkpoint'}"))
+    if not caches:
+        return
+    table = Table("  store", "checkpoint", "protocol", "videos", "size", "state", box=None)
+    table.pad_edge = False
+    for cache in caches:
+        part = " train" * cache["training"]
+        row = (cache["store"], cache["checkpoint"], cache["protocol"] + part)
+        cells = (*row, f"{cache['videos']:,}", size(cache["bytes"]), cache["state"])
+        table.add_row(*(escape(cell) for cell in (f"  {cells[0]}", *cells[1:])))
+    console().print(table)
+
+
+def size(count: int) -> str:
+    """Bytes for people: 512 B, 8.9 MB, 1.2 GB."""
+    number = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    raise AssertionError
