@@ -3,10 +3,12 @@
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,8 +16,10 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from slic.disk import starting_processes
 from slic.errors import WorkError
 from slic.readers import die_with_parent
+from slic.stopping import STOPPING, stops_held, stops_noticed
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -24,6 +28,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 IN_FLIGHT_PER_WORKER = 3
 LOOK_EVERY_S = 1.0
+GRACE_S = 3.0  # that a stopped command gives to the jobs under way
+# Where a worker can tell who sends a SIGTERM, it need not hear that of others.
+UNHEARD = STOPPING if hasattr(signal, "sigwaitinfo") else (signal.SIGINT,)
 
 
 def default_workers() -> int:
@@ -40,6 +47,9 @@ def one_thread(_worker: int = 0, *, until: "Connection | None" = None) -> None:
 
     die_with_parent()
     threading.Thread(target=_leave_with_parent, args=(until,), daemon=True).start()
+    if signal.SIGTERM in UNHEARD:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_leave_at_parents_word, daemon=True).start()
     cv2.setNumThreads(0)  # any other number would start or join threads, which a fork lacks
 
 
@@ -55,20 +65,34 @@ def _leave_with_parent(until: "Connection | None") -> None:
         os._exit(1)
 
 
+def _leave_at_parents_word() -> None:
+    """End this process at its parent's SIGTERM, by which pools end their workers.
+
+    A scheduler sends it to all processes of a command; what becomes of them, the parent decides.
+    """
+    parent = multiprocessing.parent_process()
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != (parent.pid if parent else None):
+        pass
+    os._exit(1)
+
+
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Processes started inside never hear a Ctrl-C; this one hears it at the end.
+    """Processes started inside never hear a Ctrl-C or SIGTERM; this one hears it at the end.
 
-    A terminal sends it to all of them, and each would answer with a traceback.
+    A terminal or scheduler sends it to all of them, and each would die, or answer with a traceback.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    multiprocessing.resource_tracker.ensure_running()  # to start it later would undo the mask
+    # Held, as other threads do not share the mask, and what they receive interrupts this one.
+    with stops_held():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def loader_context() -> multiprocessing.context.BaseContext:
@@ -108,6 +132,8 @@ def run_jobs(
 ) -> Iterator[Result]:
     """Apply `work` to every job in `workers` processes; results in order of completion.
 
+    Told to stop, it begins no further job, and waits a little for those under way.
+
     Args:
         work: a function of a module, picklable.
         jobs: its arguments, picklable; read as needed.
@@ -116,13 +142,15 @@ def run_jobs(
 
     Raises:
         WorkError: a process died; what is done so far is kept.
+        KeyboardInterrupt: told to stop, once the results of what could be finished are taken.
     """
     context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    until, stop = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(counter, until)
-    )
+    with starting_processes():
+        counter = context.Value("q", 0)
+        until, stop = context.Pipe(duplex=False)
+        pool = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_start_worker, initargs=(counter, until)
+        )
     seen = 0
 
     def submit(job: Job) -> Future[Result]:
@@ -139,14 +167,15 @@ def run_jobs(
     try:
         most = IN_FLIGHT_PER_WORKER * workers
         yield from in_flight(submit, jobs, most=most, look=look)
-    except (KeyboardInterrupt, GeneratorExit):
-        stop.close()  # nobody waits for what is under way
-        raise
     except BrokenProcessPool:
+        stop.close()
         raise WorkError(
             "a worker process died (out of memory?): run the same command again to continue,"
             " with fewer --workers"
         ) from None
+    except BaseException:
+        stop.close()  # nobody waits for what is under way
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         stop.close()
@@ -167,12 +196,28 @@ def in_flight(
         jobs: read as needed.
         most: jobs under way.
         look: called once a second, and before results are handed over.
+
+    Raises:
+        KeyboardInterrupt: told to stop, once the results of what could be finished are taken.
     """
     queue = iter(jobs)
-    running = {submit(job) for job in islice(queue, most)}
-    while running:
-        done, running = wait(running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
-        look()
+    with stops_noticed() as stopped:
+        running = {submit(job) for job in islice(queue, most)}
+        while running and not stopped():
+            done, running = wait(running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+            look()
+            for future in done:
+                yield future.result()
+            if not stopped():
+                running |= {submit(job) for job in islice(queue, len(done))}
+        yield from _last_results(running)
+
+
+def _last_results(running: "set[Future[Result]]") -> Iterator[Result]:
+    """Results of the jobs under way that are done within the grace, as they come."""
+    until = time.monotonic() + GRACE_S
+    running = {future for future in running if not future.cancel()}
+    while running and (left := until - time.monotonic()) > 0:
+        done, running = wait(running, timeout=left, return_when=FIRST_COMPLETED)
         for future in done:
             yield future.result()
-        running |= {submit(job) for job in islice(queue, len(done))}

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader, Dataset
 
 from slic.cache import ClipStore
+from slic.disk import starting_processes
 from slic.errors import SlicError, WorkError
-from slic.processes import loader_context, one_thread
+from slic.processes import interrupts_held, loader_context, one_thread
 
 Result = TypeVar("Result")
 
@@ -49,7 +50,23 @@ class ReaderPool:
         """
         self._queue.jobs = jobs
         with worker_errors():
-            yield from self._loader
+            if self.workers:
+                _check_room(self._loader.multiprocessing_context, self.workers)
+            with interrupts_held() if self.workers else contextlib.nullcontext():
+                results = iter(self._loader)
+            yield from results
+
+
+def _check_room(context: Any, workers: int) -> None:
+    """Fail before a DataLoader does: one that cannot make its queues leaves a traceback.
+
+    Raises:
+        DiskError: the system refuses.
+    """
+    with starting_processes():
+        queues = [context.Queue() for _ in range(2 * workers + 2)]
+    for queue in queues:
+        queue.close()
 
 
 class _Queue:

@@ -2,15 +2,27 @@
 
 import contextlib
 import shutil
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from slic import cli
+from slic import cli, stopping
 from slic.cache import ClipStore
 from slic.prep.drawn import draw_dataset
 from slic.prep.flow import prep_flow
+
+
+@pytest.fixture(autouse=True)
+def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands run in this process leave no handlers behind, and no stop that was asked for."""
+    before = {number: signal.getsignal(number) for number in stopping.STOPPING}
+    monkeypatch.setattr(stopping, "_received", [])
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,14 +12,9 @@ from slic.stopping import STOPPING, exit_code_of_stop, stop_on_signals, stops_he
 
 
 @pytest.fixture(autouse=True)
-def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The test's own handlers, put back afterwards."""
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    monkeypatch.setattr(stopping, "_received", [])
+def handlers(signals: None) -> None:
+    """A command's handlers."""
     stop_on_signals()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def handled() -> None:
@@ -48,11 +42,20 @@ def test_a_held_stop_comes_when_the_block_is_done(number):
 
 @pytest.mark.parametrize("first", STOPPING)
 @pytest.mark.parametrize("second", STOPPING)
-def test_a_second_stop_is_not_held(first, second):
+def test_a_second_stop_is_not_held(monkeypatch, first, second):
+    monkeypatch.setattr(stopping, "SAME_STOP_S", 0.0)
     reached: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         block(first, second, reached=reached)
     assert reached == [0, 1]
+
+
+def test_a_stop_sent_twice_within_a_second_is_one(monkeypatch):
+    monkeypatch.setattr(stopping, "SAME_STOP_S", 60.0)
+    reached: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        block(signal.SIGTERM, signal.SIGTERM, reached=reached)
+    assert reached == [0, 1, 2]
 
 
 def test_an_error_within_is_not_hidden_by_a_stop():

@@ -1,6 +1,7 @@
 """A classifier trained on augmented clips: the linear layer alone, or end to end (section 4.3)."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,6 +23,8 @@ from slic.eval.views import mean_probabilities
 from slic.metrics import topk_accuracy
 from slic.progress import progress
 from slic.reading import ReaderPool
+from slic.saving import CHECKPOINT_EVERY_S
+from slic.stopping import stops_held
 
 Advance = Callable[[int, float], None]
 
@@ -66,10 +69,15 @@ class Finetuning:
                 " has no statistics then; give 3 or more"
             )
         self.optimiser = make_optimiser(self.network)
-        self.state = State()
+        self.state, self._saved_at = State(), time.monotonic()
+        self._whole = True  # no step is half done
         if task.checkpoint.exists():
             self.state = restore_state(
-                task.checkpoint, self.network, self.optimiser, classes=self.classes
+                task.checkpoint,
+                self.network,
+                self.optimiser,
+                classes=self.classes,
+                epochs=task.recipe.epochs,
             )
 
     @property
@@ -85,6 +93,7 @@ class Finetuning:
 
         Raises:
             WorkError: training diverged, memory did not suffice, or a video is damaged.
+            KeyboardInterrupt: it was told to stop; the checkpoint is of the last step done.
         """
         try:
             if not self.state.finished:
@@ -97,11 +106,10 @@ class Finetuning:
 
     def _train(self) -> None:
         state, network = self.state, self.network
-        steps = self.epochs_left * len(self.task.plan(0))
+        steps = self.epochs_left * len(self.task.plan(0)) - state.step
         with progress(steps, self.task.mode, unit="clips") as advance:
             while self.epochs_left:
                 self._epoch(advance)
-                self._save()
         if state.best is not None:
             network.trained.load_state_dict(state.best)
         state.best, state.finished = None, True
@@ -111,27 +119,54 @@ class Finetuning:
         save_state(
             self.task.checkpoint, self.state, self.network, self.optimiser, classes=self.classes
         )
+        self._saved_at = time.monotonic()
 
     def _epoch(self, advance: Advance) -> None:
         state, rate = self.state, self.task.recipe.rate(self.state.epoch)
         set_rates(self.optimiser, rate)
-        plan = self.task.plan(state.epoch)
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
         self.network.train()
-        read = read_batches(self.readers, plan, settings=self.task.settings)
-        for batch, parts in zip(plan, read, strict=True):
-            clips = torch.cat([part.to(self.device, non_blocking=True) for part in parts])
-            loss += self._step(batch, clips) * len(batch)
+        loss = torch.tensor(state.loss, dtype=torch.float64, device=self.device)
+        try:
+            self._steps(loss, advance)
+            mean = self._finite(loss) / len(self.codes)
+            top1 = self._validate()
+        except KeyboardInterrupt:
+            if self._whole:
+                with stops_held():
+                    self._save_within(loss)
+            raise
+        with stops_held():
+            state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
+            line = {"epoch": state.epoch, "lr": rate, "loss": mean, "validation_top1": top1}
+            state.history.append(line)
+            self._keep_best(top1)
+            self._save()
+
+    def _steps(self, loss: Tensor, advance: Advance) -> None:
+        """The steps left of an epoch, their losses added in place."""
+        left = self.task.plan(self.state.epoch)[self.state.step :]
+        read = read_batches(self.readers, left, settings=self.task.settings)
+        for batch, parts in zip(left, read, strict=True):
+            with stops_held():
+                self._whole = False
+                clips = torch.cat([part.to(self.device, non_blocking=True) for part in parts])
+                loss += self._step(batch, clips) * len(batch)
+                self.state.step += 1
+                self._whole = True
             advance(1, len(batch))
-        state.epoch += 1
-        mean = float(loss) / len(self.codes)
-        if not math.isfinite(mean):
-            raise WorkError(f"the loss is {mean} in epoch {state.epoch}: give a smaller --lr")
-        top1 = self._validate()
-        state.history.append(
-            {"epoch": state.epoch, "lr": rate, "loss": mean, "validation_top1": top1}
-        )
-        self._keep_best(top1)
+            if time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S:
+                self._save_within(loss)
+
+    def _save_within(self, loss: Tensor) -> None:
+        self.state.loss = self._finite(loss)
+        self._save()
+
+    def _finite(self, loss: Tensor) -> float:
+        total = float(loss)
+        if not math.isfinite(total):
+            epoch = self.state.epoch + 1
+            raise WorkError(f"the loss is {total} in epoch {epoch}: give a smaller --lr")
+        return total
 
     def _step(self, batch: Sequence[RandomClip], clips: Tensor) -> Tensor:
         mask = dropout_mask(batch, self.network.width, self.task.recipe.dropout)

@@ -3,7 +3,7 @@
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from slic.errors import CheckpointError, StoreError, WorkError
 from slic.progress import progress as show_progress
 from slic.reading import ReaderPool
 from slic.runs import Run, lock_run
+from slic.saving import CHECKPOINT_EVERY_S
 from slic.stopping import stops_held
 from slic.train.checkpoint import Progress, restore, save_checkpoint
 from slic.train.compute import Means, make_forward
@@ -26,13 +27,12 @@ from slic.train.optimise import learning_rate, make_optimiser
 from slic.train.profile import CLUSTERING, Profile
 from slic.train.recluster import cluster_videos, is_due
 from slic.train.record import Recorder
-from slic.train.safety import finite_weights, not_finite
+from slic.train.safety import FAILED_STEP, finite_weights, not_finite
 from slic.train.samples import SampleLoader
 from slic.train.sampling import Sample, plan_epoch
 from slic.train.step import batch_labels, forward_loss
 from slic.weights import Weights, load_weights
 
-CHECKPOINT_EVERY_S = 600.0
 LEAST_VIDEOS = 2
 
 
@@ -40,7 +40,8 @@ def training_entries(store: ClipStore, settings: Settings) -> list[Entry]:
     """The videos to train on: those that the split's list calls `train`.
 
     Raises:
-        StoreError: no such split, too few videos, or flow is asked for and missing.
+        StoreError: no such split, too few videos, frames of different parameters, or flow is
+            asked for and missing.
     """
     stored = store.entries()
     entries = [entry for entry in stored if entry.split(settings.split) == "train"]
@@ -50,6 +51,13 @@ def training_entries(store: ClipStore, settings: Settings) -> list[Entry]:
         raise StoreError(
             f"{store.path}: {len(entries)} training video(s) in split {settings.split};"
             f" a triplet needs at least {LEAST_VIDEOS}"
+        )
+    outdated = store.outdated(entries)
+    if outdated:
+        raise StoreError(
+            f"{store.path}: {len(outdated)} of {len(entries)} training videos have frames of other"
+            " parameters than the others, since `slic prep frames --overwrite` was stopped: run"
+            " `slic prep frames` on the data set again"
         )
     if settings.cluster == "kmeans" and settings.kmeans_clusters > len(entries):
         raise StoreError(
@@ -110,6 +118,7 @@ class Training:
     ) -> None:
         self.run, self.settings, self.means, self.keep = run, run.settings, means, keep
         self.say = say
+        self._whole = True  # no step is half done
         tune(means.device, self.settings.precision)
         self.profile = Profile(means.device, wanted=means.profile)
         self.store = ClipStore(run.store)
@@ -142,7 +151,9 @@ class Training:
         progress = Progress()
         if self.run.checkpoint.exists():
             settings = self.settings.as_dict()
-            progress = restore(self.run.checkpoint, encoder, optimiser, settings=settings)
+            progress = restore(
+                self.run.checkpoint, encoder, optimiser, settings=settings, videos=self.lengths
+            )
         return State(encoder, optimiser, progress, time.monotonic())
 
     @property
@@ -238,19 +249,22 @@ class Training:
         try:
             self._steps(epoch, loader, recorder, advance)
         except KeyboardInterrupt:
-            # It comes between two steps: what is done is whole, and kept.
-            with stops_held():
-                self._save_within(epoch, recorder)
+            if self._whole:
+                with stops_held():
+                    self._save_within(epoch, recorder)
             raise
         self._check(epoch)
         record = epoch.record(self.truth)
-        lr = self.state.optimiser.param_groups[0]["lr"]
+        # The optimiser's own is not that of the last step where a run goes on after it.
+        steps = self.settings.epochs * self.epoch_steps
+        lr = learning_rate(progress.total_steps - 1, steps, settings=self.settings)
         took = {"lr": lr, "seconds": round(time.monotonic() - begin, 3)}
         with stops_held():
             line = {"epoch": progress.epoch, **record, **took}
             recorder.write("epoch", progress.total_steps, line)
             progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
             self._save(recorder)
+        (self.run.path / FAILED_STEP).unlink(missing_ok=True)  # of an attempt before
 
     def _steps(
         self,
@@ -264,11 +278,13 @@ class Training:
         read = self.profile.waiting(loader.batches(left))
         for batch, parts in zip(left, read, strict=True):
             with stops_held():
+                self._whole = False
                 with self.profile.phase("to the device"):
                     clips = loader.on_device(parts, self.means.device)
                 bad = epoch.add(progress.step, self._step(batch, clips))
                 progress.step += 1
                 progress.total_steps += 1
+                self._whole = True
             if bad is not None:
                 raise self._not_finite(epoch, "loss", bad)
             advance(1, 3 * len(batch))
@@ -346,6 +362,7 @@ def remove_leftovers(run: Run) -> None:
     patterns = (
         ".metrics.jsonl.*",
         ".clusters.h5.*",
+        f".{FAILED_STEP}.*",
         "checkpoints/.latest.*",
         "checkpoints/.epoch*.*",
         "embeddings/.*-train.h5.*",
@@ -366,7 +383,7 @@ def result(run: Run) -> dict[str, Any]:
         CheckpointError: lines of its metrics.jsonl are lost.
     """
     epochs, clusterings = run.records("epoch"), run.records("clustering")
-    if not epochs or not clusterings:
+    if not epochs or not clusterings or not _is_whole(epochs[-1], clusterings):
         raise CheckpointError(f"{run.metrics}: its lines are lost; the checkpoint is whole")
     last = clusterings[-1]
     return {
@@ -381,3 +398,19 @@ def result(run: Run) -> dict[str, Any]:
         "ami": last["ami"],
         "recall": last["recall"],
     }
+
+
+def _is_whole(epoch: Mapping[str, Any], clusterings: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether lines of metrics.jsonl hold what is printed of them."""
+    last = clusterings[-1]
+    recall = {} if last.get("recall", "") is None else last.get("recall")
+    if not isinstance(recall, dict) or not {"nmi", "ami"} <= last.keys():
+        return False
+    numbers = [epoch.get("loss"), *recall.values()]
+    numbers += [last[name] for name in ("nmi", "ami") if last[name] is not None]
+    counts = [epoch.get("step"), last.get("clusters")]
+    return (
+        all(isinstance(number, float) for number in numbers)
+        and all(isinstance(count, int) for count in counts)
+        and all(isinstance(line.get("in_use"), bool) for line in clusterings)
+    )

@@ -1,8 +1,6 @@
 """Training that goes wrong is noticed: values that are not finite, and a collapsed embedding."""
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from slic.disk import whole_file
 from slic.errors import WorkError
 from slic.runs import Run
 from slic.train.sampling import Sample
@@ -74,7 +73,9 @@ def not_finite(
     """
     about = {"what": what, "epoch": epoch, "step": step, "lr": rate}
     path = run.path / FAILED_STEP
-    _write_json(path, {**about, "samples": [asdict(sample) for sample in batch]})
+    content = {**about, "samples": [asdict(sample) for sample in batch]}
+    with whole_file(path) as file:
+        file.write(json.dumps(content, indent=1).encode())
     return WorkError(
         f"{run.path}: the {what} of step {step}, in epoch {epoch}, is not finite, with clips of"
         f" {_named(sample.anchor for sample in batch)} (all are in {path}); the checkpoint before"
@@ -87,15 +88,6 @@ def _named(ids: Iterable[str]) -> str:
     known = list(ids)
     more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
     return ", ".join(map(repr, known[:NAMED])) + more
-
-
-def _write_json(path: Path, content: object) -> None:
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def check_embeddings(ids: Sequence[str], rows: NDArray[np.float32], *, where: Path) -> None:

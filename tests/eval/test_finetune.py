@@ -1,5 +1,6 @@
 import json
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,34 @@ def test_an_interrupted_training_goes_on_exactly(
     assert same(weights(again), weights(whole))
     assert again.state == whole.state
     assert [p.name for p in (tmp_path / "broken").iterdir()] == ["some.checkpoint"]
+
+
+@pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
+@pytest.mark.parametrize("stop", [1, 4, 6, 12])
+def test_a_training_told_to_stop_finishes_its_step_and_keeps_it(
+    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, mode: Mode
+) -> None:
+    whole = new(scenes, tmp_path / "whole", mode=mode)
+    expected = whole()
+    stopped, real, steps = new(scenes, tmp_path / "stopped", mode=mode), Finetuning._step, []
+
+    def told_to_stop(self: Finetuning, batch: Any, clips: Any) -> torch.Tensor:
+        steps.append(1)
+        if len(steps) == stop:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, batch, clips)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Finetuning, "_step", told_to_stop)
+        with pytest.raises(KeyboardInterrupt):
+            stopped()
+    assert len(steps) == stop
+    again = new(scenes, tmp_path / "stopped", mode=mode)
+    assert again.state.epoch * 4 + again.state.step == stop
+    monkeypatch.setattr(tuning, "CHECKPOINT_EVERY_S", -1.0)
+    assert np.array_equal(again(), expected)
+    assert same(weights(again), weights(whole))
+    assert again.state == whole.state
 
 
 def test_an_interrupted_test_trains_no_more(

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -300,3 +301,13 @@ def test_means_are_over_samples_and_rates_over_what_was_drawn():
         "false_negative_rate": None,
         "samples": 12,
     }
+
+
+def test_frames_of_two_kinds_are_not_trained_on(drawn_store, tmp_path):
+    """As `prep frames --overwrite` leaves them, where it is stopped midway."""
+    shutil.copytree(drawn_store, tmp_path / "own.zarr")
+    own = ClipStore(tmp_path / "own.zarr", writable=True)
+    entry = training_entries(own, make_settings("cpu-small", options={}))[4]
+    own.index.put(replace(entry, settings="of before"))
+    with pytest.raises(StoreError, match=r"1 of 18 training videos have frames of other"):
+        training_entries(own, make_settings("cpu-small", options={}))
