@@ -1,21 +1,23 @@
 """The embeddings that an evaluation needs: from the cache, or computed once and cached."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slic.cache import ClipStore, EmbeddingCache
+from slic.cache import ClipStore, EmbeddingCache, Entry
 from slic.config import Feature, Settings
+from slic.disk import check_writable
 from slic.embed import CacheName, FloatRows, Protocol, embed, write_cache
 from slic.encoders import encoder_of, load_checkpoint, weights_digest
 from slic.errors import CheckpointError, InputError, LabelsMissing, StoreError
 from slic.progress import progress
 from slic.reading import ReaderPool
+from slic.regular import brief
 from slic.runs import Run
 
 
@@ -74,7 +76,7 @@ def cached_embeddings(
     *,
     store: str | None,
     protocol: Protocol,
-    split: int | Literal["all"],
+    split: int | Literal["all"] | None,
     device: str = "auto",
     workers: int | None = None,
     say: Callable[[str], None] = print,
@@ -88,7 +90,8 @@ def cached_embeddings(
         run: whose encoder.
         store: path of a store; the run's own if None.
         protocol: how videos are embedded.
-        split: what the embeddings are for; refused at once where the store has none.
+        split: what the embeddings are for; refused at once where the store has none. None asks
+            for no labels and no split.
         device, workers: for computing, if need be.
         say: takes lines meant for the user.
 
@@ -102,7 +105,7 @@ def cached_embeddings(
         CacheError: the cache is damaged.
     """
     content = _checkpoint(run)
-    tag = f"e{content['progress']['epoch']:05d}.{weights_digest(content['model'])}"
+    tag = f"e{_epoch(content, run):05d}.{weights_digest(content['model'])}"
     path = Path(store) if store is not None else run.store
     name = path.name.removesuffix(".zarr")
     if not path.is_dir():
@@ -116,7 +119,48 @@ def cached_embeddings(
     entries = clips.entries()
     if not entries:
         raise StoreError(f"{path}: holds no video")
-    check_split(clips, split)
+    if split is not None:
+        check_split(clips, split)
+    outdated = clips.outdated(entries)
+    if outdated:
+        say(
+            f"{path}: {len(outdated)} of {len(entries)} videos have frames of other parameters than"
+            " the others: `slic prep frames` on the data set finishes the --overwrite"
+        )
+    check_writable(run.embeddings)
+    how: dict[str, Any] = {"protocol": protocol, "device": device, "workers": workers}
+    backbone, projection = _embedded(run, content, clips, entries, **how)
+    return write_cache(run.embeddings, key, entries, backbone=backbone, projection=projection), path
+
+
+def embed_entries(
+    run: Run,
+    store: ClipStore,
+    entries: Sequence[Entry],
+    *,
+    protocol: Protocol,
+    device: str = "auto",
+    workers: int | None = None,
+) -> tuple[FloatRows, FloatRows]:
+    """Backbone `(N, D)` and projection `(N, 128)` of N videos by a run's latest checkpoint.
+
+    Raises:
+        CheckpointError: the run has no usable checkpoint.
+    """
+    how: dict[str, Any] = {"protocol": protocol, "device": device, "workers": workers}
+    return _embedded(run, _checkpoint(run), store, entries, **how)
+
+
+def _embedded(
+    run: Run,
+    content: dict,
+    store: ClipStore,
+    entries: Sequence[Entry],
+    *,
+    protocol: Protocol,
+    device: str,
+    workers: int | None,
+) -> tuple[FloatRows, FloatRows]:
     # Only here is a device needed: cached answers touch neither video nor GPU.
     from slic.devices import pick_device, reading_workers, tune
 
@@ -126,11 +170,11 @@ def cached_embeddings(
     encoder = encoder.to(where).to(memory_format=torch.channels_last_3d)
     with progress(len(entries), "embed", unit="clips") as advance:
         readers = ReaderPool(
-            clips,
+            store,
             workers=reading_workers(where) if workers is None else workers,
             pin=where.type == "cuda",
         )
-        backbone, projection = embed(
+        return embed(
             encoder,
             readers,
             entries,
@@ -139,7 +183,6 @@ def cached_embeddings(
             precision=run.settings.precision,
             advance=advance,
         )
-    return write_cache(run.embeddings, key, entries, backbone=backbone, projection=projection), path
 
 
 def _checkpoint(run: Run) -> dict:
@@ -148,10 +191,18 @@ def _checkpoint(run: Run) -> dict:
     content = load_checkpoint(run.checkpoint)
     if content["encoder"] != run.settings.encoder:
         raise CheckpointError(
-            f"{run.checkpoint}: of encoder {content['encoder']}, but the run's is"
+            f"{run.checkpoint}: of encoder {brief(content['encoder'])}, but the run's is"
             f" {run.settings.encoder}"
         )
     return content
+
+
+def _epoch(content: dict, run: Run) -> int:
+    progress = content.get("progress")
+    epoch = progress.get("epoch") if isinstance(progress, dict) else None
+    if type(epoch) is not int or epoch < 0:
+        raise CheckpointError(f"{run.checkpoint}: does not say of which epoch it is")
+    return epoch
 
 
 def _from_name(run: Run, key: CacheName, path: Path, say: Callable[[str], None]) -> EmbeddingCache:
