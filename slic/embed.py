@@ -17,6 +17,7 @@ from slic.clips import centre_view, even_starts, normalise
 from slic.config import Precision
 from slic.devices import autocast
 from slic.encoders import Encoder
+from slic.in_parts import InParts
 from slic.reading import ReaderPool
 
 READ_AT_ONCE = 16  # clips a job: readers hold two jobs' each
@@ -123,15 +124,25 @@ def embed(
 
     Returns:
         backbone `(N, D)` and projection `(N, 128)` float32, means over a video's clips.
+
+    Raises:
+        DamagedChunk: stored bytes are damaged.
+        WorkError: the device's memory does not suffice for one clip.
     """
     training = encoder.training
     encoder.eval()
+    statistics = encoder.statistics
+
+    def outputs_of(clips: Tensor) -> tuple[Tensor, ...]:
+        with autocast(device, precision):
+            return tuple(encoder(normalise(clips, device=device, statistics=statistics)))
+
+    in_parts = InParts(outputs_of)
     backbone: list[Tensor] = []
     projection: list[Tensor] = []
     try:
         for clips in _batches(readers, entries, protocol, device):
-            with autocast(device, precision):
-                outputs = encoder(normalise(clips, device=device, statistics=encoder.statistics))
+            outputs = in_parts(clips)
             # They stay on the device until the end: to fetch them is to wait for it.
             means = [o.float().unflatten(0, (-1, protocol.clips)).mean(1) for o in outputs]
             backbone.append(means[0])

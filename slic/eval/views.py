@@ -15,6 +15,7 @@ from slic.clips import centre_view, even_starts
 from slic.config import Settings
 from slic.embed import EMBED_AT_ONCE
 from slic.eval.recipe import Crops
+from slic.in_parts import InParts
 from slic.reading import ReaderPool
 
 CROP_SHARE = 7 / 8
@@ -97,12 +98,17 @@ def mean_probabilities(
 
     Returns:
         `(N, C)` float32, each row's sum 1.
+
+    Raises:
+        DamagedChunk: stored bytes are damaged.
+        WorkError: the device's memory does not suffice for one view.
     """
     network.eval()
+    in_parts = InParts(lambda views: (network(views).float(),))
     sums: Tensor | None = None
     done = 0
     for views in _batches(readers, entries, settings, clips, crops, device):
-        of_clips = network(views).float().softmax(dim=1).unflatten(0, (-1, crops)).mean(dim=1)
+        of_clips = in_parts(views)[0].softmax(dim=1).unflatten(0, (-1, crops)).mean(dim=1)
         if sums is None:
             sums = of_clips.new_zeros(len(entries), of_clips.shape[1])
         before, done = done, done + len(of_clips)
