@@ -10,10 +10,13 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from slic import __version__
+from slic.cli_cache import cache_app
 from slic.cli_classify import eval_classify_command
 from slic.cli_reproduce import reproduce_command
 from slic.cli_retrieve import eval_retrieve_command
+from slic.cli_search import search_command
 from slic.cli_train import train_command
+from slic.disk import failure
 from slic.errors import InputError, SlicError, WorkError
 from slic.options import (
     Codec,
@@ -30,6 +33,7 @@ from slic.options import (
 )
 from slic.printing import console, say, show
 from slic.progress import clock
+from slic.stopping import exit_code_of_stop, stop_on_signals
 
 app = typer.Typer(
     name="slic",
@@ -44,6 +48,7 @@ prep_app = typer.Typer(
 eval_app = typer.Typer(help="Measure a run from cached embeddings.", no_args_is_help=True)
 app.add_typer(prep_app, name="prep")
 app.add_typer(eval_app, name="eval")
+app.add_typer(cache_app, name="cache")
 
 INTERRUPTED = 130
 CHECKED = (
@@ -259,10 +264,13 @@ def prep_info_command(
         if not as_json:
             for video in info[kind]:
                 say(f"{kind}: {video['id']}: {video['reason']}")
+    if info["outdated"]:
+        rows["outdated"] = f"{len(info['outdated'])}: stored by other parameters; run prep again"
     show(info, as_json=as_json, rows={**rows, "bytes": f"{info['bytes']:,}"})
 
 
 app.command("train")(train_command)
+app.command("search")(search_command)
 app.command("reproduce")(reproduce_command)
 
 
@@ -308,15 +316,17 @@ def _say_stopped() -> None:
 
 def main() -> None:
     """Run the command line; errors are one line on stderr, and the exit code tells their kind."""
+    stop_on_signals()
     try:
         code = app(standalone_mode=False)
         # Typer turns Ctrl-C into this code, silently.
         if code == INTERRUPTED:
             _say_stopped()
+            code = exit_code_of_stop()
         sys.exit(code)
     except KeyboardInterrupt:
         _say_stopped()
-        sys.exit(INTERRUPTED)
+        sys.exit(exit_code_of_stop())
     except TyperException as error:
         # Without arguments the help has been printed, and there is no message.
         if message := error.format_message():
@@ -329,8 +339,8 @@ def main() -> None:
         # Whoever read stdout (head, less) is gone: that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        where = f"{Path(os.fsdecode(error.filename))}: " if error.filename else ""
-        say(f"slic: {where}{error.strerror or error}")
+        where = Path(os.fsdecode(error.filename)) if error.filename else None
+        say(f"slic: {failure(where, error)}")
         sys.exit(1)
 
 

@@ -1,6 +1,8 @@
 """The examples of the documentation run as they stand."""
 
+import ast
 import contextlib
+import itertools
 import re
 import subprocess
 import sys
@@ -14,10 +16,14 @@ import pytest
 
 from slic.cache import ClipStore
 from slic.prep.tvl1 import Tvl1Parameters
+from slic.verify.caches import CURRENT, OUTDATED, STORE_GONE
+from slic.verify.targets import verify
 
 FORMATS = Path(__file__).parent.parent / "docs" / "formats.md"
 FLOW = FORMATS.with_name("flow.md")
+RELIABILITY = FORMATS.with_name("reliability.md")
 OWN_LOOP = FORMATS.with_name("own-training-loop.md")
+CACHE = FORMATS.with_name("cache.md")
 
 
 def examples(path: Path) -> list[str]:
@@ -99,3 +105,33 @@ def test_own_training_loop_runs(drawn_store: Path, tmp_path: Path) -> None:
     store, video = ClipStore(drawn_store), namespace["flow"].ids[0]
     pixels = store.read_flow(video, 2, 16)[:, :, 8:56]  # the middle of 20 frames, 64x48
     assert abs(float(namespace["pixels"].mean()) - pixels.mean()) < 0.02
+
+
+def test_keys_and_states_of_cache_are_those_told(drawn_store: Path) -> None:
+    text = CACHE.read_text(encoding="utf-8")
+    told = re.search(r"`--json` prints (.*?)\n\n", text, flags=re.DOTALL)
+    assert told is not None
+    report = verify(str(drawn_store), workers=1).json() | {"what": 0, "where": 0, "repair": 0}
+    assert set(re.findall(r"`(\w+)`", told[1])) == set(report)
+    for state in (CURRENT, *OUTDATED, STORE_GONE):
+        assert f"`{state}`" in text
+
+
+def functions_of(path: Path) -> set[str]:
+    """Tests of a file: functions, and what is assigned to a name that pytest collects."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+        if isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def test_promises_are_held_by_tests_that_there_are() -> None:
+    rows = [line for line in RELIABILITY.read_text(encoding="utf-8").splitlines() if "::" in line]
+    named = [re.findall(r"`([\w/]+\.py)::(test_\w+)`", row) for row in rows]
+    assert len(rows) > 15
+    assert all(named)
+    for file, test in itertools.chain.from_iterable(named):
+        assert test in functions_of(Path(__file__).parent / file), f"{file}::{test}"

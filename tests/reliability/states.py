@@ -1,0 +1,163 @@
+"""What stores and runs hold: to compare with an uninterrupted one's, and to check after a kill."""
+
+import hashlib
+import json
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+import zarr
+
+from slic.cache import ClipStore, EmbeddingCache
+from slic.encoders import load_checkpoint, weights_digest
+from slic.errors import SlicError
+from slic.runs import open_run
+
+Pictures = dict[tuple[str, str], np.ndarray]  # by view and key
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Digest of every file below a folder, by path; what is aside does not count."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def store_state(path: Path) -> dict[str, Any]:
+    """Files of frames and flow, byte by byte, settings, and all rows of the index."""
+    store = ClipStore(path)
+    return {
+        "settings": json.loads((path / "zarr.json").read_text()),
+        "frames": file_digests(path / "frames"),
+        "flow": file_digests(path / "flow"),
+        "rows": [astuple(entry) for entry in store.index.entries()],
+    }
+
+
+def pictures_of(path: Path) -> Pictures:
+    """All arrays of a store, as plain Zarr reads them."""
+    return {
+        (view, item.name): np.asarray(zarr.open_array(item, mode="r")[:])
+        for view in ("frames", "flow")
+        for item in sorted((path / view).iterdir())
+        if item.is_dir()
+    }
+
+
+def store_faults(path: Path, whole: Pictures) -> list[str]:
+    """What is wrong in a store that may hold less than the whole one, but nothing else.
+
+    Args:
+        path: the store; it need not be there yet.
+        whole: the arrays of the uninterrupted one.
+    """
+    if not (path / "index" / "index.sqlite").exists() or not (path / "zarr.json").exists():
+        return []
+    faults = []
+    try:
+        for (view, key), found in pictures_of(path).items():
+            if not np.array_equal(found, whole[view, key]):
+                faults.append(f"{path}: {view}/{key} in place, but not as it should be")
+        store = ClipStore(path)
+        for entry in store.entries():
+            frames = store.read(entry.id, 0, entry.frames or 0)
+            if not np.array_equal(frames, whole["frames", entry.key]):
+                faults.append(f"{path}: {entry.id}: wrong frames")
+            if entry.flow is not None:
+                flow = store.read(entry.id, 0, (entry.frames or 1) - 1, view="flow")
+                if not np.array_equal(flow, whole["flow", entry.key]):
+                    faults.append(f"{path}: {entry.id}: wrong flow")
+    except Exception as error:  # whatever a reader raises is a fault
+        faults.append(f"{path}: {type(error).__name__}: {error}")
+    return faults
+
+
+def entered(path: Path) -> dict[str, tuple[int, int]]:
+    """(inode, time) of the files of every array that the index counts as done."""
+    if not (path / "index" / "index.sqlite").exists() or not (path / "zarr.json").exists():
+        return {}
+    found = {}
+    for entry in ClipStore(path).entries():
+        for view in ("frames", "flow") if entry.flow is not None else ("frames",):
+            for file in sorted((path / view / entry.key).glob("*")):
+                stat = file.stat()
+                found[f"{view}/{entry.key}/{file.name}"] = (stat.st_ino, stat.st_mtime_ns)
+    return found
+
+
+def run_state(path: Path) -> dict[str, Any]:
+    """All that a training has come to, without what it took."""
+    content = load_checkpoint(path / "checkpoints" / "latest")
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    with h5py.File(path / "clusters.h5") as file:
+        clusters = {"video": file["video"].asstr()[:].tolist()}
+        clusters |= {key: file[key][:].tolist() for key in file if key != "video"}
+    moments = content["optimiser"]["state"]
+    return {
+        "weights": weights_digest(content["model"]),
+        "optimiser": weights_digest(
+            {f"{i}.{k}": torch.as_tensor(v) for i, s in moments.items() for k, v in s.items()}
+        ),
+        "progress": content["progress"],
+        "lines": [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
+        "clusters": clusters,
+        "embeddings": embeddings_state(path),
+        "config": (path / "config.toml").read_text(),
+        "aside": sorted(item.name for item in path.rglob(".*")),
+    }
+
+
+def run_faults(path: Path) -> list[str]:
+    """What is wrong in a run folder that a command was killed in."""
+    faults = []
+    try:
+        if (path / "config.toml").exists():
+            open_run(path).records("epoch")
+        checkpoints = path / "checkpoints"
+        if (checkpoints / "latest").exists():
+            load_checkpoint(checkpoints / "latest")
+        embeddings_state(path)
+        if (path / "clusters.h5").exists():
+            with h5py.File(path / "clusters.h5") as file:
+                assert len(file["video"]) > 0
+        for result in (path / "classify").glob("[!.]*.json"):
+            json.loads(result.read_text())
+    except (SlicError, OSError, ValueError, KeyError, AssertionError) as error:
+        faults.append(f"{path}: {type(error).__name__}: {error}")
+    return faults
+
+
+def steps_done(path: Path) -> int:
+    """Steps that a run's checkpoint stands for."""
+    checkpoint = path / "checkpoints" / "latest"
+    return load_checkpoint(checkpoint)["progress"]["total_steps"] if checkpoint.exists() else 0
+
+
+def embeddings_state(path: Path) -> dict[str, Any]:
+    """Every embedding cache of a run, by name."""
+    found = {}
+    for file in sorted((path / "embeddings").glob("[!.]*.h5")):
+        cache = EmbeddingCache(file)
+        digest = hashlib.sha256(cache.backbone.tobytes() + cache.projection.tobytes()).hexdigest()
+        labels = None if cache.labels is None else cache.labels.tolist()
+        splits = {number: split.tolist() for number, split in cache.splits.items()}
+        found[file.name] = (cache.ids.tolist(), digest, labels, splits)
+    return found
+
+
+def classify_state(path: Path) -> dict[str, Any]:
+    """Every result of `eval classify` of a run, and the weights of its checkpoints."""
+    folder = path / "classify"
+    found: dict[str, Any] = {
+        file.name: json.loads(file.read_text()) for file in sorted(folder.glob("[!.]*.json"))
+    }
+    for file in sorted(folder.glob("[!.]*.checkpoint")):
+        content = torch.load(file, weights_only=True)
+        state = {k: v for k, v in content["state"].items() if k != "best"}
+        found[file.name] = (weights_digest(content["model"]), state)
+    return found

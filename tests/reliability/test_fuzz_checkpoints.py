@@ -1,0 +1,359 @@
+"""Checkpoints and weights as strangers or failing disks make them: nothing of them is executed."""
+
+import copy
+import functools
+import io
+import os
+import pickle
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fuzzing import fuzz, mutated, outcome, soak
+
+from slic.config import make_settings
+from slic.encoders import Encoder, load_checkpoint, load_encoder, new_encoder, weights_digest
+from slic.errors import CheckpointError
+from slic.eval.classifier import Classifier
+from slic.eval.classifier import make_optimiser as classifier_optimiser
+from slic.eval.state import State, restore_state, save_state
+from slic.train.checkpoint import Progress, restore, save_checkpoint
+from slic.train.optimise import make_optimiser
+from slic.weights import read_weights
+
+SETTINGS = make_settings("cpu-small")
+SGD = make_settings("cpu-small", options={"optimiser": "sgd", "momentum": 0.5})
+VIDEOS = ["a", "b"]
+CLASSES = ["Hop", "Run"]
+PROGRESS = Progress(
+    epoch=3, step=1, total_steps=9, clusters={"a": 0, "b": 1}, clustered_at=2, sums={"loss": 0.5}
+)
+STATE = State(
+    epoch=1,
+    history=[{"epoch": 1, "lr": 0.1, "loss": 0.5, "validation_top1": 0.5}],
+    best_epoch=1,
+)
+TENSORS: list[Any] = [
+    torch.full((3,), float("nan")),
+    torch.full((16, 3, 3, 7, 7), float("inf")),
+    torch.zeros(3, dtype=torch.complex64),
+    torch.zeros(()),
+    torch.zeros(0),
+    torch.zeros(3, device="meta"),
+    torch.eye(3).to_sparse(),
+    torch.zeros(1).expand(10**6, 10**6),
+    torch.zeros(3, dtype=torch.int64),
+    torch.zeros(3, dtype=torch.bfloat16),
+    torch.zeros(3, requires_grad=True),
+]
+PLAIN: list[Any] = [None, True, -1, 0, 10**30, 0.5, float("nan"), "x", "a\nb", [], {}, [1]]
+PLAIN += [{"a": 1}, {1: 2}, {"x": float("inf")}, (1, 2), {"a": -1, "b": 0}, {"a": 0}]
+
+
+def stepped(network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """One step of made-up gradients, so that the optimiser has a state."""
+    for weight in network.parameters():
+        weight.grad = torch.full_like(weight, 0.25)
+    optimiser.step()
+
+
+@functools.cache
+def trained() -> tuple[Encoder, torch.optim.Optimizer]:
+    encoder = new_encoder("small", seed=0)
+    return encoder, make_optimiser(encoder, SETTINGS)
+
+
+@functools.cache
+def classifier() -> tuple[Classifier, torch.optim.Optimizer]:
+    how: Any = {"frozen": True, "precision": "fp32", "seed": 0}
+    network = Classifier(new_encoder("small", seed=0), len(CLASSES), **how)
+    return network, classifier_optimiser(network)
+
+
+def make(folder: Path) -> None:
+    encoder, optimiser = new_encoder("small", seed=1), None
+    optimiser = make_optimiser(encoder, SETTINGS)
+    stepped(encoder, optimiser)
+    path = folder / "latest"
+    save_checkpoint(path, encoder, optimiser, progress=PROGRESS, settings=SETTINGS.as_dict())
+    network, its_optimiser = copy.deepcopy(classifier()[0]), None
+    its_optimiser = classifier_optimiser(network)
+    stepped(network.trained, its_optimiser)
+    save_state(folder / "state", copy.deepcopy(STATE), network, its_optimiser, classes=CLASSES)
+
+
+def digest(network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> str:
+    """Of all that `restore` may change."""
+    kept = {
+        f"{number}.{name}": value
+        for number, of in optimiser.state_dict()["state"].items()
+        for name, value in of.items()
+    }
+    return weights_digest({**network.state_dict(), **kept})
+
+
+def restored(path: Path) -> str:
+    """Restore a training; refused, it has changed nothing."""
+    encoder, optimiser = trained()
+    before = digest(encoder, optimiser)
+    how: Any = {"settings": SETTINGS.as_dict(), "videos": VIDEOS}
+    said = outcome(lambda: restore(path, encoder, optimiser, **how))
+    if said == "refused":
+        assert digest(encoder, optimiser) == before
+    return said
+
+
+def continued(path: Path) -> str:
+    """Restore a classifier's training; refused, it has changed nothing."""
+    network, optimiser = classifier()
+    before = digest(network.trained, optimiser)
+    how: Any = {"classes": CLASSES, "epochs": 5}
+    said = outcome(lambda: restore_state(path, network, optimiser, **how))
+    if said == "refused":
+        assert digest(network.trained, optimiser) == before
+    return said
+
+
+def bytes_case(folder: Path, rng: random.Random) -> str:
+    """Damage: refused, or without effect."""
+    name = rng.choice(["latest", "state", "state"])
+    path = folder / f"own-{name}"
+    path.write_bytes(mutated((folder / name).read_bytes(), rng))
+    read = restored if name == "latest" else continued
+    said = read(path)
+    if said == "accepted":
+        network, optimiser = trained() if name == "latest" else classifier()
+        part = network if name == "latest" else network.trained  # type: ignore[union-attr]
+        found = digest(part, optimiser)
+        assert read(folder / name) == "accepted"
+        assert digest(part, optimiser) == found, "another content was read"
+    elif name == "latest":
+        outcome(lambda: load_encoder(path))
+        outcome(lambda: read_weights(path))
+    return said
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def put_somewhere(value: Any, rng: random.Random) -> Any:
+    """A checkpoint's content with one part of it replaced, left out or added."""
+    if not isinstance(value, (dict, list)) or not value or rng.random() < 0.1:
+        if isinstance(value, torch.Tensor) and rng.random() < 0.4:
+            odd = [torch.full_like(value, float("nan")) if value.is_floating_point() else None]
+            odd += [-value, value.to(torch.float64), value[None], value.to(torch.complex64)]
+            return rng.choice(odd)
+        return rng.choice(TENSORS + PLAIN)
+    changed = value.copy()
+    key = rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value))
+    if rng.random() < 0.1:
+        del changed[key]
+    elif isinstance(value, dict) and rng.random() < 0.1:
+        changed[rng.choice([3, "x", "a\nb"])] = rng.choice(TENSORS + PLAIN)
+    else:
+        changed[key] = put_somewhere(value[key], rng)
+    return changed
+
+
+def content_case(folder: Path, rng: random.Random) -> str:
+    name = rng.choice(["latest", "state", "state"])
+    path = folder / f"odd-{name}"
+    torch.save(put_somewhere(content_of(folder / name), rng), path)
+    if name == "state":
+        return continued(path)
+    said = restored(path)
+    outcome(lambda: load_encoder(path))
+    outcome(lambda: read_weights(path))
+    return said
+
+
+def archive_case(folder: Path, rng: random.Random) -> str:
+    """The pickle inside changed, and the archive's checksums right again; or no archive at all."""
+    path = folder / "archive"
+    if rng.random() < 0.3:
+        file = io.BytesIO()
+        small = {"state_dict": {"x": torch.zeros(3)}, "format": 1}
+        torch.save(small, file, _use_new_zipfile_serialization=False)
+        path.write_bytes(mutated(file.getvalue(), rng))
+    else:
+        with zipfile.ZipFile(folder / "state") as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist():
+                data = old.read(name)
+                if name.endswith("data.pkl") or rng.random() < 0.1:
+                    data = mutated(data, rng)
+                new.writestr(name, data)
+    outcome(lambda: read_weights(path))
+    outcome(lambda: load_encoder(path))
+    return continued(path)
+
+
+CASES = {"bytes": bytes_case, "content": content_case, "archive": archive_case}
+test_mutated_checkpoints = fuzz(make, bytes_case, examples=40)
+test_checkpoints_of_other_content = fuzz(make, content_case, examples=60)
+test_mutated_archives = fuzz(make, archive_case, examples=120)
+
+
+def soak_fuzz_checkpoints(seed: int, minutes: float) -> dict[str, dict[str, Any]]:
+    """The same for so many minutes, an equal share each."""
+    share = minutes / len(CASES)
+    return {name: soak(make, case, seed=seed, minutes=share) for name, case in CASES.items()}
+
+
+# --- what was found, and what a stranger may try ---------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoints")
+    make(path)
+    return path
+
+
+class Reduced:
+    """Pickles as a call."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+class Stated:
+    """Pickles as an object with a state to set."""
+
+    def __reduce__(self) -> Any:
+        return torch.nn.Linear, (1, 1), {"training": Reduced(os.mkdir, ("canary",))}
+
+
+ATTACKS = {
+    "os.system": lambda: Reduced(os.system, ("mkdir canary",)),
+    "eval": lambda: Reduced(eval, ("__import__('os').mkdir('canary')",)),
+    "exec": lambda: Reduced(exec, ("import os; os.mkdir('canary')",)),
+    "getattr": lambda: Reduced(getattr, (Reduced(__import__, ("os",)), "mkdir")),
+    "partial": lambda: Reduced(functools.partial, (os.mkdir, "canary")),
+    "torch.load": lambda: Reduced(torch.load, ("inner",)),
+    "nested": lambda: {"a": [Reduced(Reduced, (os.mkdir, ("canary",)))]},
+    "state": Stated,
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("form", ["archive", "legacy", "pickle"])
+def test_nothing_is_executed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str, form: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = {**content_of(folder / "latest"), "extra": ATTACKS[attack]()}
+    if form == "pickle":
+        Path("x").write_bytes(pickle.dumps(content["extra"]))
+    else:
+        torch.save(content, "x", _use_new_zipfile_serialization=form == "archive")
+    assert restored(Path("x")) == continued(Path("x")) == "refused"
+    for read in (load_checkpoint, load_encoder, read_weights):
+        assert outcome(lambda read=read: read("x")) == "refused"  # type: ignore[misc]
+    assert not Path("canary").exists()
+
+
+def test_any_flipped_bit_of_the_weights_is_seen(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "latest").read_bytes()
+    weight = content_of(folder / "latest")["model"]["stem.0.weight"]
+    begin = whole.index(weight.numpy().tobytes())
+    rng = random.Random(0)
+    for _ in range(25):
+        broken = bytearray(whole)
+        broken[begin + rng.randrange(weight.nbytes)] ^= 1 << rng.randrange(8)
+        (tmp_path / "x").write_bytes(broken)
+        with pytest.raises(CheckpointError, match="checksums fail"):
+            load_checkpoint(tmp_path / "x")
+
+
+def test_archives_that_inflate_are_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    deflated = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(folder / "latest") as old, deflated as new:
+        for name in old.namelist():
+            new.writestr(name, bytes(50_000_000) if name.endswith("/0") else old.read(name))
+    with pytest.raises(CheckpointError, match="compressed"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"epoch": -1},
+        {"epoch": 10**6},
+        {"step": 10},
+        {"total_steps": 1.0},
+        {"total_steps": 2**70},
+        {"lines": True},
+        {"clusters": {"a": 0}},
+        {"clusters": {"a": 0, "b": 1, "c": 2}},
+        {"clusters": {"a": 0, "b": -1}},
+        {"clusters": {"a": 0, "b": 2**70}},
+        {"sums": {"loss": "x"}},
+        {"sums": [1]},
+        {"more": 1},
+    ],
+)
+def test_progress_that_is_none_of_the_run(
+    folder: Path, tmp_path: Path, part: dict[str, Any]
+) -> None:
+    content = content_of(folder / "latest")
+    content["progress"] = {**content["progress"], **part}
+    torch.save(content, tmp_path / "x")
+    assert restored(tmp_path / "x") == "refused"
+
+
+def test_an_optimisers_state_of_other_weights_or_kind(folder: Path, tmp_path: Path) -> None:
+    content = content_of(folder / "latest")
+    other = new_encoder("small", seed=0)
+    its_optimiser = make_optimiser(other, SGD)
+    stepped(other, its_optimiser)
+    kept = content["optimiser"]["state"]
+    nan = {**kept[0], "exp_avg": torch.full_like(kept[0]["exp_avg"], float("nan"))}
+    for state in (
+        its_optimiser.state_dict()["state"],
+        {**kept, 0: nan},
+        {**kept, 0: {**kept[0], "exp_avg_sq": -torch.ones_like(kept[0]["exp_avg_sq"])}},
+        {**kept, 0: kept[1]},
+        {**kept, 999: kept[0]},
+        {0: {}},
+    ):
+        changed = {**content["optimiser"], "state": state}
+        torch.save({**content, "optimiser": changed}, tmp_path / "x")
+        assert restored(tmp_path / "x") == "refused"
+
+
+def test_rates_and_decays_are_the_settings_and_no_files(folder: Path, tmp_path: Path) -> None:
+    content = content_of(folder / "latest")
+    content["optimiser"]["param_groups"][0] |= {"weight_decay": 9.0, "maximize": True, "eps": "x"}
+    torch.save(content, tmp_path / "x")
+    assert restored(tmp_path / "x") == "accepted"
+    group = trained()[1].param_groups[0]
+    assert (group["weight_decay"], group["maximize"]) == (SETTINGS.weight_decay, False)
+
+
+def test_a_value_that_unfolds_to_billions_is_not_shown(folder: Path, tmp_path: Path) -> None:
+    bomb: list[Any] = ["x"]
+    for _ in range(60):
+        bomb = [bomb, bomb]
+    content = content_of(folder / "latest")
+    settings = {**SETTINGS.as_dict(), "epochs": bomb}
+    for part in ({"format": bomb}, {"encoder": bomb}, {"settings": settings}, {"mean": bomb}):
+        torch.save({**content, **part}, tmp_path / "x")
+        assert restored(tmp_path / "x") == "refused"
+        outcome(lambda: load_encoder(tmp_path / "x"))
+        outcome(lambda: read_weights(tmp_path / "x"))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("pipe", "endless", "."):
+        with pytest.raises(CheckpointError):
+            load_checkpoint(tmp_path / name)
