@@ -72,7 +72,9 @@ def load_metadata(path: Path) -> dict[str, Any]:
 def unsealed(document: dict[str, Any]) -> dict[str, Any]:
     """A zarr.json's content without its seal; ValueError if the seal does not fit it."""
     bare = _without_seal(document)
-    if SEAL in document["attributes"] and document["attributes"][SEAL] != _sum(bare):
+    if SEAL not in document["attributes"]:
+        _refuse_renamed_seal(bare)
+    elif document["attributes"][SEAL] != _sum(bare):
         raise ValueError("its checksum fails")
     return bare
 
@@ -87,8 +89,19 @@ def write_metadata(path: Path, document: dict[str, Any]) -> None:
         file.write(json.dumps(sealed(document), indent=2).encode())
 
 
+def _refuse_renamed_seal(document: dict[str, Any]) -> None:
+    """Refuse one whose seal has lost its name to a flipped bit, and so seems to have none."""
+    for name, value in document["attributes"].items():
+        if type(value) is int and value == _sum(_without(document, name)):
+            raise ValueError("its checksum has another name")
+
+
 def _without_seal(document: dict[str, Any]) -> dict[str, Any]:
-    rest = {name: value for name, value in document["attributes"].items() if name != SEAL}
+    return _without(document, SEAL)
+
+
+def _without(document: dict[str, Any], attribute: str) -> dict[str, Any]:
+    rest = {name: value for name, value in document["attributes"].items() if name != attribute}
     return {**document, "attributes": rest}
 
 

@@ -63,7 +63,10 @@ def check_schema(connection: sqlite3.Connection, columns: Iterable[str]) -> None
     Raises:
         sqlite3.DatabaseError: it is refused; the message is the reason.
     """
-    made = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    try:
+        made = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    except UnicodeDecodeError:  # of what SQLite says of a schema that it cannot parse
+        raise sqlite3.DatabaseError("its schema is damaged") from None
     for kind, name, sql in made:
         words = str(sql).upper().split(None, 2)
         if kind not in ("table", "index") or words[:2] == ["CREATE", "VIRTUAL"]:

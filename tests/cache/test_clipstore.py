@@ -697,3 +697,15 @@ def test_a_store_that_can_be_seen_can_be_read(
     assert "no zarr.json" in seen[0]
     assert seen[-1] == []
     assert all(found == [] or "no zarr.json" in found for found in seen)
+
+
+def test_a_flipped_bit_in_the_name_of_a_checksum_is_seen(own: Path) -> None:
+    for path in sorted(own.rglob("zarr.json")):
+        text = path.read_bytes()
+        assert text.count(b'"crc32c"') >= 1
+        place = text.rindex(b'"crc32c"') + 2
+        path.write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
+        with pytest.raises(ValueError, match="checksum"):
+            read_metadata(path)
+        path.write_bytes(text)
+        read_metadata(path)

@@ -331,3 +331,8 @@ def test_plain_zarr_meets_errors_and_no_crash(path: Path) -> None:
         else:
             assert np.array_equal(found, right)
     assert seen > 20
+
+
+def test_a_schema_of_which_sqlite_cannot_even_complain(tmp_path: Path) -> None:
+    make(tmp_path)
+    assert bytes_case(tmp_path, random.Random(110_000_925)) == "refused"
