@@ -180,6 +180,8 @@ class Index:
             yield from sound_rows(rows, columns)
         except sqlite3.Error as error:
             raise self._failure("read", error) from error
+        except UnicodeDecodeError as error:  # of a complaint that quotes the file
+            raise self._failure("read", sqlite3.DatabaseError("it is damaged")) from error
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:

@@ -26,6 +26,16 @@ _KINDS |= dict.fromkeys(_MOST, _NUMBER) | {"fps": _NUMBER | {float}}
 _SHOWN = ("id", "path", "label", "group")
 
 
+class _Connection(sqlite3.Connection):
+    """One whose complaints of a damaged file, which may quote it, are errors of SQLite as well."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*arguments)
+        except UnicodeDecodeError:
+            raise sqlite3.DatabaseError("it is damaged") from None
+
+
 def connect_guarded(path: Path, *, mode: str, timeout: float) -> sqlite3.Connection:
     """A connection for which the file cannot run code, write elsewhere, or fill memory.
 
@@ -35,7 +45,9 @@ def connect_guarded(path: Path, *, mode: str, timeout: float) -> sqlite3.Connect
     """
     _refuse_super_journal(path)
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=timeout, check_same_thread=False, factory=_Connection
+    )
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_CELL)
     for pragma in ("trusted_schema = OFF", "cell_size_check = ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -63,10 +75,7 @@ def check_schema(connection: sqlite3.Connection, columns: Iterable[str]) -> None
     Raises:
         sqlite3.DatabaseError: it is refused; the message is the reason.
     """
-    try:
-        made = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-    except UnicodeDecodeError:  # of what SQLite says of a schema that it cannot parse
-        raise sqlite3.DatabaseError("its schema is damaged") from None
+    made = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     for kind, name, sql in made:
         words = str(sql).upper().split(None, 2)
         if kind not in ("table", "index") or words[:2] == ["CREATE", "VIRTUAL"]:

@@ -63,7 +63,7 @@ def read_rows(file: Path) -> Rows:
         check_schema(connection, COLUMNS)
         for cells, sound in summed_rows(connection, COLUMNS):
             _sort(rows, Entry(*cells), sound=sound and is_sound_row(COLUMNS, cells))
-    except (sqlite3.Error, OverflowError) as error:
+    except (sqlite3.Error, OverflowError, UnicodeError) as error:
         _raise_refusal(file, error)
         rows.complaint = rows.complaint or f"is damaged ({error})"
     finally:
