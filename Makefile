@@ -4,13 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test test-browser check clean
 
 demo: $(READY)
 	$(BIN)/slic demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The pages' tests alone. They drive the Chromium of the system.
+test-browser: $(READY)
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+	    echo "There is no Chromium here. Debian: apt-get install chromium"; exit 2; }
+	SLIC_BROWSER=required $(BIN)/python -m pytest tests/browser
 
 check: $(READY)
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check

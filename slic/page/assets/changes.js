@@ -1,0 +1,76 @@
+// How clusters merged and split from one clustering to the next.
+const COLUMN_GAP = 190, NODE = 14, DRAWN_HIGH = 460, NODE_GAP = 5;
+
+function laidOut(columns) {
+  const most = Math.max(...columns.map((c) => c.nodes.length));
+  const total = Math.max(1, ...columns.map((c) => c.nodes.reduce((sum, n) => sum + n.size, 0)));
+  const scale = (DRAWN_HIGH - (most - 1) * NODE_GAP) / total;
+  return columns.map((column, i) => {
+    let y = 34;
+    return column.nodes.map((node) => {
+      const place = { node, x: i * COLUMN_GAP + 4, y, high: Math.max(1.5, node.size * scale), out: 0, in: 0, scale };
+      y += place.high + NODE_GAP;
+      return place;
+    });
+  });
+}
+
+function band(from, to, size) {
+  const thick = Math.max(0.75, size * from.scale);
+  const [x0, x1] = [from.x + NODE, to.x];
+  const [y0, y1] = [from.y + from.out, to.y + to.in];
+  from.out += thick;
+  to.in += thick;
+  const middle = (x0 + x1) / 2;
+  return `M${x0},${y0}C${middle},${y0} ${middle},${y1} ${x1},${y1}v${thick}C${middle},${y1 + thick} ${middle},${y0 + thick} ${x0},${y0 + thick}z`;
+}
+
+function changesDrawing(columns, changes) {
+  const places = laidOut(columns);
+  const bottom = Math.max(...places.flat().map((p) => p.y + p.high)) + 8;
+  const wide = (columns.length - 1) * COLUMN_GAP + 150;
+  const drawing = svg("svg", { viewBox: `0 0 ${wide} ${bottom}`, role: "img", "aria-label": "Clusters over time; the table below says the same in numbers." });
+  changes.forEach((change, i) => {
+    for (const [from, to, size] of change.flows) drawing.append(flowBand(places[i][from], places[i + 1][to], size));
+  });
+  places.forEach((column, i) => {
+    drawing.append(svg("text", { x: column[0]?.x ?? i * COLUMN_GAP, y: 12 }, `epoch ${columns[i].epoch}`),
+      svg("text", { class: "soft", x: column[0]?.x ?? i * COLUMN_GAP, y: 26 }, counted(columns[i].count, "cluster")));
+    for (const place of column) drawing.append(...nodeMark(place));
+  });
+  drawing.style.width = `${wide * 1.15}px`;
+  return el("div", { class: "changes scroll", tabindex: 0, role: "region", "aria-label": "Clusters over time" }, drawing);
+}
+
+const isRest = (node) => !node.name.startsWith("cluster ");
+
+function flowBand(from, to, size) {
+  const loose = isRest(from.node) || isRest(to.node);
+  const text = `${counted(size, "video")} from ${from.node.name} to ${to.node.name}`;
+  const mark = svg("path", { class: loose ? "flow loose" : "flow", d: band(from, to, size) });
+  mark.addEventListener("pointermove", (event) => showTip(event.clientX, event.clientY, text));
+  mark.addEventListener("pointerleave", hideTip);
+  return mark;
+}
+
+function nodeMark(place) {
+  const { node, x, y, high } = place;
+  const share = node.share === null || node.share === undefined ? "" : ` (${percent(node.share, 0)})`;
+  const about = `${node.name}: ${counted(node.size, "video")}${node.label ? `, ${node.label}${share}` : ""}`;
+  const mark = svg("rect", { class: isRest(node) ? "others" : "node", x, y, width: NODE, height: high, rx: 2 });
+  mark.addEventListener("pointermove", (event) => showTip(event.clientX, event.clientY, name(about)));
+  mark.addEventListener("pointerleave", hideTip);
+  const room = high >= 9 || isRest(node);
+  const shown = node.label || node.name;
+  return [mark, room ? svg("text", { x: x + NODE + 5, y: y + Math.min(high / 2 + 4, high + 4) }, shown.length > 22 ? `${shown.slice(0, 21)}…` : shown) : null].filter(Boolean);
+}
+
+if (report.clusters?.columns?.length > 1) {
+  section("changes", "Clusters over time", (into) => {
+    const { columns, changes } = report.clusters;
+    into.append(el("p", { class: "note" }, "Each column is a clustering: its largest clusters, named by their commonest class, and all others together. Bands are the videos that go from one to the other."),
+      changesDrawing(columns, changes),
+      table([{ title: "from epoch" }, { title: "to epoch" }, { title: "unchanged clusters", number: true }, { title: "merged", number: true }, { title: "split", number: true }, { title: "agreement (AMI)", number: true }],
+        changes.map((c, i) => ({ cells: [count(columns[i].epoch), count(columns[i + 1].epoch), count(c.same), count(c.merged), count(c.split), c.agreement === null ? "–" : c.agreement.toFixed(3)] })), { label: "Changes between clusterings" }));
+  });
+}

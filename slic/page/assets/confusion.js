@@ -1,0 +1,85 @@
+// Which classes are taken for which.
+function colourOf(variable) {
+  return getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
+}
+
+function drawMatrix(canvas, confusion, sums) {
+  const n = confusion.classes.length;
+  const cell = Math.max(1, Math.floor(1152 / n));
+  canvas.width = canvas.height = n * cell;
+  const paint = canvas.getContext("2d");
+  paint.fillStyle = colourOf("--sunk");
+  paint.fillRect(0, 0, canvas.width, canvas.height);
+  for (const [row, column, number] of confusion.cells) {
+    paint.globalAlpha = 0.12 + 0.88 * (number / sums[row]);
+    paint.fillStyle = colourOf(row === column ? "--right" : "--wrong");
+    paint.fillRect(column * cell, row * cell, cell, cell);
+  }
+  paint.globalAlpha = 1;
+}
+
+function confusionView(confusion) {
+  const n = confusion.classes.length;
+  const sums = new Array(n).fill(0);
+  const known = new Map();
+  for (const [row, column, number] of confusion.cells) {
+    sums[row] += number;
+    known.set(row * n + column, number);
+  }
+  const canvas = el("canvas", { tabindex: 0, role: "img", "aria-label": `${confusion.title}: ${n} by ${n} classes; the list of mistakes says the same. Arrow keys step through the cells.` });
+  drawMatrix(canvas, confusion, sums);
+  addEventListener("themechange", () => drawMatrix(canvas, confusion, sums));
+  const at = { row: 0, column: 0 };
+  const show = (x, y) => {
+    const number = known.get(at.row * n + at.column) || 0;
+    const share = sums[at.row] ? ` (${percent(number / sums[at.row])})` : "";
+    showTip(x, y, el("div", {}, name(confusion.classes[at.row])), el("div", {}, "taken for ", name(confusion.classes[at.column])), el("strong", {}, `${counted(number, "video")}${share}`));
+  };
+  canvas.addEventListener("pointermove", (event) => {
+    const box = canvas.getBoundingClientRect();
+    at.column = Math.min(n - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * n)));
+    at.row = Math.min(n - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * n)));
+    show(event.clientX, event.clientY);
+  });
+  canvas.addEventListener("pointerleave", hideTip);
+  canvas.addEventListener("blur", hideTip);
+  canvas.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (event.key === "Escape") hideTip();
+    if (!step) return;
+    event.preventDefault();
+    at.row = Math.min(n - 1, Math.max(0, at.row + step[0]));
+    at.column = Math.min(n - 1, Math.max(0, at.column + step[1]));
+    const box = canvas.getBoundingClientRect();
+    show(box.left + ((at.column + 0.5) / n) * box.width, box.top + ((at.row + 0.5) / n) * box.height);
+  });
+  return el("div", { class: "matrix" },
+    el("figure", { class: "chart" }, canvas, el("figcaption", {}, "Rows are true classes, columns what they were taken for, both in alphabetical order; the stronger the colour, the larger the share of the row. The diagonal is right.")),
+    mistakes(confusion, sums));
+}
+
+function mistakes(confusion, sums) {
+  const wrong = confusion.cells.filter(([row, column]) => row !== column)
+    .sort((a, b) => b[2] - a[2] || b[2] / sums[b[0]] - a[2] / sums[a[0]]);
+  if (!wrong.length) return el("p", {}, "No video was taken for one of another class.");
+  const body = el("tbody", {});
+  const make = ([row, column, number]) => el("tr", {}, el("th", { scope: "row" }, name(confusion.classes[row])), el("td", {}, name(confusion.classes[column])),
+    el("td", { class: "number" }, count(number)), el("td", { class: "number" }, percent(number / sums[row], 0)));
+  const head = el("tr", {}, ["class", "taken for"].map((t) => el("th", { scope: "col" }, t)), ["videos", "share"].map((t) => el("th", { scope: "col", class: "number" }, t)));
+  const more = inSteps(wrong, 15, make, body, "kinds of mistake");
+  return el("div", {}, el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), body)), more);
+}
+
+if (report.confusion?.length) {
+  section("confusion", "Confusion", (into) => {
+    const holder = el("div", {});
+    const choice = el("select", {}, report.confusion.map((c, i) => el("option", { value: i }, c.title)));
+    const draw = () => {
+      const chosen = report.confusion[Number(choice.value)];
+      holder.replaceChildren(el("p", { class: "note" }, chosen.note || ""), confusionView(chosen));
+    };
+    choice.addEventListener("change", draw);
+    into.append(report.confusion.length > 1 ? el("div", { class: "tools" }, el("label", {}, "Predicted by", choice)) : el("p", {}, report.confusion[0].title), holder);
+    draw();
+  });
+}

@@ -1,0 +1,382 @@
+"""The page as people meet it: it opens from a file, draws, answers, and runs nothing it is told."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import HOSTILE, colour_of, made_report
+from pages import Opened
+from playwright.sync_api import Locator, Page, expect
+
+from slic.page import write_page
+
+Open = Callable[..., Opened]
+ALL = ["summary", "curves", "paper", "gallery", "classes", "clusters", "changes", "confusion"]
+ALL += ["map", "failed"]
+PIXEL = """([selector, x, y]) => {
+    const image = document.querySelector(selector);
+    const canvas = document.createElement("canvas");
+    canvas.width = image.naturalWidth;
+    canvas.height = image.naturalHeight;
+    const paint = canvas.getContext("2d");
+    paint.drawImage(image, 0, 0);
+    return [...paint.getImageData(x, y, 1, 1).data].slice(0, 3);
+}"""
+
+
+def written(folder: Path, report: Any, images: dict[str, bytes]) -> Path:
+    path = folder / "report.html"
+    assert write_page(path, report, images) == path.stat().st_size
+    return path
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A made report of 60 videos as a file."""
+    return written(tmp_path, *made_report())
+
+
+def sections(page: Page) -> list[str]:
+    return page.eval_on_selector_all("main > section", "all => all.map(one => one.id)")
+
+
+def dark_pixels(page: Page) -> float:
+    """Brightness of the page's ground, 0 to 255."""
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    numbers = [int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    return sum(numbers) / 3
+
+
+def test_every_section_is_drawn_and_in_the_contents(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    assert sections(page) == ALL
+    assert page.eval_on_selector_all("nav a", "all => all.map(a => a.hash.slice(1))") == ALL
+    for key in ALL:
+        assert page.locator(f"#{key} > :not(h2)").count() > 0, key
+
+
+def test_hostile_names_are_shown_and_never_run(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    page.locator("#clusters details > summary").first.click()
+    page.locator("#clusters details[open] input").fill("<img src=x onerror=alert(1)>")
+    expect(page.locator("#clusters details[open] .stills li").first).to_be_visible()
+    assert page.title() == "made-<i>run</i>-1"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert (
+        page.locator("img:not([src^='blob:']), svg[onload], [onerror], b, body i.owned").count()
+        == 0
+    )
+    shown = page.locator("main").inner_text()
+    for text in HOSTILE[:6]:
+        assert text in shown
+
+
+def test_the_policy_refuses_what_is_not_the_pages_own(made: Path, opened: Open) -> None:
+    one = opened(made)
+    one.page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "document.title = 'owned'";
+            const button = document.createElement("button");
+            button.setAttribute("onclick", "document.title = 'owned'");
+            const image = document.createElement("img");
+            image.src = "other.png";
+            document.body.append(script, button, image);
+            button.click();
+        }"""
+    )
+    one.page.wait_for_timeout(100)
+    assert one.page.title() == "made-<i>run</i>-1"
+    # Chromium says what it refuses in the console; the picture was asked for and never sent.
+    assert len([p for p in one.problems if "Content Security Policy" in p]) == 3
+    one.problems.clear()
+    one.requests.remove(one.address.replace("report.html", "other.png"))
+
+
+def test_pictures_are_those_of_their_videos(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    report, _ = made_report()
+    match = report["gallery"]["views"][0]["groups"][0]["rows"][0]
+    rows = [match["query"], *(n["video"] for n in match["neighbours"])]
+    page.locator("#gallery").scroll_into_view_if_needed()
+    cards = page.locator("#gallery .match").first.locator(".card")
+    assert cards.count() == len(rows)
+    for i, row in enumerate(rows):
+        image = cards.nth(i).locator("img")
+        image.wait_for()
+        image.evaluate("(one) => one.id = 'asked'")
+        found = page.evaluate(PIXEL, ["#asked", 120, 5])
+        image.evaluate("(one) => one.removeAttribute('id')")
+        assert found == pytest.approx(list(colour_of(row))[::-1], abs=12)
+        assert report["videos"]["id"][row] in (image.get_attribute("alt") or "")
+
+
+def test_right_and_wrong_are_told_in_words(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    rows = made_report()[0]["gallery"]["views"][0]["groups"][0]["rows"]
+    wanted = [n["right"] for row in rows[:8] for n in row["neighbours"]]
+    texts = page.locator("#gallery .match .verdict").all_inner_texts()
+    assert ["same" in text for text in texts] == wanted
+    page.locator("#gallery button", has_text="Worst classes").click()
+    assert page.locator("#gallery .match").count() == 4
+
+
+def test_pictures_can_be_held_still(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    page.locator("#gallery").scroll_into_view_if_needed()
+    strip = page.locator("#gallery .strip img").first
+    strip.wait_for()
+
+    def state() -> str:
+        return strip.evaluate("(one) => getComputedStyle(one).animationPlayState")
+
+    assert state() == "running"
+    page.locator("#gallery button", has_text="still").click()
+    assert state() == "paused"
+
+
+def test_whoever_wants_no_motion_gets_none(made: Path, opened: Open) -> None:
+    page = opened(made, reduced_motion="reduce").page
+    assert page.evaluate("document.body.classList.contains('still-paused')")
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_colours_follow_the_system_and_the_button(
+    made: Path, opened: Open, scheme: str, dark: bool
+) -> None:
+    page = opened(made, color_scheme=scheme).page
+    assert (dark_pixels(page) < 100) == dark
+    page.locator("#theme").click()
+    assert (dark_pixels(page) < 100) != dark
+
+
+def place_of(page: Page, row: int, report: Any) -> tuple[float, float]:
+    """Where a row of the map stands in the window, by the rule of docs/report.md."""
+    box = page.locator(".cloud").bounding_box()
+    assert box
+    side = min(box["width"], box["height"]) - 2 - 32
+    at = report["map"]["videos"].index(row)
+    x = box["x"] + box["width"] / 2 + (report["map"]["x"][at] - 0.5) * side
+    y = box["y"] + box["height"] / 2 + (report["map"]["y"][at] - 0.5) * side
+    return x, y
+
+
+def alone(report: Any) -> int:
+    """The row that is farthest from all others on the map."""
+    xs, ys = report["map"]["x"], report["map"]["y"]
+    n = len(xs)
+
+    def gap(i: int) -> float:
+        return min((xs[i] - xs[j]) ** 2 + (ys[i] - ys[j]) ** 2 for j in range(n) if j != i)
+
+    return max(range(n), key=gap)
+
+
+def test_hovering_over_the_map_shows_the_video_there(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    report, _ = made_report()
+    row = alone(report)
+    page.locator(".cloud").scroll_into_view_if_needed()
+    page.mouse.move(*place_of(page, row, report))
+    tip = page.locator("#tip")
+    expect(tip).to_contain_text(report["videos"]["id"][row])
+    expect(tip).to_contain_text(report["videos"]["label"][row])
+    expect(tip.locator("img")).to_have_count(1)
+    page.mouse.click(*place_of(page, row, report))
+    expect(page.locator(".pinned")).to_contain_text(report["videos"]["id"][row])
+    page.mouse.move(5, 5)
+    expect(tip).to_be_hidden()
+
+
+def test_the_still_beside_the_pointer_is_the_videos(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    report, _ = made_report()
+    row = alone(report)
+    page.locator(".cloud").scroll_into_view_if_needed()
+    page.mouse.move(*place_of(page, row, report))
+    image = page.locator("#tip img")
+    image.wait_for()
+    x, y = (-float(part[:-2]) for part in image.evaluate("(i) => i.style.objectPosition").split())
+    found = page.evaluate(PIXEL, ["#tip img", x + 40, y + 30])
+    assert found == pytest.approx(list(colour_of(row))[::-1], abs=12)
+
+
+def test_the_map_is_searched_by_class_and_by_id(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    labels, ids = (made_report()[0]["videos"][key] for key in ("label", "id"))
+    search = page.locator("#map input[type=search]")
+    said = page.locator("#map [role=status]")
+    for text in ("action 1", "video_0003", "no such thing"):
+        search.fill(text)
+        hits = sum(text in i or text in label for i, label in zip(ids, labels, strict=True))
+        expect(said).to_have_text(f"{hits} of 60 videos")
+    search.fill("")
+    expect(said).to_have_text("")
+
+
+def test_a_key_of_the_map_leaves_its_videos_alone(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    page.locator("#map select").select_option(label="cluster")
+    page.locator("#map .keys button", has_text="second").click()
+    clusters = made_report()[0]["videos"]["cluster"]
+    expect(page.locator("#map [role=status]")).to_have_text(f"{clusters.count(1)} of 60 videos")
+
+
+def test_the_map_by_keyboard_alone(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    canvas = page.locator(".cloud canvas").first
+    canvas.focus()
+    seen = set()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+        seen.add(page.locator("#tip").inner_text())
+    assert len(seen) == 4
+    page.keyboard.press("Enter")
+    expect(page.locator(".pinned .tipped")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(page.locator("#tip")).to_be_hidden()
+
+
+def test_a_class_is_shown_on_the_map(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    page.locator("#classes .bars button", has_text="<b>bold</b>").click()
+    assert page.locator("#map input[type=search]").input_value() == "<b>bold</b>"
+    hits = made_report()[0]["videos"]["label"].count("<b>bold</b>")
+    expect(page.locator("#map [role=status]")).to_have_text(f"{hits} of 60 videos")
+
+
+def test_curves_tell_their_values(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    curve = made_report()[0]["curves"][0]
+    drawing = page.locator("#curves svg[tabindex]").first
+    drawing.focus()
+    for x, y in curve["series"][0]["points"][:3]:
+        page.keyboard.press("ArrowRight")
+        text = page.locator("#tip").inner_text()
+        assert f"epoch {x}" in text
+        assert float(text.split("instance loss ")[1].split()[0]) == pytest.approx(y, rel=1e-3)
+    page.locator("#curves details summary").first.click()
+    expect(page.locator("#curves details[open] tbody tr")).to_have_count(20)
+
+
+def open_cluster(page: Page, number: int) -> Locator:
+    one = page.locator(f'#clusters li[data-cluster="{number}"]')
+    one.locator("summary").click()
+    return one
+
+
+def test_names_of_clusters_are_kept_and_saved(made: Path, opened: Open, tmp_path: Path) -> None:
+    page = opened(made, accept_downloads=True).page
+    given = {0: 'quoted "name", with comma', 3: "=cmd|' /C calc'!A0", 1: "second"}
+    for number in (0, 3):
+        open_cluster(page, number).locator("input").fill(given[number])
+    with page.expect_download() as saving:
+        page.locator("#save-names").click()
+    target = tmp_path / "clusters.csv"
+    saving.value.save_as(target)
+    with target.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["cluster"]): row["name"] for row in rows} == given
+    assert {row["clustering"] for row in rows} == {"epoch00019"}
+    page.reload()
+    page.wait_for_selector("html[data-drawn]", state="attached")
+    assert given[0] in page.locator("#clusters").inner_text()
+
+
+def test_clusters_are_found_and_ordered(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    assert page.locator("#clusters li[data-cluster]").count() == 7
+    page.locator("#clusters input[type=search]").fill("second")
+    assert page.locator("#clusters li[data-cluster]").count() == 1
+    one = open_cluster(page, 1)
+    members = [i for i in range(60) if i % 7 == 1]
+    expect(one.locator(".stills li")).to_have_count(len(members))
+
+
+def test_confusion_by_keyboard_and_as_a_list(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    page.locator("#confusion canvas").focus()
+    page.keyboard.press("ArrowRight")
+    tip = page.locator("#tip").inner_text()
+    assert "action 0" in tip
+    assert "taken for action 1" in tip
+    assert "2 videos (40.0 %)" in tip
+    cells = page.locator("#confusion tbody tr").first.locator("th, td").all_inner_texts()
+    assert cells == ["action 0", "action 1", "2", "40 %"]
+
+
+def test_without_labels_it_shows_what_can_be_shown(tmp_path: Path, opened: Open) -> None:
+    page = opened(written(tmp_path, *made_report(labelled=False))).page
+    assert sections(page) == [key for key in ALL if key not in ("classes", "confusion")]
+    assert page.locator("#gallery .verdict").count() == 0
+    options = page.locator("#map select option").all_inner_texts()
+    assert options == ["cluster", "split"]
+
+
+def test_without_pictures_it_says_so(tmp_path: Path, opened: Open) -> None:
+    report, _ = made_report()
+    report["videos"]["still"] = [-1] * 60
+    page = opened(written(tmp_path, report, {})).page
+    page.locator("#gallery").scroll_into_view_if_needed()
+    expect(page.locator("#gallery .match").first.locator(".pic.none")).to_have_count(7)
+
+
+def test_a_report_of_next_to_nothing(tmp_path: Path, opened: Open) -> None:
+    report = {"kind": "report", "title": "", "made": "", "slic": "0", "facts": [["run", "x"]]}
+    page = opened(written(tmp_path, report, {})).page
+    assert sections(page) == ["summary"]
+    assert page.locator("nav").is_hidden()
+
+
+def test_it_fits_a_phone(made: Path, opened: Open) -> None:
+    page = opened(made, viewport={"width": 360, "height": 740}, has_touch=True).page
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    for key in ALL:
+        page.locator(f"#{key}").scroll_into_view_if_needed()
+    page.locator(".cloud").scroll_into_view_if_needed()
+    box = page.locator(".cloud").bounding_box()
+    assert box
+    assert box["width"] <= 360
+
+
+def test_it_prints_whole(made: Path, opened: Open, tmp_path: Path) -> None:
+    page = opened(made).page
+    printed = page.pdf()
+    assert printed.startswith(b"%PDF")
+    assert page.locator("#gallery .strip:not(.none) img").count() == 8 * 7
+    page.emulate_media(media="print")
+    assert page.locator("nav").is_hidden()
+    assert dark_pixels(page) == 255
+
+
+def test_every_control_has_a_name_and_takes_the_keyboard(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, [tabindex='0'], [role=img]")]
+            .filter((one) => !one.getAttribute("aria-label") && !one.textContent.trim())
+            .filter((one) => !one.labels?.length)
+            .map((one) => one.outerHTML.slice(0, 80))"""
+    )
+    assert unnamed == []
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    pictures = page.eval_on_selector_all("img", "all => all.filter(i => !i.alt).length")
+    assert pictures == 0
+
+
+def test_data_cannot_end_its_element(tmp_path: Path) -> None:
+    report, images = made_report()
+    text = written(tmp_path, report, images).read_text()
+    start = text.index('id="report">') + len('id="report">')
+    found = json.loads(text[start : text.index("</script>", start)])
+    assert found == json.loads(json.dumps(report))
+
+
+def test_a_number_that_is_none_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    with pytest.raises(ValueError, match="JSON"):
+        write_page(path, {"title": "x", "figures": [{"value": float("nan")}]}, {})
+    assert not path.exists()
