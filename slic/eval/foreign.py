@@ -91,7 +91,7 @@ def import_weights(file: Path, found: Weights, *, preset: str | None, store: Pat
             head=found.has_head,
         )
     if not run.checkpoint.exists():
-        save_whole(run.checkpoint, _content(encoder, settings, head=found.has_head))
+        save_whole(run.checkpoint, checkpoint_content(encoder, settings, head=found.has_head))
     return run
 
 
@@ -102,7 +102,8 @@ def _made(path: Path, settings: Settings, **about: Any) -> Run:
         return open_run(path)  # another process was quicker
 
 
-def _content(encoder: Encoder, settings: Settings, *, head: bool) -> dict[str, Any]:
+def checkpoint_content(encoder: Encoder, settings: Settings, *, head: bool) -> dict[str, Any]:
+    """What a checkpoint holds of an encoder that was not trained here."""
     return {
         "format": CHECKPOINT_FORMAT,
         "slic": __version__,

@@ -154,13 +154,15 @@ def test_colours_follow_the_system_and_the_button(
 
 
 def place_of(page: Page, row: int, report: Any) -> tuple[float, float]:
-    """Where a row of the map stands in the window, by the rule of docs/report.md."""
-    box = page.locator(".cloud").bounding_box()
+    """Where a row of the map stands in the window: the whole map fills its frame but for 16 px."""
+    box = page.locator(".cloud canvas").first.bounding_box()
     assert box
-    side = min(box["width"], box["height"]) - 2 - 32
+    xs, ys = report["map"]["x"], report["map"]["y"]
+    wide, high = max(xs) - min(xs), max(ys) - min(ys)
+    side = min((box["width"] - 32) / wide, (box["height"] - 32) / high)
     at = report["map"]["videos"].index(row)
-    x = box["x"] + box["width"] / 2 + (report["map"]["x"][at] - 0.5) * side
-    y = box["y"] + box["height"] / 2 + (report["map"]["y"][at] - 0.5) * side
+    x = box["x"] + box["width"] / 2 + (xs[at] - min(xs) - wide / 2) * side
+    y = box["y"] + box["height"] / 2 + (ys[at] - min(ys) - high / 2) * side
     return x, y
 
 
@@ -329,6 +331,24 @@ def test_a_report_of_next_to_nothing(tmp_path: Path, opened: Open) -> None:
     page = opened(written(tmp_path, report, {})).page
     assert sections(page) == ["summary"]
     assert page.locator("nav").is_hidden()
+
+
+def test_the_answer_to_a_search_is_a_page_of_its_own(tmp_path: Path, opened: Open) -> None:
+    report, images = made_report(labelled=False)
+    kept = ("title", "made", "slic", "facts", "videos", "stills", "strips")
+    views = [{**report["gallery"]["views"][0], "key": "queries", "title": "Queries"}]
+    answer = {key: report[key] for key in kept} | {"kind": "search"}
+    answer["gallery"] = {**report["gallery"], "views": views}
+    page = opened(written(tmp_path, answer, images)).page
+    assert sections(page) == ["gallery"]
+    assert page.locator("nav").is_hidden()
+    assert "runs/made" in page.locator("header").inner_text()
+    assert page.locator("#gallery .match").count() == 8
+    page.locator("#gallery button", has_text="more").click()
+    assert page.locator("#gallery .match").count() == 10
+    box = page.locator("main").bounding_box()
+    assert box
+    assert box["x"] < 60
 
 
 def test_it_fits_a_phone(made: Path, opened: Open) -> None:

@@ -1,14 +1,28 @@
 // How clusters merged and split from one clustering to the next.
-const COLUMN_GAP = 190, NODE = 14, DRAWN_HIGH = 460, NODE_GAP = 5;
+const COLUMN_GAP = 190, NODE = 14, DRAWN_HIGH = 560, NODE_GAP = 6;
 
-function laidOut(columns) {
+const isRest = (node) => !node.name.startsWith("cluster ");
+
+// What goes from others to others would leave the rest no room: it is not drawn.
+function drawnFlows(columns, changes) {
+  return changes.map((change, i) => change.flows.filter(([from, to]) => !isRest(columns[i].nodes[from]) || !isRest(columns[i + 1].nodes[to])));
+}
+
+// Of a cluster all its videos; of the others those that a band comes from or goes to.
+function drawnSizes(columns, flows) {
+  const sum = (list, end, node) => (list || []).reduce((all, flow) => all + (flow[end] === node ? flow[2] : 0), 0);
+  return columns.map((column, i) => column.nodes.map((node, at) =>
+    (isRest(node) ? Math.max(sum(flows[i - 1], 1, at), sum(flows[i], 0, at)) : node.size)));
+}
+
+function laidOut(columns, sizes) {
   const most = Math.max(...columns.map((c) => c.nodes.length));
-  const total = Math.max(1, ...columns.map((c) => c.nodes.reduce((sum, n) => sum + n.size, 0)));
+  const total = Math.max(1, ...sizes.map((list) => list.reduce((sum, size) => sum + size, 0)));
   const scale = (DRAWN_HIGH - (most - 1) * NODE_GAP) / total;
   return columns.map((column, i) => {
     let y = 34;
-    return column.nodes.map((node) => {
-      const place = { node, x: i * COLUMN_GAP + 4, y, high: Math.max(1.5, node.size * scale), out: 0, in: 0, scale };
+    return column.nodes.map((node, at) => {
+      const place = { node, x: i * COLUMN_GAP + 4, y, high: Math.max(1.5, sizes[i][at] * scale), out: 0, in: 0, scale };
       y += place.high + NODE_GAP;
       return place;
     });
@@ -26,12 +40,13 @@ function band(from, to, size) {
 }
 
 function changesDrawing(columns, changes) {
-  const places = laidOut(columns);
+  const flows = drawnFlows(columns, changes);
+  const places = laidOut(columns, drawnSizes(columns, flows));
   const bottom = Math.max(...places.flat().map((p) => p.y + p.high)) + 8;
   const wide = (columns.length - 1) * COLUMN_GAP + 150;
   const drawing = svg("svg", { viewBox: `0 0 ${wide} ${bottom}`, role: "img", "aria-label": "Clusters over time; the table below says the same in numbers." });
-  changes.forEach((change, i) => {
-    for (const [from, to, size] of change.flows) drawing.append(flowBand(places[i][from], places[i + 1][to], size));
+  flows.forEach((list, i) => {
+    for (const [from, to, size] of list) drawing.append(flowBand(places[i][from], places[i + 1][to], size));
   });
   places.forEach((column, i) => {
     drawing.append(svg("text", { x: column[0]?.x ?? i * COLUMN_GAP, y: 12 }, `epoch ${columns[i].epoch}`),
@@ -41,8 +56,6 @@ function changesDrawing(columns, changes) {
   drawing.style.width = `${wide * 1.15}px`;
   return el("div", { class: "changes scroll", tabindex: 0, role: "region", "aria-label": "Clusters over time" }, drawing);
 }
-
-const isRest = (node) => !node.name.startsWith("cluster ");
 
 function flowBand(from, to, size) {
   const loose = isRest(from.node) || isRest(to.node);
@@ -60,7 +73,7 @@ function nodeMark(place) {
   const mark = svg("rect", { class: isRest(node) ? "others" : "node", x, y, width: NODE, height: high, rx: 2 });
   mark.addEventListener("pointermove", (event) => showTip(event.clientX, event.clientY, name(about)));
   mark.addEventListener("pointerleave", hideTip);
-  const room = high >= 9 || isRest(node);
+  const room = high >= 6 || isRest(node);
   const shown = node.label || node.name;
   return [mark, room ? svg("text", { x: x + NODE + 5, y: y + Math.min(high / 2 + 4, high + 4) }, shown.length > 22 ? `${shown.slice(0, 21)}…` : shown) : null].filter(Boolean);
 }
@@ -68,7 +81,7 @@ function nodeMark(place) {
 if (report.clusters?.columns?.length > 1) {
   section("changes", "Clusters over time", (into) => {
     const { columns, changes } = report.clusters;
-    into.append(el("p", { class: "note" }, "Each column is a clustering: its largest clusters, named by their commonest class, and all others together. Bands are the videos that go from one to the other."),
+    into.append(el("p", { class: "note" }, "Each column is a clustering: its largest clusters, named by their commonest class, and all others together. Bands are the videos that go from one to the other; those that stay among the others are not drawn."),
       changesDrawing(columns, changes),
       table([{ title: "from epoch" }, { title: "to epoch" }, { title: "unchanged clusters", number: true }, { title: "merged", number: true }, { title: "split", number: true }, { title: "agreement (AMI)", number: true }],
         changes.map((c, i) => ({ cells: [count(columns[i].epoch), count(columns[i + 1].epoch), count(c.same), count(c.merged), count(c.split), c.agreement === null ? "–" : c.agreement.toFixed(3)] })), { label: "Changes between clusterings" }));

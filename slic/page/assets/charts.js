@@ -52,7 +52,7 @@ function lineChart(curve) {
     if (points.length === 1) drawing.append(svg("circle", { class: `dot f${i}`, r: 4, cx: across(series.points[0][0]), cy: up(series.points[0][1]) }));
   });
   follow(drawing, curve, across, up, text);
-  return el("figure", { class: "chart" }, el("h3", {}, curve.title), curve.series.length > 1 ? legend(curve) : legend(curve, true), drawing, asTable(curve, text));
+  return el("figure", { class: "chart" }, el("h3", {}, curve.title), curve.series.length > 1 ? legend(curve) : null, drawing, asTable(curve, text));
 }
 
 function summaryOf(curve, text) {
@@ -60,8 +60,7 @@ function summaryOf(curve, text) {
   return `${curve.title} by ${curve.x}: ${last.join("; ")}. Arrow keys tell single values.`;
 }
 
-function legend(curve, alone = false) {
-  if (alone && curve.series[0].name === curve.title) return null;
+function legend(curve) {
   return el("ul", { class: "legend" }, curve.series.map((s, i) =>
     el("li", {}, svg("svg", { viewBox: "0 0 32 10", "aria-hidden": "true" }, svg("line", { class: `line s${i}`, x1: 1, x2: 31, y1: 5, y2: 5, "stroke-width": 2.5 })), s.name)));
 }

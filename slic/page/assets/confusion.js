@@ -1,4 +1,6 @@
 // Which classes are taken for which.
+const MOST_NAMED = 30;
+
 function colourOf(variable) {
   return getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
 }
@@ -54,7 +56,7 @@ function confusionView(confusion) {
     show(box.left + ((at.column + 0.5) / n) * box.width, box.top + ((at.row + 0.5) / n) * box.height);
   });
   return el("div", { class: "matrix" },
-    el("figure", { class: "chart" }, canvas, el("figcaption", {}, "Rows are true classes, columns what they were taken for, both in alphabetical order; the stronger the colour, the larger the share of the row. The diagonal is right.")),
+    el("figure", { class: "chart" }, el("div", { class: "rows" }, n <= MOST_NAMED ? el("ol", { "aria-hidden": "true" }, confusion.classes.map((one) => el("li", {}, name(one, { title: one })))) : null, canvas), el("figcaption", {}, "Rows are true classes, columns what they were taken for, both in alphabetical order; the stronger the colour, the larger the share of the row. The diagonal is right.")),
     mistakes(confusion, sums));
 }
 

@@ -83,7 +83,8 @@ function drawContents() {
   const list = document.getElementById("contents");
   const mark = () => {
     const passed = sections.filter(({ key }) => document.getElementById(key).getBoundingClientRect().top < innerHeight * 0.35);
-    const current = (passed.at(-1) || sections[0]).key;
+    const ended = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
+    const current = (ended ? sections : passed.length ? passed : sections.slice(0, 1)).at(-1).key;
     for (const [key, link] of links) {
       if (key === current) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");

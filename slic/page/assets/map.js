@@ -8,11 +8,18 @@ function hueColour(i, many) {
   return `hsl(${Math.round(360 * turn + 215) % 360} ${dark ? 70 : 68}% ${light}%)`;
 }
 
+function extentOf(values) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  return { middle: (low + high) / 2, size: high - low || 1 };
+}
+
 class Cloud {
   constructor(data) {
     this.data = data;
     this.n = data.videos.length;
     this.view = { scale: 1, x: 0, y: 0 };
+    this.extent = { x: extentOf(data.x), y: extentOf(data.y) };
     this.base = el("canvas", { tabindex: 0, role: "application", "aria-label": `Map of ${counted(this.n, "video")}. Arrow keys step from video to video, plus and minus zoom, Enter keeps a video in view below.` });
     this.over = el("canvas", { "aria-hidden": "true" });
     this.at = -1;
@@ -46,9 +53,10 @@ class Cloud {
 
   // Where a video stands, in pixels of the window's own.
   spot(i) {
-    const side = Math.min(this.width, this.height) - 32;
     const { scale, x, y } = this.view;
-    return [this.width / 2 + (this.data.x[i] - 0.5) * side * scale + x, this.height / 2 + (this.data.y[i] - 0.5) * side * scale + y];
+    const across = this.extent.x, down = this.extent.y;
+    const side = scale * Math.min((this.width - 32) / across.size, (this.height - 32) / down.size);
+    return [this.width / 2 + (this.data.x[i] - across.middle) * side + x, this.height / 2 + (this.data.y[i] - down.middle) * side + y];
   }
 
   colour(codes, colours) {
@@ -67,7 +75,7 @@ class Cloud {
     const paint = this.base.getContext("2d");
     paint.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     paint.clearRect(0, 0, this.width, this.height);
-    const size = Math.max(2, Math.min(6, 160 / Math.sqrt(this.n))) * Math.min(2.2, this.view.scale ** 0.35);
+    const size = Math.max(2, Math.min(5.5, 115 / Math.sqrt(this.n))) * Math.min(2.2, this.view.scale ** 0.35);
     this.size = size;
     this.spots = new Float32Array(2 * this.n);
     for (let i = 0; i < this.n; i += 1) [this.spots[2 * i], this.spots[2 * i + 1]] = this.spot(i);
