@@ -53,10 +53,10 @@ def alone(work: Callable[[Job], Result], job: Job) -> Result:
 
 def spent(work: Callable[[], Result]) -> tuple[Result, Spent]:
     """What a call gives, and what it takes."""
-    before, begin, cpu = _memory("VmRSS"), time.perf_counter(), time.process_time()
+    before, begin, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
     result = work()
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
-    return result, Spent(seconds, cpu_seconds, before, _memory("VmHWM"))
+    return result, Spent(seconds, cpu_seconds, before, memory("VmHWM"))
 
 
 def costs(took: Sequence[Spent]) -> Row:
@@ -69,7 +69,8 @@ def costs(took: Sequence[Spent]) -> Row:
     }
 
 
-def _memory(field: str) -> int:
+def memory(field: str) -> int:
+    """A line of this process's `/proc/self/status`, in bytes: `VmRSS`, `VmHWM`."""
     # getrusage's peak counts the parent's memory too, where a process was started by vfork.
     status = Path("/proc/self/status")
     if not status.exists():

@@ -4,19 +4,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
+from slic.cli_export import cache_export_command
+from slic.completion import complete_store_or_run
 from slic.listing import counted
 from slic.options import Json, Workers
-from slic.printing import console, say, show
+from slic.printing import console, listing, plain, say, show, size
 from slic.progress import clock
 
 if TYPE_CHECKING:
     from slic.verify.report import Fault
 
 cache_app = typer.Typer(
-    help="Check and repair stores and runs; list and clean what they cache.", no_args_is_help=True
+    help="Check and repair stores and runs; list, export and clean what they cache.",
+    no_args_is_help=True,
 )
 _COUNTED = {
     "videos": "video",
@@ -29,7 +30,12 @@ _COUNTED = {
 @cache_app.command("verify")
 def cache_verify_command(
     what: Annotated[
-        str, typer.Argument(metavar="STORE|RUN", help="A store, or a run (below runs/, or a path).")
+        str,
+        typer.Argument(
+            metavar="STORE|RUN",
+            help="A store, or a run (below runs/, or a path).",
+            autocompletion=complete_store_or_run,
+        ),
     ],
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop what is broken, so that it is made again.")
@@ -91,11 +97,19 @@ def cache_list_command(
     show(found, as_json=as_json, rows=rows)
 
 
+cache_app.command("export")(cache_export_command)
+
+
 @cache_app.command("clean")
 def cache_clean_command(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[STORE|RUN]...", help="What to clean.", show_default="all here"),
+        typer.Argument(
+            metavar="[STORE|RUN]...",
+            help="What to clean.",
+            show_default="all here",
+            autocompletion=complete_store_or_run,
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it, rather than show it.")] = False,
     as_json: Json = False,
@@ -111,10 +125,9 @@ def cache_clean_command(
     leaving = what_may_go(targets)
     gone = clean(leaving) if yes else []
     if not as_json:
-        table = Table("", "bytes", "why", box=None, pad_edge=False)
-        table.columns[0].overflow = "fold"
+        table = listing("", "bytes", "why")
         for item in leaving:
-            table.add_row(escape(item.path), f"{item.bytes:,}", item.why)
+            table.add_row(plain(item.path), f"{item.bytes:,}", item.why)
         if leaving:
             console().print(table)
     total, freed = (sum(item.bytes for item in items) for items in (leaving, gone))
@@ -145,30 +158,24 @@ def _show_stores(found: dict[str, Any]) -> None:
             say(store["problem"])
         else:
             videos = counted(store["videos"], "video")
-            console().print(escape(f"{store['path']}: {videos}, {size(store['bytes'])}"))
+            console().print(plain(f"{store['path']}: {videos}, {size(store['bytes'])}"))
 
 
 def _show_run(run: dict[str, Any], caches: list[dict[str, Any]]) -> None:
     if "problem" in run:
         say(run["problem"])
-    console().print(escape(f"{run['path']}: {run['checkpoint'] or 'no checkpoint'}"))
+    console().print(plain(f"{run['path']}: {run['checkpoint'] or 'no checkpoint'}"))
     if not caches:
         return
-    table = Table("  store", "checkpoint", "protocol", "videos", "size", "state", box=None)
-    table.pad_edge = False
+    table = listing("  store", "checkpoint", "protocol", "videos", "size", "state")
     for cache in caches:
         part = " train" * cache["training"]
         row = (cache["store"], cache["checkpoint"], cache["protocol"] + part)
-        cells = (*row, f"{cache['videos']:,}", size(cache["bytes"]), cache["state"])
-        table.add_row(*(escape(cell) for cell in (f"  {cells[0]}", *cells[1:])))
+        cells = (
+            *row,
+            f"{cache['videos']:,}",
+            size(cache["bytes"] + cache["index_bytes"]),
+            cache["state"],
+        )
+        table.add_row(*map(plain, (f"  {cells[0]}", *cells[1:])))
     console().print(table)
-
-
-def size(count: int) -> str:
-    """Bytes for people: 512 B, 8.9 MB, 1.2 GB."""
-    number = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    raise AssertionError

@@ -3,11 +3,10 @@
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from slic.errors import InputError
 from slic.options import Device, Json, Workers
-from slic.printing import console, plain, say, show
+from slic.printing import console, listing, plain, say, show
 from slic.progress import clock
 
 
@@ -71,7 +70,7 @@ def reproduce_command(
 def _show_table(result: dict[str, Any]) -> None:
     from slic.comparison import lines
 
-    table = Table("percent", box=None, pad_edge=False, title=result["title"], title_justify="left")
+    table = listing("percent", title=result["title"])
     for column in result["columns"]:
         table.add_column(column, justify="right")
     for line in lines(result):

@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from slic.errors import InputError
 from slic.options import (
@@ -17,7 +16,7 @@ from slic.options import (
     WeightsOption,
     WeightsPreset,
 )
-from slic.printing import console, plain, say, show
+from slic.printing import console, listing, plain, say, show
 
 
 def eval_retrieve_command(
@@ -77,7 +76,7 @@ def _split(text: str | None) -> int | Literal["all"] | None:
 
 
 def _show_classes(recall: dict[str, Any]) -> None:
-    table = Table("class", "recall at 1", box=None, pad_edge=False)
+    table = listing("class", "recall at 1")
     for label, value in recall.items():
         table.add_row(plain(label), f"{value:.4f}")
     console().print(table)

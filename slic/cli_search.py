@@ -6,6 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from slic.listing import counted
 from slic.options import (
     Clips,
     Device,
@@ -22,9 +23,34 @@ from slic.printing import console, say, show
 
 def search_command(
     query: Annotated[
-        list[str], typer.Argument(metavar="QUERY...", help="Video files, or ids of the store.")
+        list[str],
+        typer.Argument(
+            metavar="QUERY...", help="Video files, or ids of the store; a part: FILE#t=12,14."
+        ),
     ],
-    k: Annotated[int, typer.Option("--k", min=1, help="How many videos to list.")] = 10,
+    k: Annotated[int, typer.Option("--k", min=1, help="How many to list.")] = 10,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            "--window",
+            metavar="SECONDS",
+            help="Find places in long videos: search windows of so long, such as 2s.",
+            show_default="whole videos",
+        ),
+    ] = None,
+    stride: Annotated[
+        str | None,
+        typer.Option(
+            "--stride",
+            metavar="SECONDS",
+            help="From one window to the next.",
+            show_default="half a window",
+        ),
+    ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="FILE", help="Write a page to look at.", show_default=False),
+    ] = None,
     run: RunOption = None,
     weights: WeightsOption = None,
     preset: WeightsPreset = None,
@@ -37,7 +63,7 @@ def search_command(
     workers: Readers = None,
     as_json: Json = False,
 ) -> None:
-    """Videos like this one: the nearest of a store, by a run's embeddings."""
+    """Videos like this one, or places in them: the nearest of a store, by a run's embeddings."""
     from slic.eval.foreign import evaluated_run
     from slic.search import search
 
@@ -48,6 +74,9 @@ def search_command(
         store=store,
         clips=clips,
         feature=feature,
+        window=window,
+        stride=stride,
+        html=html,
         device=device,
         workers=workers,
         say=say,
@@ -56,8 +85,13 @@ def search_command(
         say(f"failed: {failure['query']}: {failure['reason']}")
     if not as_json:
         _show_results(result["results"])
-    rows = {"run": result["run"], "store": f"{result['store']}, {result['videos']} videos"}
-    rows |= {"feature": f"{result['feature']}, mean of {result['clips']} clip(s)"}
+    held = f"{result['store']}, {counted(result['videos'], 'video')}"
+    if result["windows"] is not None:
+        held += f", {counted(result['windows'], 'window')}"
+    clips_each = f"mean of {counted(result['clips'], 'clip')}"
+    rows = {"run": result["run"], "store": held, "feature": f"{result['feature']}, {clips_each}"}
+    if html is not None:
+        rows["page"] = result["html"]
     show(result, as_json=as_json, rows=rows)
     if result["failures"]:
         raise typer.Exit(1)
@@ -65,10 +99,14 @@ def search_command(
 
 def _show_results(results: list[dict]) -> None:
     for name in dict.fromkeys(row["query"] for row in results):
-        table = Table("", "similarity", "label", "id", title=escape(name), title_justify="left")
+        found = [row for row in results if row["query"] == name]
+        timed = found[0]["start"] is not None
+        headings = ("", "similarity", *["seconds"] * timed, "label", "id")
+        table = Table(*headings, title=escape(name), title_justify="left")
         table.box, table.pad_edge = None, False
-        table.columns[3].overflow = "fold"
-        for row in (row for row in results if row["query"] == name):
-            label = escape(row["label"] or "")
-            table.add_row(str(row["rank"]), f"{row['similarity']:.4f}", label, escape(row["id"]))
+        table.columns[-1].overflow = "fold"
+        for row in found:
+            seconds = [f"{row['start']:.2f}-{row['end']:.2f}"] if timed else []
+            texts = (escape(row["label"] or ""), escape(row["id"]))
+            table.add_row(str(row["rank"]), f"{row['similarity']:.4f}", *seconds, *texts)
         console().print(table)

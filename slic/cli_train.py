@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from slic.completion import complete_preset, complete_store
 from slic.errors import InputError
 from slic.options import Device, Json, Readers
 from slic.printing import say, show
@@ -29,7 +30,12 @@ def speed(name: str, *, help: str) -> Any:
 def train_command(
     store: Annotated[
         str | None,
-        typer.Argument(metavar="STORE", help="A clip store.", show_default="the only one here"),
+        typer.Argument(
+            metavar="STORE",
+            help="A clip store.",
+            show_default="the only one here",
+            autocompletion=complete_store,
+        ),
     ] = None,
     preset: Annotated[
         str | None,
@@ -37,6 +43,7 @@ def train_command(
             "--preset",
             help="ucf101-16f, ucf101-32f, kinetics400-16f, kinetics400-32f, cpu-small, demo.",
             show_default="by device",
+            autocompletion=complete_preset,
         ),
     ] = None,
     config: Annotated[

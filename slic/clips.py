@@ -30,6 +30,25 @@ def even_starts(length: int, clips: int, *, frames: int, stride: int = 1) -> lis
     return [round(i * room / (clips - 1)) for i in range(clips)]
 
 
+def section_starts(
+    first: int, count: int, *, length: int, clips: int, frames: int, stride: int = 1
+) -> list[int]:
+    """First frames of `clips` clips spread evenly over some frames of a video, as `even_starts`.
+
+    Clips longer than the section begin with it and go on behind it; at the end of the video they
+    are moved back, so that none wraps unless it is longer than the video.
+
+    Args:
+        first, count: the section.
+        length: frames of the video.
+        clips: how many.
+        frames, stride: shape of a clip.
+    """
+    last = max(0, length - clip_span(frames, stride))
+    inner = even_starts(count, clips, frames=frames, stride=stride)
+    return [min(first + start, last) for start in inner]
+
+
 def centre_view(clip: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """The deterministic test view: short side resized to `size`, centre cropped.
 

@@ -37,7 +37,7 @@ LONGEST_HEADER = 1 << 16
 
 @dataclass
 class Decoding:
-    """What is known of a video once its last block has been read; `promised` with the first.
+    """What is known of a video: `remark` with its last block, the others with the first.
 
     Attributes:
         fps: frames a second, as the file says; 0 where it does not.
@@ -85,7 +85,7 @@ class GuardedDecoder:
             path: the video file, or the folder of images.
             reader: `pyav` of video, `images` of images.
             short_side: pixels.
-            about: filled in after the last block.
+            about: filled in, `remark` after the last block.
             files: for `images`, the one image of each frame; or the two of u and v, for blocks
                 of grey levels `(n, H, W, 2)`.
             most: frames to read; all if None.
@@ -117,7 +117,7 @@ class GuardedDecoder:
                     about.fps, about.remark = header["fps"], header["remark"]
                     return
                 shape = (header["frames"], header["height"], header["width"], header["channels"])
-                about.promised = header["promised"]
+                about.promised, about.fps = header["promised"], header["fps"]
                 data = self._exactly(child, int(np.prod(shape)))
                 yield np.frombuffer(data, dtype=np.uint8).reshape(shape)
         except (BrokenPipeError, EOFError):

@@ -22,11 +22,11 @@ from slic.errors import InputError
 from slic.eval.cached import Parts, evaluation_protocol, split_parts
 from slic.eval.classify import classify
 from slic.eval.retrieve import recall_of, retrieve
-from slic.prep.drawn import draw_dataset
+from slic.prep.drawn import ACTIONS, draw_dataset
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
 from slic.processes import default_workers, run_jobs
-from slic.progress import clock, progress
+from slic.progress import progress
 from slic.reading import ReaderPool
 from slic.runs import RUNS, open_run
 from slic.train.run import train
@@ -179,12 +179,23 @@ def train_and_retrieve(job: TrainJob) -> tuple[str, dict[str, float]]:
 
 def _draw(seed: int, groups: int, say: Callable[[str], None]) -> int:
     say("draw: people in ten actions, as video files in UCF101's own tree")
-    begin = time.monotonic()
-    videos = draw_dataset(
-        Path("ucf101"), groups=groups, clips=CLIPS, frames=FRAMES, size=SIZE, seed=seed
-    )
-    say(f"{videos} videos in {clock(time.monotonic() - begin)}")
-    return videos
+    done = 0
+    with progress(len(ACTIONS) * groups * CLIPS, "draw") as advance:
+
+        def drawn(count: int) -> None:
+            nonlocal done
+            advance(count - done, count - done)
+            done = count
+
+        return draw_dataset(
+            Path("ucf101"),
+            groups=groups,
+            clips=CLIPS,
+            frames=FRAMES,
+            size=SIZE,
+            seed=seed,
+            on_video=drawn,
+        )
 
 
 def mean_frame_recall(path: str) -> dict[str, float]:

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slic.cache import ClipStore, EmbeddingCache, Entry
-from slic.cache.embeddings import write_embeddings
+from slic.cache.embeddings import Places, write_embeddings
 from slic.cache.index import SPLITS
-from slic.clips import centre_view, even_starts, normalise
+from slic.clips import centre_view, normalise, section_starts
 from slic.config import Precision
 from slic.devices import autocast
 from slic.encoders import Encoder
 from slic.in_parts import InParts
 from slic.reading import ReaderPool
+from slic.segments import Windows
 
 READ_AT_ONCE = 16  # clips a job: readers hold two jobs' each
 EMBED_AT_ONCE = {"cpu": 32, "cuda": 128}
@@ -33,15 +34,40 @@ class Protocol:
         clips: evenly spaced clips a video; one is the centre clip.
         frames, stride: of a clip.
         size: side in pixels.
+        windows: if each window of a video is embedded like a video of its own; None for videos.
     """
 
     clips: int
     frames: int
     stride: int
     size: int
+    windows: Windows | None = None
 
     def __str__(self) -> str:
-        return f"{self.clips}clips-{self.frames}x{self.stride}-{self.size}px"
+        part = "" if self.windows is None else f"-{self.windows}"
+        return f"{self.clips}clips-{self.frames}x{self.stride}-{self.size}px{part}"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Consecutive frames of a stored video, embedded as one.
+
+    Attributes:
+        video: its id.
+        length: frames of the video.
+        first, count: the frames.
+    """
+
+    video: str
+    length: int
+    first: int
+    count: int
+
+
+def whole(entry: Entry) -> Section:
+    """A stored video from its first frame to its last."""
+    length = entry.frames or 0
+    return Section(entry.id, length, 0, length)
 
 
 @dataclass(frozen=True)
@@ -80,22 +106,23 @@ def _escaped(name: str) -> str:
 
 @dataclass(frozen=True)
 class TestClips:
-    """Reads every clip of some videos: `(videos * clips, T, size, size, 3)` uint8.
+    """Reads every clip of some sections: `(sections * clips, T, size, size, 3)` uint8.
 
     Attributes:
-        videos: ids, and frames of each.
+        sections: whole videos, or parts.
         protocol: which clips.
     """
 
-    videos: tuple[tuple[str, int], ...]
+    sections: tuple[Section, ...]
     protocol: Protocol
 
     def __call__(self, store: ClipStore) -> Tensor:
         p = self.protocol
+        shape = {"clips": p.clips, "frames": p.frames, "stride": p.stride}
         clips = [
-            centre_view(store.read(video, start, p.frames, stride=p.stride), p.size)
-            for video, length in self.videos
-            for start in even_starts(length, p.clips, frames=p.frames, stride=p.stride)
+            centre_view(store.read(s.video, start, p.frames, stride=p.stride), p.size)
+            for s in self.sections
+            for start in section_starts(s.first, s.count, length=s.length, **shape)
         ]
         return torch.from_numpy(np.stack(clips))
 
@@ -104,7 +131,7 @@ class TestClips:
 def embed(
     encoder: Encoder,
     readers: ReaderPool,
-    entries: Sequence[Entry],
+    entries: Sequence[Entry | Section],
     *,
     protocol: Protocol,
     device: torch.device,
@@ -116,7 +143,7 @@ def embed(
     Args:
         encoder: on `device`.
         readers: of the store that holds the videos.
-        entries: N videos of it.
+        entries: N videos of it, or sections of them.
         protocol: which clips.
         device: of the encoder.
         precision: of the encoder's arithmetic.
@@ -166,13 +193,16 @@ def _on_host(parts: list[Tensor]) -> FloatRows:
 
 
 def _batches(
-    readers: ReaderPool, entries: Sequence[Entry], protocol: Protocol, device: torch.device
+    readers: ReaderPool,
+    entries: Sequence[Entry | Section],
+    protocol: Protocol,
+    device: torch.device,
 ) -> Iterator[Tensor]:
     """Clips on the device, some whole videos a batch, so that a mean does not straddle two."""
     videos = max(1, READ_AT_ONCE // protocol.clips)
-    groups = [entries[i : i + videos] for i in range(0, len(entries), videos)]
-    known = (tuple((entry.id, entry.frames or 0) for entry in group) for group in groups)
-    parts = readers.results(TestClips(group, protocol) for group in known)
+    sections = [entry if isinstance(entry, Section) else whole(entry) for entry in entries]
+    groups = [tuple(sections[i : i + videos]) for i in range(0, len(sections), videos)]
+    parts = readers.results(TestClips(group, protocol) for group in groups)
     at_once = max(1, EMBED_AT_ONCE[device.type] // (videos * protocol.clips))
     while batch := list(islice(parts, at_once)):
         yield torch.cat([part.to(device, non_blocking=True) for part in batch])
@@ -185,12 +215,24 @@ def write_cache(
     *,
     backbone: FloatRows,
     projection: FloatRows,
+    places: Places | None = None,
 ) -> EmbeddingCache:
-    """Write the embeddings of a store's entries as one immutable cache, and open it."""
+    """Write the embeddings of a store's entries as one immutable cache, and open it.
+
+    Args:
+        folder: of the cache.
+        name: its name.
+        entries: N videos; of windows, the video of each.
+        backbone: `(N, D)`.
+        projection: `(N, 128)`.
+        places: of N windows; None where each row is a whole video.
+    """
     path = folder / name.file
+    windows = name.protocol.windows
+    parts = {} if windows is None else {"window": windows.length, "window_stride": windows.stride}
     write_embeddings(
         path,
-        [entry.id for entry in entries],
+        [entry.id for entry in entries] if places is None else places.names(),
         backbone=backbone,
         projection=projection,
         labels=[entry.label for entry in entries],
@@ -204,6 +246,8 @@ def write_cache(
             "frames": name.protocol.frames,
             "stride": name.protocol.stride,
             "size": name.protocol.size,
+            **parts,
         },
+        places=places,
     )
     return EmbeddingCache(path)

@@ -37,17 +37,24 @@ def nearest(
         InputError: shapes that do not fit, an empty gallery, or `k` or `block` below 1.
         WorkError: rows that hold NaN or infinity.
     """
+    rows = unit_float32(queries, name="queries")
+    return nearest_units(rows, unit_float32(gallery, name="gallery"), k=k, block=block)
+
+
+def nearest_units(
+    queries: FloatRows, units: FloatRows, *, k: int, block: int = 4096
+) -> tuple[FloatRows, Indices]:
+    """`nearest` of rows that `unit_float32` has made, among such rows; neither is copied."""
     if k < 1 or block < 1:
         raise InputError(f"k and block must be 1 or more, got k={k}, block={block}")
-    rows, others = unit_float32(queries, name="queries"), unit_float32(gallery, name="gallery")
-    if rows.shape[1] != others.shape[1]:
+    if queries.shape[1] != units.shape[1]:
         raise InputError(
-            f"queries have {rows.shape[1]} dimensions and the gallery {others.shape[1]}; "
+            f"queries have {queries.shape[1]} dimensions and the gallery {units.shape[1]}; "
             "embed both with one encoder"
         )
-    if len(others) == 0:
+    if len(units) == 0:
         raise InputError("the gallery is empty: there is nothing to search")
-    return _search(rows, others, k=min(k, len(others)), block=block)
+    return _search(queries, units, k=min(k, len(units)), block=block)
 
 
 def first_neighbours(embeddings: npt.ArrayLike, *, block: int = 4096) -> Indices:
@@ -99,13 +106,13 @@ def unit_float32(rows: npt.ArrayLike, *, name: str) -> FloatRows:
 def _search(
     rows: FloatRows, gallery: FloatRows, *, k: int, block: int
 ) -> tuple[FloatRows, Indices]:
-    index = _faiss().IndexFlatIP(gallery.shape[1])
-    index.add(gallery)
+    faiss = _faiss()
     similarity = np.empty((len(rows), k), dtype=np.float32)
     neighbour = np.empty((len(rows), k), dtype=np.int64)
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
-        found, where = index.search(rows[part], k)
+        # As IndexFlatIP does, without its copy of the rows.
+        found, where = faiss.knn(rows[part], gallery, k, faiss.METRIC_INNER_PRODUCT)
         order = np.lexsort((where, -found), axis=1)
         similarity[part] = np.take_along_axis(found, order, axis=1)
         neighbour[part] = np.take_along_axis(where, order, axis=1)

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from slic.completion import complete_device, complete_preset, complete_run, complete_store
+
 Layout = Literal[
     "auto", "ucf101", "hmdb51", "kinetics", "classes", "images", "mmaction", "csv", "flat"
 ]
@@ -13,7 +15,13 @@ Feature = Literal["backbone", "projection"]
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder, csv, list, or store.")]
 StoreOption = Annotated[
-    str | None, typer.Option("--store", help="Path of the store.", show_default="./<name>.zarr")
+    str | None,
+    typer.Option(
+        "--store",
+        help="Path of the store.",
+        show_default="./<name>.zarr",
+        autocompletion=complete_store,
+    ),
 ]
 LayoutOption = Annotated[Layout, typer.Option("--layout", help="How to read the folder.")]
 Workers = Annotated[
@@ -31,7 +39,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is t
 Retry = Annotated[bool, typer.Option("--retry", help="Try again what failed before.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunOption = Annotated[
-    str | None, typer.Option("--run", help="Run below runs/, or its path.", show_default="newest")
+    str | None,
+    typer.Option(
+        "--run",
+        help="Run below runs/, or its path.",
+        show_default="newest",
+        autocompletion=complete_run,
+    ),
 ]
 WeightsOption = Annotated[
     str | None,
@@ -40,17 +54,37 @@ WeightsOption = Annotated[
     ),
 ]
 WeightsPreset = Annotated[
-    str | None, typer.Option("--preset", help="Clips for --weights.", show_default="ucf101-16f")
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Clips for --weights.",
+        show_default="ucf101-16f",
+        autocompletion=complete_preset,
+    ),
 ]
 OtherStore = Annotated[
-    str | None, typer.Option("--store", help="Another store.", show_default="the run's")
+    str | None,
+    typer.Option(
+        "--store",
+        help="Another store.",
+        show_default="the run's",
+        autocompletion=complete_store,
+    ),
 ]
 Split = Annotated[
     int | None, typer.Option("--split", help="Split: 1, 2, 3.", show_default="the run's")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1.", autocompletion=complete_device),
+]
 FlowDevice = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda (all GPUs), cuda:1, mps.")
+    str,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda (all GPUs), cuda:1, mps.",
+        autocompletion=complete_device,
+    ),
 ]
 Clips = Annotated[
     int | None, typer.Option("--clips", help="Clips a video.", show_default="the run's")

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import textwrap
 from typing import Any
 
 from rich.console import Console
@@ -30,8 +31,23 @@ def plain(value: object) -> Text:
 
 
 def say(line: str) -> None:
-    """Print a line for the user to stderr."""
-    messages().print(plain(line))
+    """Print a line for the user to stderr; a terminal's is broken between words, never a path."""
+    console, text = messages(), shown(line)
+    if sys.stderr.isatty() and len(text) > console.width:
+        wrapper = textwrap.TextWrapper(
+            console.width, break_long_words=False, break_on_hyphens=False
+        )
+        text = wrapper.fill(text)
+    console.print(Text(text))
+
+
+def listing(*headings: str, title: str | None = None) -> Table:
+    """An empty table with these headings; what a terminal has no room for is broken, never cut."""
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    table.title = None if title is None else plain(title)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
 
 
 def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None:
@@ -46,3 +62,13 @@ def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None
     for name, value in rows.items():
         table.add_row(name, plain(value))
     console().print(table)
+
+
+def size(count: int) -> str:
+    """Bytes for people: 512 B, 8.9 MB, 1.2 GB."""
+    number = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    raise AssertionError

@@ -15,11 +15,15 @@ from rich.progress import (
 )
 
 PLAIN_EVERY_S = 30.0
+NARROWEST_BAR, WIDEST_NUMBERS = 4, 66  # columns, of 240000/240000 linear-augmented and the like
+
+
+_showing: list[Console] = []
 
 
 def messages() -> Console:
-    """The console for everything that is no result."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """The console for all that is no result: while a bar is shown its own, to print above it."""
+    return _showing[-1] if _showing else Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:
@@ -45,18 +49,19 @@ def progress(
         units: how many of these there are in all, if known; the time left is then told by them.
     """
     begin = time.monotonic()
-    if not sys.stderr.isatty():
+    console = messages()
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
         yield _plain(total, what, unit, units, begin)
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=max(NARROWEST_BAR, min(20, console.width - WIDEST_NUMBERS))),
         TextColumn("{task.fields[videos]}"),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=messages(), transient=False) as bar:
+    with Progress(*columns, console=console, transient=False) as bar:
         done = Done(total, units)
         task = bar.add_task(what, total=1.0, rate="", videos=f"0/{total}")
 
@@ -70,7 +75,11 @@ def progress(
                 rate=f"{rate:,.0f} {unit}/s",
             )
 
-        yield advance
+        _showing.append(console)
+        try:
+            yield advance
+        finally:
+            _showing.remove(console)
 
 
 class Done:

@@ -71,10 +71,10 @@ def _send(out: BinaryIO, header: dict[str, Any], block: Block | None = None) -> 
     out.flush()
 
 
-def _send_block(out: BinaryIO, frames: list[Block], promised: int) -> None:
+def _send_block(out: BinaryIO, frames: list[Block], about: dict[str, Any]) -> None:
     height, width, channels = frames[0].shape
     header = {"frames": len(frames), "height": height, "width": width, "channels": channels}
-    header["promised"] = promised
+    header |= {"promised": about["promised"], "fps": about["fps"]}
     _send(out, header, np.stack(frames))
 
 
@@ -91,10 +91,10 @@ def _answer(out: BinaryIO, request: dict[str, Any]) -> None:
         block.append(frame)
         count += 1
         if len(block) == BLOCK_FRAMES:
-            _send_block(out, block, about["promised"])
+            _send_block(out, block, about)
             block = []
     if block:
-        _send_block(out, block, about["promised"])
+        _send_block(out, block, about)
     if not count:
         raise DecodeError("no frame decodes")
     _send(out, {"end": True, **about})

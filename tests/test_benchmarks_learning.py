@@ -59,6 +59,18 @@ def test_retrieval() -> None:
     assert found["ratio"] == pytest.approx(theirs["cpu_seconds"] / ours["cpu_seconds"])
 
 
+def test_search_index() -> None:
+    found = results("search_index.py")
+    assert found["same_answers"] is True
+    sides = ("made anew", "made and kept", "kept")
+    assert [(row["rows"], row["side"]) for row in found["sides"]] == [
+        (rows, side) for rows in (50, 300) for side in sides
+    ]
+    anew, _, kept = found["sides"][-3:]
+    took = [row["index_s"] + row["query_ms"] / 1000 for row in (anew, kept)]
+    assert found["ratio"] == kept["ratio"] == pytest.approx(took[0] / took[1])
+
+
 def test_store_index() -> None:
     found = results("store_index.py")
     assert found["same_answers"] is True

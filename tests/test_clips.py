@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from slic.clips import as_tensor, centre_view, clip_span, even_starts, normalise
+from slic.clips import as_tensor, centre_view, clip_span, even_starts, normalise, section_starts
 from slic.encoders import MEAN, STD
 
 CPU = torch.device("cpu")
@@ -100,3 +100,26 @@ def test_pixels_are_scaled_less_the_mean_over_the_deviation():
 def test_a_view_with_negative_strides_becomes_a_tensor():
     clip = noise(2, 3, 4, 3)
     assert np.array_equal(as_tensor(clip[:, :, ::-1]).numpy(), clip[:, :, ::-1])
+
+
+@pytest.mark.parametrize(("clips", "frames", "stride"), [(1, 4, 1), (3, 4, 2), (10, 16, 1)])
+def test_clips_of_a_section_lie_in_it_or_go_on_behind_it(clips, frames, stride):
+    span = clip_span(frames, stride)
+    shape = {"clips": clips, "frames": frames, "stride": stride}
+    for length in (1, 5, 17, 40):
+        for first in range(length):
+            for count in range(1, length - first + 1):
+                starts = section_starts(first, count, length=length, **shape)
+                if count >= span:
+                    inner = even_starts(count, clips, frames=frames, stride=stride)
+                    assert starts == [first + start for start in inner]
+                elif length >= span:
+                    assert set(starts) == {min(first, length - span)}
+                else:
+                    assert set(starts) == {0}
+
+
+def test_a_whole_video_is_a_section_like_any():
+    for length in (1, 15, 16, 100):
+        starts = section_starts(0, length, length=length, clips=5, frames=16)
+        assert starts == even_starts(length, 5, frames=16)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,32 @@ from slic.cache.hdf5 import GuardedFile, seal_of
 from slic.disk import raise_refusal, whole_file
 from slic.errors import CacheError
 from slic.listing import shown
+from slic.segments import window_name
 
 FORMAT = 1
+LATEST_S = 1e12  # seconds into a video
 TEXT = h5py.string_dtype("utf-8")
 PARTS = {"train", "test", "unused"}
 SPLIT_NAMES = {1: "split", 2: "split2", 3: "split3"}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each of N windows lies.
+
+    Attributes:
+        of: `(N,)` str, the videos' ids.
+        start, end: `(N,)` float64, seconds.
+    """
+
+    of: NDArray[np.str_]
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+
+    def names(self) -> list[str]:
+        """What each window is called: `<video>#t=<start>,<end>`."""
+        rows = zip(self.of.tolist(), self.start.tolist(), self.end.tolist(), strict=True)
+        return [window_name(of, start, end) for of, start, end in rows]
 
 
 class EmbeddingCache:
@@ -32,6 +54,8 @@ class EmbeddingCache:
         projection: `(N, 128)` float32, after it.
         labels: `(N,)` str, empty where a video has none; None if no video has one.
         splits: `{number: (N,) str}` of `train`, `test` or `unused`.
+        places: where each row lies, if rows are windows of videos, whose ids are then their
+            names; None where each row is a video.
         attributes: checkpoint, store, protocol, format and version.
 
     Args:
@@ -72,8 +96,11 @@ class EmbeddingCache:
         self.splits: dict[int, NDArray[np.str_]] = {
             number: file.texts(name) for number, name in SPLIT_NAMES.items() if name in names
         }
+        self.places = _places(file) if "of" in names else None
         columns = [self.backbone, self.projection, *self.splits.values()]
         columns += [] if self.labels is None else [self.labels]
+        if (at := self.places) is not None:
+            columns += [at.of, at.start, at.end]
         if any(len(column) != len(self.ids) for column in columns):
             raise ValueError("its data sets differ in length")
         if len(set(self.ids.tolist())) < len(self.ids):
@@ -81,6 +108,15 @@ class EmbeddingCache:
         for number, words in self.splits.items():
             if set(words.tolist()) - PARTS:
                 raise ValueError(f"split {number} has other parts than train, test and unused")
+
+
+def _places(file: GuardedFile) -> Places:
+    start, end = (file.numbers(name, dtype=np.float64, ndim=1) for name in ("start", "end"))
+    if len(start) != len(end):
+        raise ValueError("its data sets differ in length")
+    if not ((start >= 0) & (start < end) & (end <= LATEST_S)).all():
+        raise ValueError("its windows lie nowhere")
+    return Places(file.texts("of"), start, end)
 
 
 def write_embeddings(
@@ -92,6 +128,7 @@ def write_embeddings(
     labels: Sequence[str | None],
     splits: Mapping[int, Sequence[str | None]],
     attributes: Mapping[str, str | int | float],
+    places: Places | None = None,
 ) -> None:
     """Write a cache aside and rename it into place, whole.
 
@@ -103,8 +140,14 @@ def write_embeddings(
         labels: `(N,)` class names; None where unknown.
         splits: `{number: (N,)}` of `train`, `test`, `unused`, or None outside that split.
         attributes: what the embeddings are of: checkpoint, store, protocol.
+        places: where N windows lie; None where each row is a video.
     """
     texts = {"video": list(ids)}
+    rows = {"backbone": backbone, "projection": projection}
+    numbers: dict[str, NDArray[Any]] = {n: np.asarray(v, np.float32) for n, v in rows.items()}
+    if places is not None:
+        texts["of"] = places.of.tolist()
+        numbers |= {"start": places.start, "end": places.end}
     if any(label is not None for label in labels):
         texts["label"] = [label or "" for label in labels]
     for number, split in splits.items():
@@ -113,11 +156,10 @@ def write_embeddings(
     about = {**attributes, "format": FORMAT, "slic": __version__}
     with whole_hdf5(path) as file:
         file.attrs.update(about)
-        for name, rows in texts.items():
-            file.create_dataset(name, data=rows, dtype=TEXT)
+        for name, words in texts.items():
+            file.create_dataset(name, data=words, dtype=TEXT)
         # HDF5 checks these sums as it reads, so that a flipped bit is an error.
-        for name, values in (("backbone", backbone), ("projection", projection)):
-            data = values.astype(np.float32)
+        for name, data in numbers.items():
             file.create_dataset(name, data=data, fletcher32=data.size > 0)
 
 

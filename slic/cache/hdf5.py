@@ -17,7 +17,8 @@ LEAST_TEXT = 1 << 24  # bytes that they may take in any case
 AT_ONCE = 256
 SEAL = b"slic sum"
 _PLAIN = (str, int, float)
-_PIECE = 1 << 24  # bytes read at a time
+_PIECE = 1 << 20  # bytes read at a time: more than a cache holds takes longer
+_SUM_BYTES = 4
 
 
 def seal_of(body: bytes | memoryview) -> bytes:
@@ -50,7 +51,7 @@ class GuardedFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         with open(open_regular(path), "rb") as file:
-            _check_seal(file)
+            check_seal(file)
             check_text_heaps(file)
         self._bytes = os.stat(path).st_size
         self._file = h5py.File(path, "r")
@@ -132,14 +133,19 @@ class GuardedFile:
         return found
 
 
-def _check_seal(file: BinaryIO) -> None:
-    left = file.seek(0, os.SEEK_END) - len(SEAL) - 4
+def check_seal(file: BinaryIO) -> bool:
+    """Whether a file has a seal.
+
+    Raises:
+        ValueError: it has, and fails it.
+    """
+    left = file.seek(0, os.SEEK_END) - len(SEAL) - _SUM_BYTES
     if left < 0:
-        return
+        return False
     file.seek(left)
     seal = file.read()
     if seal[: len(SEAL)] != SEAL:
-        return
+        return False
     file.seek(0)
     total = google_crc32c.Checksum()
     while left:
@@ -148,3 +154,4 @@ def _check_seal(file: BinaryIO) -> None:
         left -= len(piece)
     if total.digest() != seal[: len(SEAL) - 1 : -1]:
         raise ValueError("its checksum fails")
+    return True

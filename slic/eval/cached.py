@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from slic.cache import ClipStore, EmbeddingCache, Entry
 from slic.config import Feature, Settings
 from slic.disk import check_writable
-from slic.embed import CacheName, FloatRows, Protocol, embed, write_cache
+from slic.embed import CacheName, FloatRows, Protocol, Section, embed, write_cache
 from slic.encoders import encoder_of, load_checkpoint, weights_digest
 from slic.errors import CheckpointError, InputError, LabelsMissing, StoreError
+from slic.eval.windows import all_windows
 from slic.progress import progress
 from slic.reading import ReaderPool
 from slic.regular import brief
@@ -129,20 +130,25 @@ def cached_embeddings(
         )
     check_writable(run.embeddings)
     how: dict[str, Any] = {"protocol": protocol, "device": device, "workers": workers}
-    backbone, projection = _embedded(run, content, clips, entries, **how)
-    return write_cache(run.embeddings, key, entries, backbone=backbone, projection=projection), path
+    parts: Sequence[Entry | Section] = entries
+    places = None
+    if protocol.windows is not None:
+        entries, parts, places = all_windows(entries, protocol.windows, where=path, say=say)
+    backbone, projection = _embedded(run, content, clips, parts, **how)
+    found = {"backbone": backbone, "projection": projection}
+    return write_cache(run.embeddings, key, entries, **found, places=places), path
 
 
 def embed_entries(
     run: Run,
     store: ClipStore,
-    entries: Sequence[Entry],
+    entries: Sequence[Entry | Section],
     *,
     protocol: Protocol,
     device: str = "auto",
     workers: int | None = None,
 ) -> tuple[FloatRows, FloatRows]:
-    """Backbone `(N, D)` and projection `(N, 128)` of N videos by a run's latest checkpoint.
+    """Backbone `(N, D)` and projection `(N, 128)` of N videos, or parts, by the latest checkpoint.
 
     Raises:
         CheckpointError: the run has no usable checkpoint.
@@ -155,7 +161,7 @@ def _embedded(
     run: Run,
     content: dict,
     store: ClipStore,
-    entries: Sequence[Entry],
+    entries: Sequence[Entry | Section],
     *,
     protocol: Protocol,
     device: str,

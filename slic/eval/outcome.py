@@ -1,5 +1,6 @@
 """What a classifier's probabilities on test videos come to, and the file that keeps it."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from slic.runs import Run
 KS = (1, 5)
 _SHARES = {"top1", "top5"}
 _PRINTED = {"mode", "train", "validation", "test", "clips", "crops", "per_class", "confusion"}
-_PRINTED |= {"epochs", "best_epoch"}
+_OF_EPOCHS = {"epochs", "best_epoch"}  # which a probe of cached embeddings has not
 FOLDER = "classify"
+LARGEST_COUNT = 2**32  # videos of a class; sums of a matrix stay far within int64
 # What the file holds beyond the command's result.
 DETAILS = ("classes", "matrix", "predictions", "history", "settings")
 
@@ -103,18 +105,60 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is damaged.
     """
+    content = _read(path)
+    return {key: value for key, value in content.items() if key not in DETAILS}
+
+
+def read_matrix(path: Path) -> tuple[dict[str, Any], list[str], NDArray[np.int64]]:
+    """All that a file of `write_result` holds, its C classes, and the `(C, C)` matrix.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    content = _read(path)
     try:
+        return content, *_counts(content.get("classes"), content.get("matrix"))
+    except ValueError:
+        raise CheckpointError(_damage(path)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         content = json.loads(read_regular(path, limit=LARGE))
         if _is_result(content):
-            return {key: value for key, value in content.items() if key not in DETAILS}
-    except (OSError, ValueError, RecursionError):
-        pass
-    raise CheckpointError(f"{path}: holds no result; delete it, and run the same command again")
+            return content
+    raise CheckpointError(_damage(path))
+
+
+def _damage(path: Path) -> str:
+    return f"{path}: holds no result; delete it, and run the same command again"
+
+
+def _counts(classes: Any, matrix: Any) -> tuple[list[str], NDArray[np.int64]]:
+    """Distinct names, and a matrix of as many rows and columns of counts.
+
+    Raises:
+        ValueError: they are not.
+    """
+    lists = isinstance(classes, list) and isinstance(matrix, list)
+    if not lists or not all(isinstance(name, str) for name in classes):
+        raise ValueError
+    if not 0 < len(classes) == len(set(classes)) == len(matrix):
+        raise ValueError
+    for row in matrix:
+        if not isinstance(row, list) or len(row) != len(classes):
+            raise ValueError
+        if not all(type(count) is int and 0 <= count <= LARGEST_COUNT for count in row):
+            raise ValueError
+    return classes, np.array(matrix, dtype=np.int64)
 
 
 def _is_result(content: Any) -> bool:
     """Whether it has all that is printed of a result."""
-    if not isinstance(content, dict) or not content.keys() >= _PRINTED | _SHARES:
+    if not isinstance(content, dict):
+        return False
+    wanted = _PRINTED | _SHARES | (set() if content.get("mode") == "linear" else _OF_EPOCHS)
+    if not content.keys() >= wanted:
         return False
     shares = [content[name] for name in _SHARES]
     if isinstance(content["per_class"], dict):

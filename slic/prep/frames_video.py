@@ -21,6 +21,7 @@ from slic.prep.source import (
     size_and_time,
     stamp,
 )
+from slic.segments import Segment, ends_before, known_fps
 from slic.videos import Video
 
 READINGS = 2  # of a file that changes meanwhile
@@ -30,7 +31,10 @@ LEAST_FRAME = 8  # bytes of a coded frame
 
 @dataclass(frozen=True)
 class FrameJob:
-    """One video to decode; `fps` is what to record of images, which do not say."""
+    """One video to decode.
+
+    `fps` is what to record of images, which do not say; `segment` the part to store, if not all.
+    """
 
     root: Path
     store: Path
@@ -39,6 +43,7 @@ class FrameJob:
     codec: Codec
     settings: str
     fps: float | None = None
+    segment: Segment | None = None
 
 
 _decoder: GuardedDecoder | None = None
@@ -109,6 +114,8 @@ def _store_frames(job: FrameJob) -> Entry:
     blocks = worker_decoder().blocks(
         path, reader=reader, short_side=job.short_side, about=about, files=files
     )
+    if job.segment is not None:
+        blocks = _cut(blocks, job.segment, about)
     try:
         return _write(job, entry, blocks, about, before)
     except DecodeError as error:
@@ -141,6 +148,26 @@ def _reader(path: Path, size: int) -> tuple[Reader, list[list[Path]]]:
     if not size:
         raise DecodeError("the file is empty")
     return "pyav", []
+
+
+def _cut(blocks: Iterator, segment: Segment, about: Decoding) -> Iterator:
+    """The part of the blocks that lies in a segment; what comes after is not decoded.
+
+    Raises:
+        DecodeError: the video ends before the segment begins.
+    """
+    position = 0
+    for block in blocks:
+        first, count = segment.frames(known_fps(about.fps))
+        end = position + len(block) if count is None else first + count
+        part = block[max(0, first - position) : max(0, end - position)]
+        position += len(block)
+        if len(part):
+            yield part
+        if position >= end and count is not None:
+            return
+    if position <= first:
+        raise DecodeError(ends_before(segment, position, about.fps))
 
 
 def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding, before: Stamp) -> Entry:

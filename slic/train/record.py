@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from slic.cache.clusterings import VIDEO, clustering_name, read_clusterings
 from slic.cache.embeddings import TEXT, whole_hdf5
-from slic.cache.hdf5 import GuardedFile
 from slic.disk import whole_file, writes
 from slic.errors import CheckpointError
-from slic.listing import shown
 from slic.regular import LARGE, read_regular
 from slic.runs import Run
-
-WIDEST_KEY = 5
 
 
 class Recorder:
@@ -137,24 +135,14 @@ def record_clusters(path: Path, epoch: int, clusters: Mapping[str, int]) -> None
     """
     ids = list(clusters)
     known = _known_clusters(path, ids) if path.exists() else {}
-    known[f"epoch{epoch:0{WIDEST_KEY}d}"] = np.fromiter(clusters.values(), dtype=np.int64)
+    known[clustering_name(epoch)] = np.fromiter(clusters.values(), dtype=np.int64)
     with whole_hdf5(path) as file:
-        file.create_dataset("video", data=ids, dtype=TEXT)
+        file.create_dataset(VIDEO, data=ids, dtype=TEXT)
         for key in sorted(known):
             file.create_dataset(key, data=known[key], fletcher32=known[key].size > 0)
 
 
-def _known_clusters(path: Path, ids: list[str]) -> dict[str, np.ndarray]:
+def _known_clusters(path: Path, ids: list[str]) -> dict[str, NDArray[np.int64]]:
     """The clusterings of a file of these videos, by name; none of other videos."""
-    try:
-        with GuardedFile(path) as file:
-            if file.texts("video").tolist() != ids:
-                return {}
-            names = [name for name in file.names() if name != "video"]
-            return {name: file.numbers(name, dtype=np.int64, ndim=1) for name in names}
-    # h5py raises many kinds for damaged files.
-    except Exception as error:
-        reason = shown(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: cannot be read ({reason}); move it away and run the same command again"
-        ) from None
+    found = read_clusterings(path)
+    return found.named if found.ids == ids else {}

@@ -9,6 +9,7 @@ from slic.cache.hdf5 import GuardedFile
 from slic.cache.writers import WriterLock, company_of, remove
 from slic.encoders import load_checkpoint, weights_digest
 from slic.errors import SlicError
+from slic.kept_index import index_paths, stray_indexes
 from slic.runs import Run, open_run
 from slic.verify.run import is_trained_now, run_leftovers
 from slic.verify.strays import store_leftovers
@@ -33,8 +34,9 @@ class CacheFile:
         checkpoint: by whose weights: epoch and digest.
         protocol: how videos were embedded.
         training: whether it is one of the training videos alone.
-        videos: how many it holds.
+        videos: how many it holds; of a cache of windows, of how many videos these are.
         bytes: size of the file.
+        index_bytes: size of the search indexes kept beside it.
         state: `current`; `old checkpoint` or `store changed`, when it is used no more; `store not
             here`, which it stands in for; or `unknown`.
     """
@@ -47,6 +49,7 @@ class CacheFile:
     training: bool
     videos: int
     bytes: int
+    index_bytes: int
     state: str
 
 
@@ -65,7 +68,7 @@ def list_caches(targets: list[Target]) -> dict[str, Any]:
 
     Returns:
         `stores` [{path, videos, bytes}], `runs` [{path, store, checkpoint}], `caches` (as
-        `CacheFile`), `bytes` and `outdated_bytes` of the caches.
+        `CacheFile`), `bytes` and `outdated_bytes` of the caches with their indexes.
     """
     stores = [_store(target.path) for target in targets if target.kind == "store"]
     runs, caches = [], []
@@ -78,9 +81,13 @@ def list_caches(targets: list[Target]) -> dict[str, Any]:
         "stores": stores,
         "runs": runs,
         "caches": [asdict(cache) for cache in caches],
-        "bytes": sum(cache.bytes for cache in caches),
-        "outdated_bytes": sum(cache.bytes for cache in caches if cache.state in OUTDATED),
+        "bytes": sum(map(_all_bytes, caches)),
+        "outdated_bytes": sum(_all_bytes(cache) for cache in caches if cache.state in OUTDATED),
     }
+
+
+def _all_bytes(cache: CacheFile) -> int:
+    return cache.bytes + cache.index_bytes
 
 
 def _store(path: Path) -> dict[str, Any]:
@@ -110,14 +117,16 @@ def _run(path: Path) -> tuple[dict[str, Any], list[CacheFile]]:
 
 def _cache(file: Path, path: Path, run: Run | None, latest: str | None) -> CacheFile:
     training = file.name.endswith("-train.h5")
-    size = file.stat().st_size
+    size, indexes = file.stat().st_size, sum(p.stat().st_size for p in index_paths(file))
     try:
         with GuardedFile(file) as content:
-            about, videos = content.attributes(), len(content.texts("video"))
+            about = content.attributes()
+            ids = content.texts("of" if "of" in content.names() else "video")
+            videos = len(set(ids.tolist()))
         store, checkpoint, protocol = (str(about[k]) for k in ("store", "checkpoint", "protocol"))
     # h5py raises many kinds for damaged files.
     except Exception:
-        return CacheFile(str(file), str(path), "", "", "", training, 0, size, UNKNOWN)
+        return CacheFile(str(file), str(path), "", "", "", training, 0, size, indexes, UNKNOWN)
     if run is None or latest is None:
         state = UNKNOWN
     elif training:
@@ -126,9 +135,8 @@ def _cache(file: Path, path: Path, run: Run | None, latest: str | None) -> Cache
         state = OLD_CHECKPOINT
     else:
         state = _by_store(run, store, str(about.get("store_digest")))
-    return CacheFile(
-        str(file), str(path), store, checkpoint, protocol, training, videos, size, state
-    )
+    which = (store, checkpoint, protocol, training, videos)
+    return CacheFile(str(file), str(path), *which, size, indexes, state)
 
 
 def _by_store(run: Run, name: str, digest: str) -> str:
@@ -151,7 +159,7 @@ def _with_newest_of_training(caches: list[CacheFile]) -> list[CacheFile]:
 
 
 def what_may_go(targets: list[Target]) -> list[Leaving]:
-    """Outdated embedding caches, and what killed processes left half-written."""
+    """Outdated embedding caches with their indexes, and what killed processes left half-written."""
     leaving = []
     for target in targets:
         if target.kind == "store":
@@ -160,11 +168,13 @@ def what_may_go(targets: list[Target]) -> list[Leaving]:
             trained_now = is_trained_now(target.path)
             left = run_leftovers(target.path, trained_now=trained_now)
             caches = _run(target.path)[1]
-            leaving += [
-                Leaving(cache.path, cache.state, cache.bytes, target)
-                for cache in caches
-                if cache.state in OUTDATED and not (trained_now and cache.training)
-            ]
+            old = [c for c in caches if c.state in OUTDATED and not (trained_now and c.training)]
+            for cache in old:
+                leaving.append(Leaving(cache.path, cache.state, cache.bytes, target))
+                indexes = index_paths(Path(cache.path))
+                leaving += [Leaving(str(p), cache.state, _size(p), target) for p in indexes]
+            stray = stray_indexes(target.path / "embeddings")
+            leaving += [Leaving(str(p), "its cache is gone", _size(p), target) for p in stray]
         why = "left by a killed process"
         leaving += [Leaving(str(path), why, _size(path), target) for path in left]
     return leaving

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from slic.cache import ClipStore, EmbeddingCache
+from slic.cache.clusterings import clusterings_in
 from slic.cache.hdf5 import GuardedFile
 from slic.cache.writers import LEFTOVER_S
 from slic.disk import raise_refusal
 from slic.errors import CacheError, SlicError
+from slic.kept_index import index_fault
 from slic.progress import progress
 from slic.runs import Run, lock_run, open_run
 from slic.verify.checkpoints import Checkpoints, aside_of, keep_lines, set_aside
@@ -28,7 +30,7 @@ _OF_TRAINING = (
     "checkpoints/.*",
     "embeddings/.*-train.h5.*",
 )
-_OF_OTHERS = (".config.toml.*", "embeddings/.*.h5.*", "classify/.*")
+_OF_OTHERS = (".config.toml.*", "embeddings/.*.h5.*", "embeddings/.*.faiss.*", "classify/.*")
 
 
 def verify_run(path: Path, *, repair: bool = False) -> Report:
@@ -176,6 +178,11 @@ class _Check:
                 repair = f"drop it; `{again}` makes it again"
                 where = file.relative_to(self.path).as_posix()
                 yield Fault(where, why, repair, partial(file.unlink, missing_ok=True))
+        for file in sorted((self.path / "embeddings").glob("[!.]*.faiss")):
+            if why := index_fault(file):
+                where = file.relative_to(self.path).as_posix()
+                repair = "drop it; `slic search` makes it again"
+                yield Fault(where, why, repair, partial(file.unlink, missing_ok=True))
 
     def _leftovers(self) -> Iterator[Fault]:
         for item in run_leftovers(self.path, trained_now=self.trained_now):
@@ -221,14 +228,7 @@ def clusters_fault(file: Path) -> str | None:
     """What is wrong with a clusters.h5, or None."""
     try:
         with GuardedFile(file) as content:
-            ids = content.texts("video").tolist()
-            if len(set(ids)) < len(ids):
-                return "holds a video twice"
-            for name in content.names():
-                if name != "video":
-                    found = len(content.numbers(name, dtype=np.int64, ndim=1))
-                    if found != len(ids):
-                        return f"{name} is of {found} videos, not of {len(ids)}"
+            clusterings_in(content)
     # h5py raises many kinds for damaged files.
     except Exception as error:
         raise_refusal(file, error)

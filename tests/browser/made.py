@@ -187,6 +187,7 @@ def _confusion(kinds: list[str]) -> dict[str, Any]:
         "title": "Nearest neighbour",
         "note": "The class of the nearest training video.",
         "classes": kinds,
+        "totals": [5, *[3] * (len(kinds) - 1)],
         "cells": cells,
     }
 

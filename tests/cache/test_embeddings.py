@@ -10,7 +10,7 @@ import pytest
 
 import slic
 from slic.cache import EmbeddingCache
-from slic.cache.embeddings import write_embeddings
+from slic.cache.embeddings import Places, write_embeddings
 from slic.errors import CacheError, DiskError
 
 IDS = ["Run/a.avi", "Run/ü b.avi", "Hop/c.avi"]
@@ -74,6 +74,41 @@ def test_float64_becomes_float32(tmp_path: Path) -> None:
     cache = EmbeddingCache(write(tmp_path / "x.h5", backbone=BACKBONE.astype(np.float64)))
     assert cache.backbone.dtype == np.float32
     np.testing.assert_array_equal(cache.backbone, BACKBONE)
+
+
+PLACES = {"of": ["a", "a", "b"], "start": [0, 1.5, 0], "end": [2, 3.5, 0.04]}
+
+
+def places(**changed: list) -> Places:
+    columns = PLACES | changed
+    of, start, end = (np.array(columns[name]) for name in ("of", "start", "end"))
+    return Places(of, start.astype(np.float64), end.astype(np.float64))
+
+
+def test_windows_are_read_as_written(tmp_path: Path) -> None:
+    cache = EmbeddingCache(write(tmp_path / "x.h5", places=places()))
+    assert cache.places is not None
+    for name, column in PLACES.items():
+        assert getattr(cache.places, name).tolist() == column
+    assert cache.places.names() == ["a#t=0,2", "a#t=1.5,3.5", "b#t=0,0.04"]
+    assert EmbeddingCache(write(tmp_path / "y.h5")).places is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"end": [2, 1.5, 1]},
+        {"start": [0, -1, 0]},
+        {"start": [0, np.nan, 0]},
+        {"end": [2, np.inf, 1]},
+        {"end": [2, 1e300, 1]},
+        {"end": [2, 3.5]},
+        {"of": ["a", "b"]},
+    ],
+)
+def test_windows_that_lie_nowhere_are_refused(tmp_path: Path, changed: dict[str, list]) -> None:
+    path = write(tmp_path / "x.h5", places=places(**changed))
+    assert "windows" in refused(path) or "differ in length" in refused(path)
 
 
 def test_no_videos(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ if (report.clusters?.columns?.length > 1) {
     into.append(el("p", { class: "note" }, "Each column is a clustering: its largest clusters, named by their commonest class, and all others together. Bands are the videos that go from one to the other; those that stay among the others are not drawn."),
       changesDrawing(columns, changes),
       table([{ title: "from epoch" }, { title: "to epoch" }, { title: "unchanged clusters", number: true }, { title: "merged", number: true }, { title: "split", number: true }, { title: "agreement (AMI)", number: true }],
-        changes.map((c, i) => ({ cells: [count(columns[i].epoch), count(columns[i + 1].epoch), count(c.same), count(c.merged), count(c.split), c.agreement === null ? "–" : c.agreement.toFixed(3)] })), { label: "Changes between clusterings" }));
+        changes.map((c, i) => ({ cells: [count(columns[i].epoch), count(columns[i + 1].epoch), count(c.same), count(c.merged), count(c.split), c.agreement === null ? "–" : c.agreement.toFixed(3)] })), { label: "Changes between clusterings" }),
+      el("p", { class: "note" }, "Unchanged: of the very same videos. Merged: clusters that hold more than half of each of two or more earlier ones; split: clusters that hold more than half of each of two or more later ones; those of a single video do not count. AMI: adjusted mutual information, 1 where nothing changed and 0 as by chance."));
   });
 }

@@ -22,12 +22,8 @@ function drawMatrix(canvas, confusion, sums) {
 
 function confusionView(confusion) {
   const n = confusion.classes.length;
-  const sums = new Array(n).fill(0);
-  const known = new Map();
-  for (const [row, column, number] of confusion.cells) {
-    sums[row] += number;
-    known.set(row * n + column, number);
-  }
+  const sums = confusion.totals;
+  const known = new Map(confusion.cells.map(([row, column, number]) => [row * n + column, number]));
   const canvas = el("canvas", { tabindex: 0, role: "img", "aria-label": `${confusion.title}: ${n} by ${n} classes; the list of mistakes says the same. Arrow keys step through the cells.` });
   drawMatrix(canvas, confusion, sums);
   addEventListener("themechange", () => drawMatrix(canvas, confusion, sums));

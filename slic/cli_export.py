@@ -1,0 +1,81 @@
+"""`slic cache export`: its options, and what it prints."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from slic.completion import complete_cache
+from slic.errors import InputError
+from slic.listing import counted
+from slic.options import Device, Json, OtherStore, Readers, RunOption
+from slic.printing import say, show, size
+from slic.progress import clock
+
+
+def cache_export_command(
+    cache: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CACHE.h5",
+            help="An embedding cache.",
+            show_default="a run's",
+            autocompletion=complete_cache,
+        ),
+    ] = None,
+    run: RunOption = None,
+    store: OtherStore = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="Its suffix tells the format.",
+            show_default="./<run>-<store>.parquet",
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["parquet", "csv", "npz"] | None,
+        typer.Option("--format", help="Without --output.", show_default="parquet"),
+    ] = None,
+    feature: Annotated[
+        Literal["backbone", "projection", "both"],
+        typer.Option("--feature", help="Embeddings."),
+    ] = "both",
+    names: Annotated[
+        str | None, typer.Option("--names", metavar="FILE", help="Clusters' names, a csv.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file that is there.")
+    ] = False,
+    device: Device = "auto",
+    workers: Readers = None,
+    as_json: Json = False,
+) -> None:
+    """Embeddings, clusters and labels as parquet, csv or npz: one row a video."""
+    from slic.export import export
+    from slic.runs import find_run
+
+    if cache is not None and (run is not None or store is not None):
+        given = "--run" if run is not None else "--store"
+        raise InputError(f"{given} has no part in the export of a cache: leave one of both out")
+    result = export(
+        find_run(run) if cache is None else Path(cache),
+        store=store,
+        output=output,
+        format=format,
+        feature=feature,
+        names=names,
+        overwrite=overwrite,
+        device=device,
+        workers=workers,
+        say=say,
+    )
+    rows = {"written": result["path"], "run": result["run"] or "unknown"}
+    rows |= {key: result[key] for key in ("store", "checkpoint", "protocol")}
+    rows["rows"] = f"{result['rows']:,}, of {counted(result['videos'], 'video')}"
+    if result["clustering"]:
+        rows["clusters"] = f"of {result['clustering']}, for {result['clustered']:,} rows"
+    rows["columns"] = ", ".join(result["columns"])
+    rows["size"] = f"{size(result['bytes'])} in {clock(result['seconds'])}"
+    show(result, as_json=as_json, rows=rows)

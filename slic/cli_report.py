@@ -1,0 +1,68 @@
+"""`slic report`: its options, and what it prints."""
+
+from typing import Annotated
+
+import typer
+
+from slic.options import (
+    Device,
+    Json,
+    OtherStore,
+    Readers,
+    RunOption,
+    Split,
+    WeightsOption,
+    WeightsPreset,
+)
+from slic.printing import say, show, size
+
+
+def report_command(
+    run: RunOption = None,
+    weights: WeightsOption = None,
+    preset: WeightsPreset = None,
+    store: OtherStore = None,
+    split: Split = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE", help="Page.", show_default="<run>/report.html"),
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option("--names", metavar="FILE", help="Names of clusters, as the page saves them."),
+    ] = None,
+    figure: Annotated[
+        str | None,
+        typer.Option("--figure", metavar="FILE", help="Also the gallery as .pdf, .svg or .png."),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, help="Videos of the map, at most.")
+    ] = 3000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn at random.")] = 0,
+    device: Device = "auto",
+    workers: Readers = None,
+    as_json: Json = False,
+) -> None:
+    """One HTML file to look at: curves, retrieval, clusters, confusion, a map of the videos."""
+    from slic.eval.foreign import evaluated_run
+    from slic.report.build import report
+
+    result = report(
+        evaluated_run(run, weights=weights, preset=preset, store=store, say=say),
+        output=output,
+        figure=figure,
+        say=say,
+        store=store,
+        split=split,
+        sample=sample,
+        seed=seed,
+        names=names,
+        device=device,
+        workers=workers,
+    )
+    for remark in result["remarks"]:
+        say(remark)
+    rows = {"report": result["path"], "size": size(result["bytes"])}
+    rows |= {"figure": result["figure"]} if result["figure"] else {}
+    rows |= {"videos": f"{result['videos']:,} shown", "sections": ", ".join(result["sections"])}
+    show(result, as_json=as_json, rows={**rows, "next": "open it in a browser, offline as well"})

@@ -1,0 +1,1 @@
+"""`slic report`: what a run has learnt, gathered for one HTML page."""

@@ -1,0 +1,262 @@
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from slic.cache.clusterings import Clusterings, clustering_name, epoch_of, read_clusterings
+from slic.errors import CheckpointError
+from slic.report.agreement import agreement
+from slic.report.changes import changes, drawn, merged, same, shared, split
+from slic.report.clusters import clusters, last_clustering
+from slic.report.partition import labels_of, partition, tally
+from slic.report.videos import Videos
+from slic.train.record import record_clusters
+
+
+def of(*columns: list[int], ids: list[str] | None = None) -> Clusterings:
+    """Clusterings of epochs 0, 5, 10, ..."""
+    named = {clustering_name(5 * i): np.array(c, np.int64) for i, c in enumerate(columns)}
+    return Clusterings(ids or [f"v{i}" for i in range(len(columns[0]))], named)
+
+
+def table() -> Videos:
+    return Videos(None, [], split=1, clusters={})
+
+
+def section(found: Clusterings, known: dict | None = None, *, seed: int = 0) -> dict:
+    return clusters(found, table(), known=known or {}, seed=seed)[0]
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+def test_clusterings_are_read_in_order_of_epoch(tmp_path):
+    path = tmp_path / "clusters.h5"
+    for epoch in (99_999, 0, 100_000, 5):
+        record_clusters(path, epoch, {"b": epoch, "ä 🎬": 1})
+    found = read_clusterings(path)
+    assert found.ids == ["b", "ä 🎬"]
+    assert [epoch_of(name) for name in found.named] == [0, 5, 99_999, 100_000]
+    assert last_clustering(found) == {"b": 100_000, "ä 🎬": 1}
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "empty", "folder", "missing"])
+def test_a_damaged_file_is_one_line_that_names_it(tmp_path, damage):
+    path = tmp_path / "clusters.h5"
+    record_clusters(path, 0, {"b": 4, "a": 0})
+    body = bytearray(path.read_bytes())
+    if damage == "flipped":
+        body[len(body) // 2] ^= 1
+    cut = {"cut": bytes(body[:-30]), "flipped": bytes(body), "text": b"hello", "empty": b""}
+    path.unlink()
+    if damage in cut:
+        path.write_bytes(cut[damage])
+    elif damage == "folder":
+        path.mkdir()
+    with pytest.raises(CheckpointError) as caught:
+        read_clusterings(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+# --- agreement -------------------------------------------------------------------------------
+
+
+def measured(a: list[int], b: list[int]) -> float:
+    before, after = partition("epoch00000", np.array(a)), partition("epoch00005", np.array(b))
+    return agreement(shared(before, after), before.sizes, after.sizes)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_agreement_is_scikit_learns(seed):
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 80))
+    a, b = (rng.integers(0, rng.integers(1, count + 1), count) for _ in range(2))
+    if seed % 2:
+        b = np.where(rng.random(count) < 0.7, a, b)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of labels that it takes for numbers
+        expected = adjusted_mutual_info_score(a, b)
+    assert measured(a.tolist(), b.tolist()) == pytest.approx(expected, abs=1e-9)
+
+
+def test_agreement_at_its_ends():
+    assert measured([0, 0, 1, 1, 2], [7, 7, 3, 3, 9]) == 1
+    assert measured([5], [2]) == measured([1, 1, 1], [4, 4, 4]) == 1
+    assert measured([0, 1, 2], [2, 0, 1]) == 1
+    assert measured([0, 0, 0, 0], [0, 1, 2, 3]) == 0
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 40, 4000)
+    assert abs(measured(a.tolist(), rng.permutation(a).tolist())) < 0.01
+
+
+# --- changes ---------------------------------------------------------------------------------
+
+
+def counts(a: list[int], b: list[int]) -> tuple[int, int, int]:
+    before, after = partition("epoch00000", np.array(a)), partition("epoch00005", np.array(b))
+    cells = shared(before, after)
+    args = (cells, before, after)
+    return merged(*args), split(*args), same(*args)
+
+
+def test_changes_by_hand():
+    assert counts([0, 0, 1, 1], [5, 5, 5, 5]) == (1, 0, 0)
+    assert counts([5, 5, 5, 5], [0, 0, 1, 1]) == (0, 1, 0)
+    assert counts([0, 0, 1, 1, 2], [9, 9, 4, 4, 7]) == (0, 0, 3)
+    # Half of each is not most of it.
+    assert counts([0, 0, 1, 1], [3, 4, 3, 4]) == (0, 0, 0)
+    # Clusters of one video neither merge nor come of a split.
+    assert counts([0, 1, 2], [3, 3, 3]) == (0, 0, 0)
+    assert counts([3, 3, 3], [0, 1, 2]) == (0, 0, 0)
+    # Two of three of each meet; the others stay alone.
+    assert counts([0, 0, 0, 1, 1, 1], [6, 6, 7, 6, 6, 8]) == (1, 0, 0)
+
+
+def naive(a: list[int], b: list[int]) -> tuple[int, int, int]:
+    def members(clustering: list[int]) -> list[set[int]]:
+        return [{i for i, c in enumerate(clustering) if c == k} for k in set(clustering)]
+
+    def joined(parts: list[set[int]], wholes: list[set[int]]) -> int:
+        most = [[p for p in parts if len(p) > 1 and 2 * len(p & w) > len(p)] for w in wholes]
+        return sum(len(found) > 1 for found in most)
+
+    before, after = members(a), members(b)
+    return joined(before, after), joined(after, before), sum(w in after for w in before)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_changes_are_those_of_sets(seed):
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 60))
+    a = rng.integers(0, rng.integers(1, count + 1), count)
+    b = np.where(rng.random(count) < 0.6, a, rng.integers(0, rng.integers(1, count + 1), count))
+    assert counts(a.tolist(), b.tolist()) == naive(a.tolist(), b.tolist())
+
+
+def test_flows_add_up_to_the_nodes_of_both_sides():
+    rng = np.random.default_rng(1)
+    columns = [rng.integers(0, size, 500) for size in (40, 3, 16)]
+    parts = [partition(clustering_name(i), c) for i, c in enumerate(columns)]
+    ids = [str(i) for i in range(500)]
+    found = changes(parts, labels_of(ids, {}))
+    assert [len(c["nodes"]) for c in found["columns"]] == [16, 3, 16]
+    for i, step in enumerate(found["changes"]):
+        for side, column in ((0, found["columns"][i]), (1, found["columns"][i + 1])):
+            sums = Counter()
+            for flow in step["flows"]:
+                sums[flow[side]] += flow[2]
+            assert sums == Counter({n: node["size"] for n, node in enumerate(column["nodes"])})
+    assert found["columns"][0]["nodes"][-1]["name"] == "25 others"
+    assert found["columns"][2]["nodes"][-1]["name"] == "1 other"
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, [0]), (2, [0, 1]), (6, list(range(6))), (11, [0, 2, 4, 6, 8, 10]), (100, None)],
+)
+def test_six_clusterings_are_drawn_the_ends_among_them(count, expected):
+    names = [clustering_name(i) for i in range(count)]
+    found = [epoch_of(name) for name in drawn(names)]
+    assert found[0] == 0
+    assert found[-1] == count - 1
+    assert len(found) == min(6, count)
+    assert expected is None or found == expected
+
+
+# --- the section -----------------------------------------------------------------------------
+
+
+def test_section_by_hand():
+    known = {"v0": "box", "v1": "box", "v2": "run", "v3": None, "v4": "run", "v5": "run"}
+    found = section(of([0, 0, 0, 0, 0, 0], [4, 4, 4, 9, 2, 2]), known)
+    assert {k: found[k] for k in ("clustering", "epoch", "videos", "count", "singletons")} == {
+        "clustering": "epoch00005",
+        "epoch": 5,
+        "videos": 6,
+        "count": 3,
+        "singletons": 1,
+    }
+    assert found["sizes"] == [[1, 1], [2, 1], [3, 1]]
+    assert found["purity"] == pytest.approx(4 / 5)
+    listed = [(c["id"], c["size"], c["purity"], c["labels"]) for c in found["listed"]]
+    assert listed == [
+        (4, 3, pytest.approx(2 / 3), [["box", 2], ["run", 1]]),
+        (2, 2, 1.0, [["run", 2]]),
+        (9, 1, None, []),
+    ]
+    assert [c["videos"] for c in found["listed"]] == [[0, 1, 2], [3, 4], [5]]
+    (step,) = found["changes"]
+    assert (step["from"], step["to"]) == ("epoch00000", "epoch00005")
+    assert [c["count"] for c in found["columns"]] == [1, 3]
+    node = found["columns"][0]["nodes"][0]
+    assert node == {"name": "cluster 0", "size": 6, "label": "run", "share": 0.6}
+
+
+def test_one_clustering_of_one_video():
+    found = section(of([0]))
+    assert (found["count"], found["singletons"], found["changes"]) == (1, 1, [])
+    assert found["purity"] is None
+    assert len(found["columns"]) == 1
+
+
+def test_of_large_clusters_some_videos_are_drawn_by_the_seed():
+    one = of([0] * 100)
+    first, again, other = (section(one, seed=s)["listed"][0]["videos"] for s in (0, 0, 1))
+    videos = [table(), table()]
+    for seed, into in enumerate(videos):
+        clusters(one, into, known={}, seed=seed)
+    assert first == again == other == list(range(24))  # rows, in the order of being shown
+    assert videos[0].ids != videos[1].ids
+    assert len(set(videos[0].ids)) == 24 <= 100
+
+
+def test_many_clusters_are_listed_in_part_and_it_says_so():
+    rng = np.random.default_rng(0)
+    found, remarks = clusters(of(rng.integers(0, 900, 5000).tolist()), table(), known={}, seed=0)
+    sizes = [c["size"] for c in found["listed"]]
+    assert len(sizes) == 500
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(remarks) == 1
+    assert "500" in remarks[0]
+    assert sum(size * times for size, times in found["sizes"]) == 5000
+
+
+def test_names_of_thousands_of_characters_do_not_fill_the_page():
+    ids = [f"{i:04d}" + "x" * 4000 for i in range(1000)]
+    videos = table()
+    found, remarks = clusters(of([i // 2 for i in range(1000)], ids=ids), videos, known={}, seed=0)
+    assert sum(map(len, videos.ids)) <= 1_500_000
+    assert found["listed"][0]["videos"]
+    assert not found["listed"][-1]["videos"]
+    assert len(remarks) == 1
+
+
+def test_clusters_of_other_videos_than_the_reports_show_none():
+    found, _ = clusters(of([0, 0, 1]), None, known={}, seed=0)
+    assert [c["videos"] for c in found["listed"]] == [[], []]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_tally_is_that_of_counters(seed):
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 50))
+    names = ["", "box", "run", "<script>", "🎬"][: int(rng.integers(1, 6))]
+    labels = rng.choice(names, count).tolist()
+    codes = rng.integers(0, rng.integers(1, count + 1), count)
+    ids = [f"v{i}" for i in range(count)]
+    found = partition("epoch00000", codes)
+    truth = labels_of(ids, dict(zip(ids, labels, strict=True)))
+    counted = tally(found, truth)
+    right = 0
+    for place, cluster in enumerate(found.clusters.tolist()):
+        own = Counter(x for x, c in zip(labels, codes, strict=True) if c == cluster and x)
+        assert {truth.names[i]: n for i, n in counted.of(place)} == own
+        best = max(own.values(), default=0)
+        right += best
+        assert counted.share(place) == (best / own.total() if own else None)
+    total = sum(label != "" for label in labels)
+    assert counted.purity() == (right / total if total else None)

@@ -1,0 +1,174 @@
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from slic.errors import InputError
+from slic.report.figure import write_figure
+from slic.report.videos import Videos
+
+GREEN, RED = (26, 127, 56), (196, 38, 29)
+
+
+def shown(store, rows: list[tuple], *, labels: dict[str, str] | None = None):
+    """A report of rows (query, [(neighbour, right), ...]) by ids, and its scenes."""
+    videos = Videos(store, store.entries(), split=1, clusters={})
+    listed = [
+        {
+            "query": videos.row_of(query),
+            "neighbours": [
+                {"video": videos.row_of(video), "similarity": 0.5, "right": right}
+                for video, right in near
+            ],
+        }
+        for query, near in rows
+    ]
+    table = videos.table()
+    table["label"] = [(labels or {}).get(video) for video in table["id"]]
+    group = {"title": None, "note": None, "rows": listed}
+    view = {"key": "random", "title": "", "note": "", "groups": [group]}
+    return {"gallery": {"views": [view]}, "videos": table}, videos.scenes()
+
+
+@pytest.fixture
+def levels(store_of):
+    """Videos `l0` ... `l9`, each of one level of blue."""
+    return store_of(
+        {f"l{n}": np.full((3, 24, 32, 3), (0, 0, 20 * n + 40), np.uint8) for n in range(10)}
+    )
+
+
+def opened(path: Path, mode: str = "RGB") -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert(mode))
+
+
+def near(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return (np.abs(pixels.astype(int) - colour) < 12).all(axis=-1)
+
+
+def test_queries_and_neighbours_stand_in_rows(levels, tmp_path):
+    rows = [
+        ("l0", [("l1", True), ("l2", False), ("l3", True), ("l4", None), ("l5", False)]),
+        ("l6", [("l7", False)]),
+    ]
+    path = tmp_path / "figure.png"
+    write_figure(path, *shown(levels, rows))
+    pixels = opened(path)
+    height, width = pixels.shape[:2]
+    assert (width / 300, height / 300) == pytest.approx((6.875, 2.2), abs=0.3)
+    # Where the pictures of each level of blue are: from left to right, the rows below each other.
+    places = {}
+    for n in range(8):
+        y, x = np.nonzero(near(pixels, (0, 0, 20 * n + 40)))
+        assert len(y) > 5000
+        places[n] = (np.median(y), np.median(x))
+    assert [places[n][1] for n in range(6)] == sorted(places[n][1] for n in range(6))
+    assert np.ptp([places[n][0] for n in range(6)]) < 5
+    assert places[6][0] - places[0][0] == pytest.approx(height / 2, abs=height / 6)
+    assert (places[6][1], places[7][1]) == pytest.approx((places[0][1], places[1][1]), abs=5)
+    assert near(pixels, (0, 0, 240)).sum() == 0
+    # Frames: green about 1 and 3, red about 2, 5 and 7, neither elsewhere.
+    for n, (y, x) in places.items():
+        half = (int(height / 6), int(width / 13))
+        part = pixels[max(0, int(y) - half[0]) : int(y) + half[0], max(0, int(x) - half[1]) :]
+        part = part[:, : 2 * half[1]]
+        assert (near(part, GREEN).sum() > 500) == (n in (1, 3))
+        assert (near(part, RED).sum() > 500) == (n in (2, 5, 7))
+
+
+def test_right_and_wrong_differ_without_colour(levels, tmp_path):
+    drawn = []
+    for right in (True, False):
+        path = tmp_path / "figure.png"
+        write_figure(path, *shown(levels, [("l0", [("l0", right)])]))
+        grey = opened(path, "L")
+        drawn.append(grey > 250)
+    assert (drawn[0] != drawn[1]).sum() > 50
+
+
+NAMES = {
+    "l0": "$x_1$ $\\frac",
+    "l1": "<script>alert(1)</script>",
+    "l2": "日本語のラベルがここにとても長く続く",
+    "l3": "🎬 emoji",
+    "l4": "line\nbreak\x1b[31m",
+    "l5": "a label much longer than a picture is wide " * 9,
+    "l6": "& \"quotes\" 'too'",
+}
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".pdf", ".png", ".SVG"])
+def test_any_label_can_be_drawn(levels, tmp_path, suffix):
+    path = tmp_path / f"figure{suffix}"
+    rows = [("l0", [(f"l{n}", None) for n in range(1, 6)]), ("l6", [])]
+    write_figure(path, *shown(levels, rows, labels=NAMES))
+    first = path.read_bytes()
+    write_figure(path, *shown(levels, rows, labels=NAMES))
+    assert path.read_bytes() == first
+    assert not re.search(rb"20\d\d-\d\d-\d\dT|D:20\d\d", first)
+
+
+def test_text_stays_text(levels, tmp_path):
+    path = tmp_path / "figure.svg"
+    rows = [("l0", [(f"l{n}", None) for n in range(1, 6)]), ("l6", [])]
+    write_figure(path, *shown(levels, rows, labels=NAMES))
+    texts = [e.text for e in ElementTree.parse(path).iter() if e.tag.endswith("}text")]
+    for name in ("l0", "l6", "l3"):
+        assert NAMES[name] in texts
+    assert "line\\nbreak\\x1b[31m" in texts
+    long = next(text for text in texts if text.startswith("a label"))
+    assert long.endswith("…")
+    assert len(long) < 30
+    assert NAMES["l2"] not in texts
+    write_figure(tmp_path / "figure.pdf", *shown(levels, rows, labels=NAMES))
+    content = (tmp_path / "figure.pdf").read_bytes()
+    assert b"/Type3" not in content
+    assert b"/FontFile2" in content
+
+
+def test_without_labels_names_are_of_the_files(store_of, tmp_path):
+    store = store_of({"Run/a.avi": np.zeros((1, 4, 4, 3), np.uint8)})
+    write_figure(tmp_path / "figure.svg", *shown(store, [("Run/a.avi", [])]))
+    assert ">a</text>" in (tmp_path / "figure.svg").read_text()
+
+
+def test_as_many_queries_as_asked_for(levels, tmp_path):
+    report, scenes = shown(levels, [(f"l{n}", [("l9", None)]) for n in range(9)])
+    heights = []
+    for queries in (1, 3, 20):
+        write_figure(tmp_path / "figure.png", report, scenes, queries=queries)
+        heights.append(len(opened(tmp_path / "figure.png")))
+    step = (heights[1] - heights[0]) / 2
+    assert heights[2] - heights[0] == pytest.approx(8 * step, abs=8)
+
+
+def test_a_video_without_a_picture(levels, tmp_path):
+    shard = levels.path / "frames" / levels.entry("l1").key / "c.0.0.0.0"
+    shard.write_bytes(b"")
+    report, scenes = shown(levels, [("l0", [("l1", True), ("gone", False)])])
+    write_figure(tmp_path / "figure.svg", report, scenes)
+    assert (tmp_path / "figure.svg").read_text().count("no picture") == 2
+
+
+def test_matplotlib_is_left_as_it_was(levels, tmp_path):
+    before = dict(matplotlib.rcParams)
+    write_figure(tmp_path / "figure.svg", *shown(levels, [("l0", [])]))
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("name", ["figure", "figure.jpg", "figure.html"])
+def test_other_suffixes_are_refused(levels, tmp_path, name):
+    with pytest.raises(InputError, match=r"\.pdf, \.svg, \.png"):
+        write_figure(tmp_path / name, *shown(levels, [("l0", [])]))
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("gallery", [None, {"views": []}])
+def test_nothing_to_draw(tmp_path: Path, gallery):
+    with pytest.raises(InputError, match="no gallery"):
+        write_figure(tmp_path / "figure.png", {"gallery": gallery, "videos": {}}, [])

@@ -1,0 +1,247 @@
+"""Commands in a real terminal of 80 columns, in a pipe, and under a shell's completion."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+COLUMNS, LINES = 80, 40
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
+SLIC = (sys.executable, "-m", "slic.cli")
+
+
+def terminal(*words: str, program: tuple[str, ...] = SLIC, **environment: str) -> tuple[int, str]:
+    """Run a command on a terminal of 80 columns: exit code, and all that it was sent."""
+    surroundings = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    surroundings |= {"TERM": "xterm-256color", **environment}
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    child = subprocess.Popen(
+        [*program, *words], stdin=its, stdout=its, stderr=its, env=surroundings, close_fds=True
+    )
+    os.close(its)
+    sent = b""
+    try:
+        while part := os.read(ours, 1 << 16):
+            sent += part
+    except OSError:  # the other end is closed
+        pass
+    finally:
+        os.close(ours)
+    return child.wait(timeout=60), sent.decode()
+
+
+def on_screen(sent: str) -> list[str]:
+    """All that stood on a line at some time; `[2K` empties a line."""
+    return CONTROL.sub("", re.sub(r"\r|\n|\x1b\[2K", "\n", sent)).split("\n")
+
+
+def piped(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    surroundings = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    return subprocess.run(
+        [*SLIC, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=surroundings | environment,
+    )
+
+
+BAR = """
+from slic.printing import say
+from slic.progress import progress
+with progress({total}, "{what}", unit="{unit}") as advance:
+    for part in range(4):
+        advance({total} // 4, {units})
+        say("a note that is longer than a line, word by word, and names " + "x/" * 50 + "end.h5")
+"""
+
+
+@pytest.mark.parametrize(
+    ("total", "what", "unit", "units"),
+    [(4, "embed", "clips", 1), (240_000, "linear-augmented", "clips", 9e4), (4, "flow", "MB", 0)],
+)
+def test_progress_fits_a_line_with_rate_and_time(
+    total: int, what: str, unit: str, units: float
+) -> None:
+    script = BAR.format(total=total, what=what, unit=unit, units=units)
+    code, sent = terminal(program=(sys.executable, "-c", script))
+    assert code == 0, sent
+    lines = on_screen(sent)
+    bars = [line for line in lines if line.startswith(f"{what} ")]
+    assert max(map(cell_len, bars)) <= COLUMNS
+    assert f"{total}/{total}" in bars[-1]
+    assert re.search(rf"[\d,]+ {unit}/s +\d+:\d\d:\d\d *$", bars[-1])
+    # Notes are broken between words alone.
+    assert "x/" * 50 + "end.h5" in lines
+    assert max(cell_len(line) for line in lines if "x/" not in line) <= COLUMNS
+
+
+@pytest.mark.parametrize("kind", [{"TERM": "dumb"}, {"TERM": "unknown"}])
+def test_a_terminal_that_knows_no_control_codes_gets_none(kind: dict[str, str]) -> None:
+    script = BAR.format(total=4, what="embed", unit="clips", units=1)
+    code, sent = terminal(program=(sys.executable, "-c", script), **kind)
+    assert code == 0
+    assert "\x1b" not in sent
+    assert "embed: 4/4" in sent
+
+
+COMMANDS = (
+    ("prep", "info", "ucf101.zarr"),
+    ("eval", "retrieve", "--per-class", "--split", "all", "--workers", "0"),
+    ("eval", "classify", "--workers", "0"),
+    ("cache", "verify", "ucf101-small-1"),
+    ("cache", "list"),
+    ("cache", "export", "--overwrite", "--workers", "0"),
+)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_commands_fit_a_terminal(work: Path, words: tuple[str, ...]) -> None:
+    code, sent = terminal(*words)
+    assert code == 0, sent
+    # Paths longer than a line are left whole.
+    short = [line for line in on_screen(sent) if max(map(len, line.split()), default=0) < 60]
+    assert max(map(cell_len, short)) <= COLUMNS
+    assert "…" not in sent
+
+
+def test_pipes_get_plain_lines_and_json_alone(work: Path) -> None:
+    words = ("cache", "export", "--overwrite", "--workers", "0")
+    for more in ((), ("--json",)):
+        done = piped(*words, *more)
+        assert done.returncode == 0
+        assert not {"\x1b", "\r"} & set(done.stdout + done.stderr)
+    assert json.loads(done.stdout)["videos"] == 24
+    assert done.stdout.count("\n") == 1
+
+
+def test_no_colour(work: Path) -> None:
+    words = ("eval", "retrieve", "--per-class", "--workers", "0")
+    assert COLOUR.search(terminal(*words)[1])  # of the progress bar
+    for command in (words, ("--help",), ("prep", "flow", "--help"), ("eval", "retrieve", "--kk")):
+        _, sent = terminal(*command, NO_COLOR="1")
+        assert not COLOUR.search(sent)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("train",), ("prep", "flow"), ("cache", "export"), ("search",), ("doctor",)],
+    ids=" ".join,
+)
+def test_help_fits_80_columns(words: tuple[str, ...]) -> None:
+    code, sent = terminal(*words, "--help")
+    assert code == 0
+    assert max(map(cell_len, on_screen(sent))) <= COLUMNS
+
+
+def test_version() -> None:
+    from slic import __version__
+
+    for option in ("--version",):
+        done = piped(option)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"slic {__version__}\n", "")
+
+
+# Completion, as the shells' scripts ask for it.
+
+COMPLETED = {
+    "slic ev": ["eval"],
+    "slic cache ": ["verify", "list", "export", "clean"],
+    "slic eval classify --mode ": ["linear", "linear-augmented", "finetune"],
+    "slic prep flow --eng": ["--engine"],
+    "slic eval retrieve --run ": ["one-1", "two-1"],
+    "slic eval retrieve --run t": ["two-1"],
+    "slic eval retrieve --store ": ["a.zarr", "b.zarr"],
+    "slic train ": ["a.zarr", "b.zarr"],
+    "slic train sub/": ["sub/c.zarr"],
+    "slic train --preset cpu": ["cpu-small"],
+    "slic cache verify ": ["a.zarr", "b.zarr", "one-1", "two-1"],
+    "slic cache export ": ["runs/two-1/embeddings/a.h5"],
+    "slic eval retrieve --device cu": ["cuda", "cuda:0"],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for run in ("one-1", "two-1", "line\nbreak"):
+        (tmp_path / "runs" / run / "embeddings").mkdir(parents=True)
+        (tmp_path / "runs" / run / "config.toml").touch()
+    (tmp_path / "runs/two-1/embeddings/a.h5").touch()
+    (tmp_path / "runs/no-run").mkdir()
+    for store in ("a.zarr", "b.zarr", "sub/c.zarr"):
+        (tmp_path / store).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def completed(line: str, shell: str) -> list[str]:
+    asked = {"_SLIC_COMPLETE": f"complete_{shell}"}
+    if shell == "bash":
+        asked |= {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    else:
+        asked |= {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    script = (
+        "import sys\nsys.argv = ['slic']\nimport slic.cli\n"
+        "try:\n    slic.cli.main()\nfinally:\n"
+        "    assert not {'torch', 'numpy', 'h5py'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | asked,
+    )
+    assert done.stderr == ""
+    return [line for line in done.stdout.splitlines() if line]
+
+
+@pytest.mark.parametrize("line", COMPLETED)
+def test_bash_completes(folder: Path, line: str) -> None:
+    assert completed(line, "bash") == COMPLETED[line]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_complete(folder: Path, shell: str) -> None:
+    found = "\n".join(completed("slic eval retrieve --run ", shell))
+    assert "one-1" in found
+    assert "two-1" in found
+    assert "line" not in found
+
+
+def test_a_folder_with_nothing_completes_to_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in ("slic train ", "slic eval retrieve --run ", "slic cache export "):
+        assert completed(line, "bash") == []
+
+
+def test_bash_itself_takes_the_script(folder: Path, tmp_path: Path) -> None:
+    """The script that `--show-completion` prints, in a shell, with a `slic` on its path."""
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    command = binaries / "slic"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m slic.cli "$@"\n')
+    command.chmod(0o755)
+    ask = (
+        'eval "$(slic --show-completion)"; COMP_WORDS=(slic eval retrieve --run o);'
+        ' COMP_CWORD=4; _slic_completion slic; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", ask],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}", "SHELL": "/bin/bash"},
+    )
+    assert done.stdout == "one-1\n", done.stderr
