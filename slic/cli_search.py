@@ -3,8 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from slic.listing import counted
 from slic.options import (
@@ -18,7 +16,7 @@ from slic.options import (
     WeightsOption,
     WeightsPreset,
 )
-from slic.printing import console, say, show
+from slic.printing import console, listing, plain, say, show
 
 
 def search_command(
@@ -102,11 +100,9 @@ def _show_results(results: list[dict]) -> None:
         found = [row for row in results if row["query"] == name]
         timed = found[0]["start"] is not None
         headings = ("", "similarity", *["seconds"] * timed, "label", "id")
-        table = Table(*headings, title=escape(name), title_justify="left")
-        table.box, table.pad_edge = None, False
-        table.columns[-1].overflow = "fold"
+        table = listing(*headings, title=name)
         for row in found:
             seconds = [f"{row['start']:.2f}-{row['end']:.2f}"] if timed else []
-            texts = (escape(row["label"] or ""), escape(row["id"]))
+            texts = (plain(row["label"] or ""), plain(row["id"]))
             table.add_row(str(row["rank"]), f"{row['similarity']:.4f}", *seconds, *texts)
         console().print(table)

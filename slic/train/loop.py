@@ -25,7 +25,7 @@ from slic.train.compute import Means, make_forward
 from slic.train.epoch import Epoch
 from slic.train.optimise import learning_rate, make_optimiser
 from slic.train.profile import CLUSTERING, Profile
-from slic.train.recluster import cluster_videos, is_due
+from slic.train.recluster import cluster_videos, clustering_line, is_due
 from slic.train.record import Recorder
 from slic.train.safety import FAILED_STEP, finite_weights, not_finite
 from slic.train.samples import SampleLoader
@@ -223,6 +223,7 @@ class Training:
                 device=self.means.device,
                 test=self.test,
             )
+        self.say(clustering_line(found.record))
         if found.collapsed:
             self.say(
                 f"{self.run.path}: the embedding has collapsed: at epoch {progress.epoch} the mean"

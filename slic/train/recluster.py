@@ -14,8 +14,10 @@ from slic.config import Settings
 from slic.embed import CacheName, FloatRows, Protocol, embed, write_cache
 from slic.encoders import Encoder, weights_digest
 from slic.errors import DamagedChunk
+from slic.listing import counted
 from slic.metrics import cluster_agreement, recall_at_k
 from slic.neighbours import nearest
+from slic.progress import progress
 from slic.reading import ReaderPool
 from slic.runs import Run
 from slic.train.clustering import finch, kmeans, label_codes, singleton_labels
@@ -103,7 +105,8 @@ def cluster_videos(
     s = run.settings
     protocol = Protocol(1, s.frames, s.stride, s.size)
     how: Any = {"protocol": protocol, "device": device, "precision": s.precision}
-    backbone, projection = embed(encoder, readers, entries, **how)
+    with progress(len(entries), "cluster", unit="clips") as advance:
+        backbone, projection = embed(encoder, readers, entries, advance=advance, **how)
     ids = [entry.id for entry in entries]
     check_embeddings(ids, projection, where=run.path)
     distance = mean_distance(projection)
@@ -136,6 +139,14 @@ def cluster_videos(
     }
     codes = pseudo_labels(entries, clusters, settings=s, epoch=epoch)
     return Clustering(clusters, codes, has_collapsed(distance), record)
+
+
+def clustering_line(record: Mapping[str, Any]) -> str:
+    """What a clustering gave, for people: `epoch 5: 146 clusters, NMI 0.585, recall at 1 0.221`."""
+    told = [f"epoch {record['epoch']}: {counted(record['clusters'], 'cluster')}"]
+    told += [f"NMI {record['nmi']:.3f}"] if record["nmi"] is not None else []
+    told += [f"recall at 1 {record['recall']['1']:.3f}"] if record["recall"] else []
+    return ", ".join(told)
 
 
 def is_due(settings: Settings, epoch: int) -> bool:

@@ -20,6 +20,7 @@ from slic.train.clustering import finch
 from slic.train.recluster import (
     Clustering,
     cluster_videos,
+    clustering_line,
     is_query,
     pseudo_labels,
     training_recall,
@@ -240,3 +241,10 @@ def test_recall_of_test_videos_is_recorded_and_clusters_do_not_know_them(run, st
     cache = EmbeddingCache(caches(run)[0])
     asked = {e.id for e in test}
     assert found.record["test_recall"] == pytest.approx(naive_recall(cache, asked, cache.backbone))
+
+
+def test_a_clustering_in_a_line() -> None:
+    record = {"epoch": 5, "clusters": 146, "nmi": 0.58512, "recall": {"1": 0.25, "5": 0.5}}
+    assert clustering_line(record) == "epoch 5: 146 clusters, NMI 0.585, recall at 1 0.250"
+    unlabelled = {"epoch": 0, "clusters": 1, "nmi": None, "recall": None}
+    assert clustering_line(unlabelled) == "epoch 0: 1 cluster"
