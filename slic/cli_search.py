@@ -100,9 +100,10 @@ def _show_results(results: list[dict]) -> None:
         found = [row for row in results if row["query"] == name]
         timed = found[0]["start"] is not None
         headings = ("", "similarity", *["seconds"] * timed, "label", "id")
-        table = listing(*headings, title=name)
+        table = listing(*headings)
         for row in found:
             seconds = [f"{row['start']:.2f}-{row['end']:.2f}"] if timed else []
             texts = (plain(row["label"] or ""), plain(row["id"]))
             table.add_row(str(row["rank"]), f"{row['similarity']:.4f}", *seconds, *texts)
+        console().print(plain(name))  # no title, which is broken at the table's width
         console().print(table)

@@ -1,6 +1,7 @@
 """Videos like this one."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -153,3 +154,15 @@ def test_the_terminal_shows_ranks_as_they_are(run, slic):
     lines = out.splitlines()
     assert lines[0].startswith(entry.id)
     assert [line.split()[0] for line in lines[2:4]] == ["1", "2"]
+
+
+def test_a_file_of_any_name_is_a_query_and_named_whole(run, drawn, tmp_path, slic):
+    entry = ClipStore(run.store).entries()[0]
+    words = b"\xff of [bold] words, and longer than the table of what is found for it is wide.avi"
+    named = tmp_path / os.fsdecode(words)
+    shutil.copy(drawn / entry.path, named)
+    code, out, _ = slic("search", str(named), "--k", "1", "--workers", "0")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == str(named).replace("\udcff", r"\udcff")
+    assert lines[2].rstrip().endswith(entry.id)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slic.cache import ClipStore, Codec, Entry
@@ -86,7 +86,8 @@ def stored_files(
             job = FrameJob(Path("/"), path, video, side, coding, digest, segment=query.segment)
             entry = store_frames(job)
             if entry.reason is None:
-                target.index.put(entry)
+                # An index takes no path that is not UTF-8; nothing reads this one.
+                target.index.put(replace(entry, path=video.id))
                 entries[query.name] = entry
             else:
                 failures[query.name] = entry.reason
