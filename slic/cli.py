@@ -80,7 +80,7 @@ def demo_command(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """All of it on video that it draws itself: draw, prep, train, eval."""
+    """All of it on video that it draws itself: draw, prep, train, eval, report."""
     from slic.demo import demo
 
     result = demo(folder, seed=seed, epochs=epochs, groups=groups, workers=workers, say=say)
@@ -92,7 +92,7 @@ def demo_command(
     rows = {
         "linear probe": f"top-1 {result['top1']:.3f}",
         "time": clock(result["seconds"]),
-        "look at": f"{result['run']}: metrics.jsonl, tensorboard/, embeddings/, clusters.h5",
+        "look at": f"{result['report']}, in a browser",
     }
     show(result, as_json=as_json, rows=rows)
 

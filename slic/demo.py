@@ -28,6 +28,7 @@ from slic.prep.frames import prep_frames
 from slic.processes import default_workers, run_jobs
 from slic.progress import progress
 from slic.reading import ReaderPool
+from slic.report.build import report
 from slic.runs import RUNS, open_run
 from slic.train.run import train
 
@@ -70,7 +71,7 @@ def demo(
     device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Draw action videos, prepare them, pretrain with and without clusters, and evaluate.
+    """Draw action videos, prepare them, pretrain with and without clusters, evaluate, and report.
 
     Run again, it goes on where it was, or shows the results that are there.
 
@@ -85,7 +86,7 @@ def demo(
 
     Returns:
         `recall` ({method: {k: fraction}} on the test groups), `top1` of the linear probe,
-        `videos`, `seconds`, `folder`, `run`.
+        `videos`, `seconds`, `folder`, `run`, `report` (the page to look at).
 
     Raises:
         InputError and its kinds: a folder that holds something else.
@@ -94,10 +95,13 @@ def demo(
     with inside(folder):
         videos = drawn_store(seed, groups=groups, workers=workers, say=say)
         recall = _compare(seed, epochs, device, say)
-        probe = classify(open_run(RUNS / CLUSTERED), say=say)
+        run = open_run(RUNS / CLUSTERED)
+        probe = classify(run, say=say)
+        page = report(run, device=device, say=say)["path"]
     return {
         "folder": folder,
-        "run": str(Path(folder) / "runs" / CLUSTERED),
+        "run": str(Path(folder) / run.path),
+        "report": str(Path(folder) / page),
         "videos": videos,
         "recall": recall,
         "top1": probe["top1"],

@@ -17,6 +17,7 @@ def test_demo_goes_all_the_way_and_does_nothing_twice(tmp_path: Path) -> None:
     options = {"groups": 2, "epochs": 1, "workers": 2, "say": str}
     first = demo(str(folder), **options)
     assert first["videos"] == 80
+    assert Path(first["report"]).read_text().startswith("<!doctype html>")
     assert first["recall"].keys() == {"mean frame, no network", "random weights", PLAIN, "slic"}
     for recall in first["recall"].values():
         assert 0 <= recall["1"] <= recall["5"] <= recall["10"] <= 1
