@@ -250,6 +250,16 @@ def test_a_class_is_shown_on_the_map(made: Path, opened: Open) -> None:
     expect(page.locator("#map [role=status]")).to_have_text(f"{hits} of 60 videos")
 
 
+def test_bars_are_as_long_as_the_recall_of_their_classes(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    shares = page.eval_on_selector_all(
+        "#classes meter-bar",
+        "all => all.map(bar => bar.firstChild.offsetWidth / bar.offsetWidth)",
+    )
+    recall = sorted(one["recall"] for one in made_report()[0]["classes"])
+    assert shares == pytest.approx(recall, abs=0.02)
+
+
 def test_curves_tell_their_values(made: Path, opened: Open) -> None:
     page = opened(made).page
     curve = made_report()[0]["curves"][0]

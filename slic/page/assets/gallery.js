@@ -64,7 +64,7 @@ if (report.classes?.length) {
     const list = el("ul", { class: "bars" });
     const bar = (one) => {
       const inner = el("i", {});
-      inner.style.width = percent(one.recall);
+      inner.style.width = `${100 * one.recall}%`;
       return el("li", {}, el("button", { type: "button", title: "Show on the map", onclick: () => lookAt(one.label) }, name(one.label)),
         el("meter-bar", { "aria-hidden": "true" }, inner), el("span", { class: "number" }, `${percent(one.recall, 0)} of ${count(one.queries)}`));
     };
