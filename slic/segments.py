@@ -66,8 +66,8 @@ def known_fps(fps: float | None) -> float:
 
 def ends_before(segment: Segment, frames: int, fps: float | None) -> str:
     """Says that a video of so many frames has nothing of a segment."""
-    begin, length = plain_seconds(segment.begin), plain_seconds(frames / known_fps(fps))
-    return f"the segment begins at {begin} s, but the video ends at {length} s"
+    begin, end = plain_seconds(segment.begin), plain_seconds(frames / known_fps(fps))
+    return f"the segment begins at {begin} s, behind the last frame: the video ends at {end} s"
 
 
 def named_segment(query: str) -> tuple[str, Segment | None]:

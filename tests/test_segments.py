@@ -5,7 +5,15 @@ import math
 import pytest
 
 from slic.errors import InputError
-from slic.segments import Segment, Windows, known_fps, named_segment, window_name, windows_of
+from slic.segments import (
+    Segment,
+    Windows,
+    ends_before,
+    known_fps,
+    named_segment,
+    window_name,
+    windows_of,
+)
 
 
 def by_loop(frames: int, fps: float, length: float, stride: float) -> list[tuple[int, int]]:
@@ -112,3 +120,12 @@ def test_a_rate_that_is_not_told_is_25(fps):
 def test_names_of_windows():
     assert window_name("a/b", 0, 2) == "a/b#t=0,2"
     assert window_name("a#t=0,2", 0.5, 30 / 29.97) == "a#t=0,2#t=0.5,1.001001"
+
+
+def test_a_segment_that_begins_behind_the_last_frame_is_said_to():
+    # Half a frame before the video's end, the nearest frame is one that is not there.
+    segment = Segment(1.99, None)
+    assert segment.frames(25)[0] == 50
+    said = ends_before(segment, 50, 25)
+    assert "1.99 s, behind the last frame" in said
+    assert "2 s" in said

@@ -26,6 +26,8 @@ SCRIPTS = (
     "main.js",
 )
 STYLES = ("style.css", "parts.css")
+LARGEST = 25_000_000  # bytes of a page
+SPARE = 200_000  # of them: elements around the pictures, and remarks on them
 
 Report = Mapping[str, Any]
 
@@ -54,6 +56,12 @@ def write_page(path: Path, report: Report, images: Mapping[str, bytes]) -> int:
     return len(content)
 
 
+def room_for_images(report: Report) -> int:
+    """Bytes of images with which the page of a report stays below 25 MB; 0 if none do."""
+    text = sum(len(part.encode()) for part in _parts(report, {}))
+    return max(0, LARGEST - SPARE - text) * 3 // 4  # base64 takes four bytes for three
+
+
 def _parts(report: Report, images: Mapping[str, bytes]) -> Iterator[str]:
     style = "".join(_asset(name) for name in STYLES)
     script = _script()
@@ -62,7 +70,7 @@ def _parts(report: Report, images: Mapping[str, bytes]) -> Iterator[str]:
         f" style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     )
     head = _asset("page.html").replace("POLICY", policy)
-    head = head.replace("TITLE", html.escape(shown_title(report)))
+    head = head.replace("TITLE", html.escape(_shown_title(report)))
     before, after = head.split("<!-- style -->")
     yield f"{before}<style>{style}</style>{after}"
     yield f'<script type="application/json" id="report">{_json(report)}</script>\n'
@@ -74,9 +82,11 @@ def _parts(report: Report, images: Mapping[str, bytes]) -> Iterator[str]:
     yield "</body>\n</html>\n"
 
 
-def shown_title(report: Report) -> str:
+def _shown_title(report: Report) -> str:
     """The title of the page, on one line."""
-    return " ".join(str(report.get("title", "")).split()) or "slic"
+    title = " ".join(str(report.get("title", "")).split()) or "slic"
+    # A folder's name need not be UTF-8.
+    return title.encode(errors="replace").decode()
 
 
 def _script() -> str:

@@ -58,6 +58,8 @@ def report(
     """
     path = _checked("--output", run.path / FILE if output is None else Path(output))
     drawing = None if figure is None else _checked("--figure", Path(figure), SUFFIXES)
+    if drawing is not None and drawing.absolute() == path.absolute():
+        raise InputError(f"--figure {drawing}: is the page's own file; name another")
     built, store = _built(run, say=say, **how)
     if drawing is not None:
         write_figure(drawing, built.report, built.scenes)
@@ -137,6 +139,8 @@ def _checked(option: str, path: Path, suffixes: Sequence[str] = ()) -> Path:
     """A path to write to, refused before anything is computed for it."""
     if path.is_dir():
         raise InputError(f"{option} {path}: is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{option} {path}: is a device or a pipe; name a file")
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: end its name in one of {', '.join(suffixes)}")
     check_writable(path.parent)

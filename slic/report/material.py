@@ -16,7 +16,13 @@ from slic.errors import (
     LabelsMissing,
     StoreError,
 )
-from slic.eval.cached import cached_embeddings, check_split, evaluation_protocol, split_parts
+from slic.eval.cached import (
+    cached_embeddings,
+    check_split,
+    evaluation_protocol,
+    say_seen,
+    split_parts,
+)
 from slic.runs import Run
 from slic.train.safety import FAILED_STEP
 
@@ -106,6 +112,7 @@ def gather(
     cache = _embeddings(run, store, remarks, how)
     number = run.settings.split if split is None else split
     if cache is not None:
+        say_seen(run, path, number, remarks.append)
         _note_unanswerable(cache, number, path, given=split is not None, remarks=remarks)
     return Material(
         run,
@@ -124,7 +131,7 @@ def gather(
 
 def _without_folders(remark: str, run: Run, store: Path) -> str:
     """A remark that names a run's files and its store, but not where they lie: a page travels."""
-    for folder in (run.path, store.parent):
+    for folder in (run.path, store.parent, run.path.parent):
         if folder.name:
             remark = remark.replace(f"{folder}{os.sep}", "")
     return remark

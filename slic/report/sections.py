@@ -7,9 +7,16 @@ from typing import Any
 
 from slic import __version__
 from slic.cache.clusterings import Clusterings
-from slic.eval.cached import say_seen
 from slic.listing import counted
-from slic.page.thumbnails import STILLS, STRIPS, Scene, thumbnails
+from slic.page import room_for_images
+from slic.page.thumbnails import (
+    STILLS,
+    STILLS_BYTES,
+    STRIPS,
+    STRIPS_BYTES,
+    Scene,
+    thumbnails,
+)
 from slic.progress import progress
 from slic.report import summary
 from slic.report.clusters import clusters, last_clustering
@@ -112,7 +119,6 @@ def _of_embeddings(
     cache, feature, split = material.cache, material.feature, material.split
     if cache is None:
         return None, {"gallery": None, "classes": [], "confusion": [], "map": None}
-    say_seen(material.run, material.path, split, material.remarks.append)
     broken = int((~embeddings(cache, feature)[1]).sum())
     if broken:
         what = f"{counted(broken, 'embedding')} of {len(cache.ids):,}"
@@ -153,11 +159,22 @@ def _paper(material: Material, found: Found | None, confusion: list[Section]) ->
 
 def _with_pictures(report: Section, videos: Videos) -> Built:
     scenes, moving = videos.scenes(), list(dict.fromkeys(_gallery_rows(report["gallery"])))
-    with progress(len(scenes) + len(moving), "pictures", unit="pictures") as advance:
-        pictures = thumbnails(scenes, strips=moving, advance=advance)
-    report["remarks"].extend(pictures.remarks)
-    report["videos"] = {**videos.table(), "still": pictures.stills}
     report["stills"], report["strips"] = STILLS, STRIPS
+    report["videos"] = {**videos.table(), "still": list(range(len(scenes)))}
+    room = room_for_images(report)
+    if not room:
+        what = "The text of this file takes 25 MB alone: a smaller --sample makes it smaller."
+        report["remarks"].append(what)
+    with progress(len(scenes) + len(moving), "pictures", unit="pictures") as advance:
+        pictures = thumbnails(
+            scenes,
+            strips=moving,
+            stills_bytes=min(STILLS_BYTES, room // 2),
+            strips_bytes=min(STRIPS_BYTES, room // 2),
+            advance=advance,
+        )
+    report["remarks"].extend(pictures.remarks)
+    report["videos"]["still"] = pictures.stills
     return Built(report, pictures.images, scenes)
 
 

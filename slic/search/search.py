@@ -12,6 +12,7 @@ from slic.disk import check_writable
 from slic.errors import InputError
 from slic.eval.cached import cached_embeddings, check_feature, evaluation_protocol
 from slic.kept_index import unit_rows
+from slic.listing import VIDEO_SUFFIXES
 from slic.runs import Run
 from slic.search.gallery import write_gallery
 from slic.search.nearest import nearest_places, place_of
@@ -109,6 +110,9 @@ def search(
 def _writable(html: Path) -> Path:
     if html.is_dir():
         raise InputError(f"--html {html}: is a folder; give a file, such as found.html")
+    # As in `--html *.mp4`, where the page would take the place of the first.
+    if html.suffix.lower() in VIDEO_SUFFIXES:
+        raise InputError(f"--html {html}: is named like a video; give a file such as found.html")
     check_writable(html.absolute().parent)
     return html
 

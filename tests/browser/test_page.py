@@ -12,6 +12,7 @@ from pages import Opened
 from playwright.sync_api import Locator, Page, expect
 
 from slic.page import write_page
+from slic.report.names import read_names
 
 Open = Callable[..., Opened]
 ALL = ["summary", "curves", "paper", "gallery", "classes", "clusters", "changes", "confusion"]
@@ -296,6 +297,93 @@ def test_names_of_clusters_are_kept_and_saved(made: Path, opened: Open, tmp_path
     page.reload()
     page.wait_for_selector("html[data-drawn]", state="attached")
     assert given[0] in page.locator("#clusters").inner_text()
+
+
+def drawn_wide() -> tuple[Any, dict[str, bytes]]:
+    """A report with six clusterings, which are drawn wider than paper."""
+    report, images = made_report()
+    clusters = report["clusters"]
+    clusters["columns"] = clusters["columns"] * 3
+    clusters["changes"] = clusters["changes"] * 5
+    return report, images
+
+
+def test_on_paper_nothing_is_cut_off_or_dark(opened: Open, tmp_path: Path) -> None:
+    page = opened(written(tmp_path, *drawn_wide()), color_scheme="dark").page
+    page.set_viewport_size({"width": 700, "height": 1000})
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).length"
+    assert page.eval_on_selector_all(".scroll", cut) == 0
+    brightness = """canvas => {
+        const paint = document.createElement("canvas").getContext("2d");
+        paint.drawImage(canvas, canvas.width - 2, 1, 1, 1, 0, 0, 1, 1);
+        const [red, green, blue] = paint.getImageData(0, 0, 1, 1).data;
+        return (red + green + blue) / 3;
+    }"""
+    assert page.eval_on_selector(".matrix canvas", brightness) > 200
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.eval_on_selector(".matrix canvas", brightness) < 60
+
+
+@pytest.mark.parametrize("width", [640, 1280])
+def test_text_of_twice_the_size_fits(made: Path, opened: Open, width: int) -> None:
+    page = opened(made, viewport={"width": width, "height": 800}).page
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def reloaded_names(page: Page, target: Path) -> dict[int, str]:
+    """The names that the page saves after it was opened anew."""
+    page.reload()
+    page.wait_for_selector("html[data-drawn]", state="attached")
+    with page.expect_download() as saving:
+        page.locator("#save-names").click()
+    saving.value.save_as(target)
+    return read_names(target)
+
+
+def test_names_given_on_a_page_outlast_those_it_came_with(
+    made: Path, opened: Open, tmp_path: Path
+) -> None:
+    page = opened(made, accept_downloads=True).page
+    target = tmp_path / "clusters.csv"
+    assert reloaded_names(page, target) == {1: "second"}
+    open_cluster(page, 1).locator("input").fill("edited")
+    open_cluster(page, 2).locator("input").fill("a\u2028b\x0bc\x85d")
+    assert reloaded_names(page, target) == {1: "edited", 2: "a b c d"}
+    open_cluster(page, 1).locator("input").fill("")
+    assert reloaded_names(page, target) == {2: "a b c d"}
+    # A report made later brings its own names; kept ones fill in where it has none.
+    report, images = made_report()
+    written(tmp_path, report | {"made": "2026-01-02 00:00 UTC"}, images)
+    assert reloaded_names(page, target) == {1: "second", 2: "a b c d"}
+
+
+def test_names_are_not_taken_for_those_of_another_run_of_that_title(
+    made: Path, opened: Open, tmp_path: Path
+) -> None:
+    page = opened(made, accept_downloads=True).page
+    open_cluster(page, 2).locator("input").fill("edited")
+    written(tmp_path, *made_report(61))
+    assert reloaded_names(page, tmp_path / "clusters.csv") == {1: "second"}
+
+
+def test_pictures_no_longer_shown_are_let_go(made: Path, opened: Open) -> None:
+    page = opened(made, viewport={"width": 1280, "height": 300}).page
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def nodes() -> float:
+        for number in range(20):
+            page.locator("#gallery .tools button").nth(number % 2).click()
+        session.send("HeapProfiler.collectGarbage")
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return next(one["value"] for one in metrics if one["name"] == "Nodes")
+
+    before = nodes()
+    assert nodes() < 1.5 * before
 
 
 def test_clusters_are_found_and_ordered(made: Path, opened: Open) -> None:

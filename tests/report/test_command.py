@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -38,6 +39,47 @@ def test_the_page_holds_no_path_of_this_machine(work, slic):
     found = result(slic, "--store", str(work / "ucf101.zarr"), "--run", str(run))
     assert any("clusters.h5" in remark for remark in found["remarks"])
     assert str(work) not in Path(found["path"]).read_text()
+
+
+def test_the_page_does_not_say_where_the_run_lies(work, slic):
+    run = next((work / "runs").iterdir())
+    found = result(slic, "--run", str(run), "--split", "2")
+    assert any("pretrained on split 1" in remark for remark in found["remarks"])
+    assert str(work) not in Path(found["path"]).read_text()
+    (run / "checkpoints" / "latest").unlink()
+    found = result(slic, "--run", str(run))
+    assert any("checkpoint" in remark for remark in found["remarks"])
+    assert str(work) not in Path(found["path"]).read_text()
+
+
+def test_a_run_whose_name_is_not_utf_8(work, slic):
+    run = next((work / "runs").iterdir())
+    named = os.fsdecode(b"runs/\xff run")
+    run.rename(named)
+    assert "<title>? run</title>" in Path(result(slic, "--run", named)["path"]).read_text()
+
+
+def test_pictures_take_the_room_that_the_text_leaves(work, slic, monkeypatch):
+    whole = result(slic)["bytes"]
+    monkeypatch.setattr("slic.page.writing.SPARE", 10_000)
+    monkeypatch.setattr("slic.page.writing.LARGEST", whole - 50_000)
+    found = result(slic)
+    assert found["bytes"] < whole - 50_000
+    assert any("small" in remark for remark in found["remarks"])
+    monkeypatch.setattr("slic.page.writing.LARGEST", 20_000)
+    assert any("--sample" in remark for remark in result(slic)["remarks"])
+
+
+@pytest.mark.parametrize("option", ["--output", "--figure"])
+def test_a_pipe_is_not_replaced(work, slic, option):
+    os.mkfifo("pipe.svg")
+    assert "pipe.svg" in refused(slic, option, "pipe.svg")
+    assert Path("pipe.svg").is_fifo()
+
+
+def test_page_and_figure_are_two_files(work, slic):
+    assert "--figure" in refused(slic, "--output", "one.svg", "--figure", "./one.svg")
+    assert not Path("one.svg").exists()
 
 
 def test_output_goes_where_it_is_asked_to(work, slic):

@@ -150,12 +150,13 @@ def test_a_page_that_cannot_be_written_is_refused_first(run, tmp_path, monkeypat
 
     monkeypatch.setattr(cached, "embed", None)
     query = ClipStore(run.store).ids[0]
-    (tmp_path / "file").write_text("mine")
-    for html in (tmp_path, tmp_path / "file" / "found.html"):
+    for name in ("file", "film.MP4"):
+        (tmp_path / name).write_text("mine")
+    for html in (tmp_path, tmp_path / "film.MP4", tmp_path / "file" / "found.html"):
         code, out, err = slic("search", query, "--clips", "1", "--html", str(html))
         assert code in (1, 2)
         assert (out, len(err.strip().splitlines())) == ("", 1)
-    assert (tmp_path / "file").read_text() == "mine"
+    assert {(tmp_path / name).read_text() for name in ("file", "film.MP4")} == {"mine"}
 
 
 def test_the_terminal_tells_where_and_how_many(run, tmp_path, slic):

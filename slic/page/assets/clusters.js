@@ -1,21 +1,27 @@
 // The clusters of the last clustering: sizes, purity, their videos, and names that people give them.
+// The counts, as runs in other folders may have the same name.
 function namesKey() {
-  return `names ${report.title} ${report.clusters.clustering}`;
+  const { clustering, videos: all, count: many, singletons } = report.clusters;
+  return `names ${report.title} ${clustering} ${all} ${many} ${singletons}`;
 }
 
 function restoreNames() {
   const kept = setting(namesKey());
   if (!kept) return;
   try {
-    for (const [cluster, given] of Object.entries(JSON.parse(kept))) if (!names.has(cluster)) names.set(cluster, String(given));
+    const { made: when, given: all } = JSON.parse(kept);
+    // What was last named on this very page is newer than what the page came with.
+    if (when === report.made) names.clear();
+    for (const [cluster, given] of Object.entries(all)) if (!names.has(cluster)) names.set(cluster, String(given));
   } catch { /* not ours */ }
 }
 
 function giveName(cluster, text) {
-  const given = text.trim();
+  // One line, as the csv's readers want it.
+  const given = text.replace(/[\p{Cc}\u2028\u2029]+/gu, " ").trim();
   if (given) names.set(String(cluster), given);
   else names.delete(String(cluster));
-  setting(namesKey(), JSON.stringify(Object.fromEntries(names)));
+  setting(namesKey(), JSON.stringify({ made: report.made, given: Object.fromEntries(names) }));
 }
 
 const quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;

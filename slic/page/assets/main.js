@@ -38,6 +38,9 @@ function themeButton() {
     show();
   });
   system.addEventListener("change", show);
+  // Paper is light, and what is painted on a canvas knows no rule of print.
+  addEventListener("beforeprint", () => applyTheme("light"));
+  addEventListener("afterprint", show);
   show();
   return button;
 }

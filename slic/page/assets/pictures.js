@@ -26,7 +26,8 @@ const near = new IntersectionObserver((seen) => {
   }
 }, { rootMargin: "400px" });
 
-const waiting = new Map();
+// Weak, so that what a list no longer shows is let go.
+const waiting = new WeakMap();
 
 function fill(holder) {
   const task = waiting.get(holder);
@@ -42,7 +43,7 @@ function later(holder, task) {
 
 // Whatever is still waiting, before the page is printed.
 function fillAll() {
-  for (const holder of [...waiting.keys()]) fill(holder);
+  for (const holder of document.querySelectorAll(".pic")) fill(holder);
 }
 
 function describe(row) {
