@@ -243,6 +243,53 @@ def test_the_map_by_keyboard_alone(made: Path, opened: Open) -> None:
     expect(page.locator("#tip")).to_be_hidden()
 
 
+def test_zooming_by_keyboard_keeps_the_video_in_its_place(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    page.locator(".cloud canvas").first.focus()
+    page.keyboard.press("ArrowRight")
+    before = page.locator("#tip").bounding_box()
+    told = page.locator("#tip").inner_text()
+    for _ in range(3):
+        page.keyboard.press("+")
+    after = page.locator("#tip").bounding_box()
+    assert before
+    assert after
+    assert (after["x"], after["y"]) == pytest.approx((before["x"], before["y"]), abs=1)
+    assert page.locator("#tip").inner_text() == told
+
+
+def test_what_is_looked_for_on_the_map_is_in_view(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    report, _ = made_report()
+    page.locator(".cloud canvas").first.focus()
+    page.keyboard.press("ArrowRight")
+    for _ in range(6):
+        page.keyboard.press("+")
+    row = alone(report)
+    page.locator("#classes .bars button", has_text=report["videos"]["label"][row]).click()
+    page.locator(".cloud").scroll_into_view_if_needed()
+    page.mouse.move(*place_of(page, row, report))
+    expect(page.locator("#tip")).to_contain_text(report["videos"]["id"][row])
+
+
+def test_given_names_stand_in_the_last_clustering(made: Path, opened: Open) -> None:
+    page = opened(made).page
+    texts = page.eval_on_selector_all("#changes svg text", "all => all.map(t => t.textContent)")
+    # Cluster 1 is named `second`; in the clustering before, 1 is another cluster.
+    assert texts.count("second") == 1
+    assert texts.count("1 action 1") == 1
+    assert texts.count("0 action 0") == 2
+
+
+def test_without_names_there_is_nothing_to_save(tmp_path: Path, opened: Open) -> None:
+    report, images = made_report()
+    report["names"] = {}
+    page = opened(written(tmp_path, report, images)).page
+    assert page.locator("#save-names").is_disabled()
+    open_cluster(page, 2).locator("input").fill("x")
+    assert page.locator("#save-names").is_enabled()
+
+
 def test_a_class_is_shown_on_the_map(made: Path, opened: Open) -> None:
     page = opened(made).page
     page.locator("#classes .bars button", has_text="<b>bold</b>").click()

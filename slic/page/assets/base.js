@@ -28,8 +28,8 @@ function figure(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   if (Number.isInteger(value)) return count(value);
-  if (size !== 0 && (size < 0.001 || size >= 1e6)) return value.toExponential(2);
-  return value.toPrecision(4).replace(/\.?0+$/, "");
+  if (size !== 0 && (size < 1e-5 || size >= 1e6)) return value.toExponential(2);
+  return value.toPrecision(4).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
 }
 
 function labelOf(row) {

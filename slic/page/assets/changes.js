@@ -49,11 +49,13 @@ function changesDrawing(columns, changes) {
     for (const [from, to, size] of list) drawing.append(flowBand(places[i][from], places[i + 1][to], size));
   });
   places.forEach((column, i) => {
+    const last = i === places.length - 1;
     drawing.append(svg("text", { x: column[0]?.x ?? i * COLUMN_GAP, y: 12 }, `epoch ${columns[i].epoch}`),
       svg("text", { class: "soft", x: column[0]?.x ?? i * COLUMN_GAP, y: 26 }, counted(columns[i].count, "cluster")));
-    for (const place of column) drawing.append(...nodeMark(place));
+    for (const place of column) drawing.append(...nodeMark(place, last));
   });
-  drawing.style.width = `${wide * 1.15}px`;
+  // As wide as there is room, within what is readable.
+  Object.assign(drawing.style, { width: "100%", minWidth: `${wide * 0.8}px`, maxWidth: `${wide * 1.15}px` });
   return el("div", { class: "changes scroll", tabindex: 0, role: "region", "aria-label": "Clusters over time" }, drawing);
 }
 
@@ -66,7 +68,15 @@ function flowBand(from, to, size) {
   return mark;
 }
 
-function nodeMark(place) {
+// Names are of clusters of the last clustering alone.
+function nodeTitle(node, last) {
+  if (isRest(node)) return node.name;
+  const number = node.name.slice("cluster ".length);
+  const given = last ? names.get(number) : undefined;
+  return given || (node.label ? `${number} ${node.label}` : node.name);
+}
+
+function nodeMark(place, last) {
   const { node, x, y, high } = place;
   const share = node.share === null || node.share === undefined ? "" : ` (${percent(node.share, 0)})`;
   const about = `${node.name}: ${counted(node.size, "video")}${node.label ? `, ${node.label}${share}` : ""}`;
@@ -74,14 +84,14 @@ function nodeMark(place) {
   mark.addEventListener("pointermove", (event) => showTip(event.clientX, event.clientY, name(about)));
   mark.addEventListener("pointerleave", hideTip);
   const room = high >= 6 || isRest(node);
-  const shown = node.label || node.name;
+  const shown = nodeTitle(node, last);
   return [mark, room ? svg("text", { x: x + NODE + 5, y: y + Math.min(high / 2 + 4, high + 4) }, shown.length > 22 ? `${shown.slice(0, 21)}…` : shown) : null].filter(Boolean);
 }
 
 if (report.clusters?.columns?.length > 1) {
   section("changes", "Clusters over time", (into) => {
     const { columns, changes } = report.clusters;
-    into.append(el("p", { class: "note" }, "Each column is a clustering: its largest clusters, named by their commonest class, and all others together. Bands are the videos that go from one to the other; those that stay among the others are not drawn."),
+    into.append(el("p", { class: "note" }, `Each column is a clustering${columns.length > 5 ? " (at most six are drawn, evenly spaced)" : ""}: its largest clusters, by number${columns.some((c) => c.nodes.some((n) => n.label)) ? " and commonest class" : ""}, and all others together. Numbers begin anew at each clustering. Bands are the videos that go from one to the other; those that stay among the others are not drawn.`),
       changesDrawing(columns, changes),
       table([{ title: "from epoch" }, { title: "to epoch" }, { title: "unchanged clusters", number: true }, { title: "merged", number: true }, { title: "split", number: true }, { title: "agreement (AMI)", number: true }],
         changes.map((c, i) => ({ cells: [count(columns[i].epoch), count(columns[i + 1].epoch), count(c.same), count(c.merged), count(c.split), c.agreement === null ? "–" : c.agreement.toFixed(3)] })), { label: "Changes between clusterings" }),

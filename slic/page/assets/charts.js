@@ -52,7 +52,7 @@ function lineChart(curve) {
     if (points.length === 1) drawing.append(svg("circle", { class: `dot f${i}`, r: 4, cx: across(series.points[0][0]), cy: up(series.points[0][1]) }));
   });
   follow(drawing, curve, across, up, text);
-  return el("figure", { class: "chart" }, el("h3", {}, curve.title), curve.series.length > 1 ? legend(curve) : null, drawing, asTable(curve, text));
+  return el("figure", { class: "chart" }, el("h3", {}, curve.title), legend(curve), drawing, asTable(curve, text));
 }
 
 function summaryOf(curve, text) {
@@ -61,6 +61,8 @@ function summaryOf(curve, text) {
 }
 
 function legend(curve) {
+  const [first, ...more] = curve.series;
+  if (!more.length && curve.title.toLowerCase().includes(first.name.toLowerCase())) return null;
   return el("ul", { class: "legend" }, curve.series.map((s, i) =>
     el("li", {}, svg("svg", { viewBox: "0 0 32 10", "aria-hidden": "true" }, svg("line", { class: `line s${i}`, x1: 1, x2: 31, y1: 5, y2: 5, "stroke-width": 2.5 })), s.name)));
 }
@@ -112,12 +114,14 @@ function follow(drawing, curve, across, up, text) {
   });
 }
 
-// Bars of counts over sizes, both on logarithmic scales where they span much.
+// Bars of counts over sizes, which double; heights are logarithmic where the counts span much.
 function sizeChart(sizes, title) {
   const bins = binned(sizes);
   const most = Math.max(...bins.map((b) => b.clusters));
   const wide = (WIDE - LEFT - RIGHT) / bins.length;
-  const high = (n) => (n ? Math.max(2, (Math.log1p(n) / Math.log1p(most)) * (HIGH - BELOW - TOP - 14)) : 0);
+  const least = Math.min(...bins.filter((b) => b.clusters).map((b) => b.clusters));
+  const scale = most > 30 * least ? Math.log1p : (n) => n;
+  const high = (n) => (n ? Math.max(2, (scale(n) / scale(most)) * (HIGH - BELOW - TOP - 14)) : 0);
   const drawing = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": `${title}: ${bins.map((b) => `${b.name}: ${counted(b.clusters, "cluster")}`).join(", ")}` });
   drawing.append(svg("line", { class: "grid", x1: LEFT, x2: WIDE - RIGHT, y1: HIGH - BELOW, y2: HIGH - BELOW }));
   bins.forEach((bin, i) => {
@@ -128,7 +132,7 @@ function sizeChart(sizes, title) {
     if (bin.clusters) drawing.append(svg("text", { class: "axis", x: middle, y: HIGH - BELOW - tall - 5, "text-anchor": "middle" }, count(bin.clusters)));
   });
   drawing.append(svg("text", { class: "axis", x: WIDE - RIGHT, y: HIGH - 1, "text-anchor": "end" }, "videos in a cluster"));
-  return el("figure", { class: "chart" }, el("h3", {}, title), drawing, el("figcaption", {}, "Heights are logarithmic."));
+  return el("figure", { class: "chart" }, el("h3", {}, title), drawing, scale === Math.log1p ? el("figcaption", {}, "Heights are logarithmic.") : null);
 }
 
 // Sizes 1 to 8 alone where none is larger; else in bins that double: 1, 2, 3-4, 5-8, ...

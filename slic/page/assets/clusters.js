@@ -22,6 +22,7 @@ function giveName(cluster, text) {
   if (given) names.set(String(cluster), given);
   else names.delete(String(cluster));
   setting(namesKey(), JSON.stringify({ made: report.made, given: Object.fromEntries(names) }));
+  dispatchEvent(new Event("nameschange"));
 }
 
 const quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;
@@ -64,8 +65,12 @@ function clusterInside(cluster, title) {
 
 function clusterTools(draw) {
   const search = el("input", { type: "search", placeholder: "class, name or number" });
-  const order = el("select", {}, [["size", "largest first"], ["pure", "purest first"], ["mixed", "most mixed first"], ["number", "by number"]].map(([value, text]) => el("option", { value }, text)));
+  const byClass = report.clusters.purity === null ? [] : [["pure", "purest first"], ["mixed", "most mixed first"]];
+  const order = el("select", {}, [["size", "largest first"], ...byClass, ["number", "by number"]].map(([value, text]) => el("option", { value }, text)));
   const save = el("button", { type: "button", id: "save-names" }, "Save the names");
+  const allow = () => { save.disabled = !names.size; };
+  addEventListener("nameschange", allow);
+  allow();
   save.addEventListener("click", () => saveFile("clusters.csv", namesCsv(), "text/csv"));
   search.addEventListener("input", () => draw(search.value, order.value));
   order.addEventListener("change", () => draw(search.value, order.value));

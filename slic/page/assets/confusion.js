@@ -1,5 +1,5 @@
 // Which classes are taken for which.
-const MOST_NAMED = 30;
+const MOST_NAMED = 30; // with room for names and counts beside and in the matrix
 
 function colourOf(variable) {
   return getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
@@ -18,6 +18,27 @@ function drawMatrix(canvas, confusion, sums) {
     paint.fillRect(column * cell, row * cell, cell, cell);
   }
   paint.globalAlpha = 1;
+  if (n <= MOST_NAMED) drawCounts(paint, confusion, sums, cell);
+}
+
+function drawCounts(paint, confusion, sums, cell) {
+  paint.font = `${Math.round(Math.min(cell * 0.42, 44))}px ${colourOf("--font")}`;
+  paint.textAlign = "center";
+  paint.textBaseline = "middle";
+  for (const [row, column, number] of confusion.cells) {
+    paint.fillStyle = colourOf(number / sums[row] > 0.5 ? "--card" : "--ink");
+    paint.fillText(String(number), (column + 0.5) * cell, (row + 0.5) * cell, cell * 0.9);
+  }
+}
+
+// The classes by number: names to the left, numbers above.
+function besideMatrix(confusion, canvas) {
+  const classes = confusion.classes;
+  if (classes.length > MOST_NAMED) return el("div", { class: "rows" }, canvas);
+  const above = el("ol", { class: "above-columns", "aria-hidden": "true" }, classes.map((_, i) => el("li", {}, i + 1)));
+  above.style.gridTemplateColumns = `repeat(${classes.length}, 1fr)`;
+  return el("div", { class: "rows named" }, above,
+    el("ol", { class: "beside-rows", "aria-hidden": "true" }, classes.map((one, i) => el("li", {}, name(one, { title: one }), ` ${i + 1}`))), canvas);
 }
 
 function confusionView(confusion) {
@@ -26,7 +47,6 @@ function confusionView(confusion) {
   const known = new Map(confusion.cells.map(([row, column, number]) => [row * n + column, number]));
   const canvas = el("canvas", { tabindex: 0, role: "img", "aria-label": `${confusion.title}: ${n} by ${n} classes; the list of mistakes says the same. Arrow keys step through the cells.` });
   drawMatrix(canvas, confusion, sums);
-  addEventListener("themechange", () => drawMatrix(canvas, confusion, sums));
   const at = { row: 0, column: 0 };
   const show = (x, y) => {
     const number = known.get(at.row * n + at.column) || 0;
@@ -52,7 +72,7 @@ function confusionView(confusion) {
     show(box.left + ((at.column + 0.5) / n) * box.width, box.top + ((at.row + 0.5) / n) * box.height);
   });
   return el("div", { class: "matrix" },
-    el("figure", { class: "chart" }, el("div", { class: "rows" }, n <= MOST_NAMED ? el("ol", { "aria-hidden": "true" }, confusion.classes.map((one) => el("li", {}, name(one, { title: one })))) : null, canvas), el("figcaption", {}, "Rows are true classes, columns what they were taken for, both in alphabetical order; the stronger the colour, the larger the share of the row. The diagonal is right.")),
+    el("figure", { class: "chart" }, besideMatrix(confusion, canvas), el("figcaption", {}, "Rows are true classes, columns what they were taken for, both in alphabetical order; the stronger the colour, the larger the share of the row. The diagonal is right.")),
     mistakes(confusion, sums));
 }
 
@@ -77,6 +97,7 @@ if (report.confusion?.length) {
       holder.replaceChildren(el("p", { class: "note" }, chosen.note || ""), confusionView(chosen));
     };
     choice.addEventListener("change", draw);
+    addEventListener("themechange", draw);
     into.append(report.confusion.length > 1 ? el("div", { class: "tools" }, el("label", {}, "Predicted by", choice)) : el("p", {}, report.confusion[0].title), holder);
     draw();
   });

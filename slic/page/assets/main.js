@@ -1,11 +1,11 @@
 // What failed, the head of the page, the contents, and drawing one section after the other.
 if (report.failed && (report.failed.count || report.failed.damaged.length)) {
-  section("failed", "Failed videos", (into) => {
+  section("failed", report.failed.count ? "Failed videos" : "Videos with remarks", (into) => {
     const { count: all, listed, damaged } = report.failed;
     const rows = (list) => list.map((one) => ({ cells: [name(one.id), name(one.reason)] }));
     const columns = [{ title: "video" }, { title: "reason" }];
     if (all) into.append(el("p", {}, `${counted(all, "video")} could not be stored${listed.length < all ? `; the first ${count(listed.length)} are listed` : ""}.`), table(columns, rows(listed), { label: "Videos that failed" }));
-    if (damaged.length) into.append(el("h3", {}, "Stored in part, or with a remark"), table(columns, rows(damaged), { label: "Videos with remarks" }));
+    if (damaged.length) into.append(all ? el("h3", {}, "Stored in part, or with a remark") : el("p", {}, `${counted(damaged.length, "video")} stored in part, or with a remark.`), table(columns, rows(damaged), { label: "Videos with remarks" }));
   });
 }
 

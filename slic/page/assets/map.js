@@ -34,6 +34,10 @@ class Cloud {
     return el("div", { class: "zoom" }, button("+", "Zoom in", () => this.zoom(1.5)), button("–", "Zoom out", () => this.zoom(1 / 1.5)), button("⌂", "Whole map", () => this.whole()));
   }
 
+  marked() {
+    return this.at < 0 ? [this.width / 2, this.height / 2] : [this.spots[2 * this.at], this.spots[2 * this.at + 1]];
+  }
+
   whole() {
     this.view = { scale: 1, x: 0, y: 0 };
     this.draw();
@@ -157,12 +161,20 @@ class Cloud {
     this.kept.replaceChildren(videoCard(row), cluster !== null && report.clusters ? el("button", { type: "button", onclick: () => openCluster(cluster) }, "Open its cluster") : "");
   }
 
-  zoom(by, x = this.width / 2, y = this.height / 2) {
+  // About a place, else about the video marked, else about the middle.
+  zoom(by, x = this.marked()[0], y = this.marked()[1]) {
     const scale = Math.max(1, Math.min(60, this.view.scale * by));
     const ratio = scale / this.view.scale;
     const [ax, ay] = [x - this.width / 2, y - this.height / 2];
     this.view = scale === 1 ? { scale, x: 0, y: 0 } : { scale, x: ax - (ax - this.view.x) * ratio, y: ay - (ay - this.view.y) * ratio };
     this.draw();
+  }
+
+  // By keyboard: what is told beside the video marked goes with it.
+  zoomMarked(by) {
+    if (by) this.zoom(by);
+    else this.whole();
+    if (this.at >= 0) this.point(this.at);
   }
 
   // From the video marked (or the middle) to the nearest in the direction of an arrow key.
@@ -230,7 +242,7 @@ class Cloud {
     this.base.addEventListener("keydown", (event) => {
       const act = {
         ArrowRight: () => this.step(1, 0), ArrowLeft: () => this.step(-1, 0), ArrowUp: () => this.step(0, -1), ArrowDown: () => this.step(0, 1),
-        "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5), 0: () => this.whole(), Enter: () => this.keep(), Escape: () => this.point(-1),
+        "+": () => this.zoomMarked(1.5), "=": () => this.zoomMarked(1.5), "-": () => this.zoomMarked(1 / 1.5), 0: () => this.zoomMarked(0), Enter: () => this.keep(), Escape: () => this.point(-1),
       }[event.key];
       if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
@@ -320,6 +332,7 @@ function drawMap(into) {
     if (kind >= 0) choice.value = String(kind);
     picked = new Set();
     search.value = text;
+    cloud.whole();
     paint();
     filter();
     document.getElementById("map").scrollIntoView();
