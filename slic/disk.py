@@ -105,8 +105,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write beside `path`; synced and renamed to it at the end, or removed.
 
     Raises:
-        DiskError: the file system refuses; what was at `path` before is there still.
+        DiskError: the file system refuses, or `path` is a device or the like; what was there
+            before is there still.
     """
+    if path.exists() and not path.is_file():
+        raise DiskError(f"{path}: is no plain file; name another")
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from slic.disk import check_writable
 from slic.errors import InputError, SlicError
 from slic.eval.cached import cached_embeddings, check_feature, evaluation_protocol
 from slic.export_formats import NONE, WRITERS, Columns
+from slic.listing import counted
 from slic.report.names import read_names
 from slic.runs import Run, open_run
 
@@ -224,8 +225,8 @@ def _say_formulas(columns: Columns, say: Callable[[str], None]) -> None:
     )
     if found:
         say(
-            f"{len(found)} texts begin as a spreadsheet's formulas do, such as {found[0][:40]!r}:"
-            " import these columns as text"
+            f"{counted(len(found), 'text')} beginning as a spreadsheet's formulas do, such as"
+            f" {found[0][:40]!r}: import these columns as text"
         )
 
 

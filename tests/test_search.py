@@ -104,6 +104,22 @@ def test_what_is_neither_file_nor_id_is_refused(run, slic):
         search(run, [ClipStore(run.store).ids[0]], k=0, **HERE)
 
 
+def test_an_id_that_may_be_meant_is_named(run, slic):
+    wanted = ClipStore(run.store).ids[3]
+    for typed in (wanted.rsplit("/", 1)[-1], wanted.replace("v_", "w_")):
+        code, _, err = slic("search", typed)
+        assert code == 2
+        assert wanted in err
+    assert "did you mean" not in slic("search", "%%%%")[2]
+
+
+def test_a_store_whose_name_cannot_stand_in_a_cache(run, tmp_path, slic):
+    place = tmp_path / os.fsdecode(b"m\xff.zarr")
+    place.symlink_to(run.store.resolve())
+    code, out, err = slic("search", ClipStore(run.store).ids[0], "--store", str(place))
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+
+
 def test_queries_are_looked_at_before_a_store_is_embedded(run, tmp_path, monkeypatch, slic):
     from slic.eval import cached
 

@@ -16,6 +16,7 @@ from slic.embed import CacheName, FloatRows, Protocol, Section, embed, write_cac
 from slic.encoders import encoder_of, load_checkpoint, weights_digest
 from slic.errors import CheckpointError, InputError, LabelsMissing, StoreError
 from slic.eval.windows import all_windows
+from slic.listing import is_utf8
 from slic.progress import progress
 from slic.reading import ReaderPool
 from slic.regular import brief
@@ -100,6 +101,7 @@ def cached_embeddings(
         The cache, and the store's path.
 
     Raises:
+        InputError: the store's name cannot stand in a cache.
         CheckpointError: the run has no usable checkpoint.
         StoreError: the store is neither there nor cached, or lacks the split.
         LabelsMissing: it has no labels.
@@ -109,6 +111,8 @@ def cached_embeddings(
     tag = f"e{_epoch(content, run):05d}.{weights_digest(content['model'])}"
     path = Path(store) if store is not None else run.store
     name = path.name.removesuffix(".zarr")
+    if not is_utf8(name):
+        raise InputError(f"{path}: the name of the store is not UTF-8; rename it")
     if not path.is_dir():
         return _from_name(run, CacheName(name, "", tag, protocol), path, say), path
     clips = ClipStore(path)

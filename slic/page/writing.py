@@ -26,6 +26,7 @@ SCRIPTS = (
     "main.js",
 )
 STYLES = ("style.css", "parts.css")
+PAGES = (".html", ".htm")
 LARGEST = 25_000_000  # bytes of a page
 SPARE = 200_000  # of them: elements around the pictures, and remarks on them
 

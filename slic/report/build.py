@@ -8,7 +8,7 @@ from slic.cache.clusterings import FILE as CLUSTERS
 from slic.cache.clusterings import read_clusterings
 from slic.disk import check_writable
 from slic.errors import InputError
-from slic.page import write_page
+from slic.page import PAGES, write_page
 from slic.report.figure import SUFFIXES, write_figure
 from slic.report.material import gather
 from slic.report.names import read_names
@@ -56,10 +56,8 @@ def report(
         InputError and its kinds: unusable input.
         DiskError: the file system refuses; what was there before stays.
     """
-    path = _checked("--output", run.path / FILE if output is None else Path(output))
+    path = _checked("--output", run.path / FILE if output is None else Path(output), PAGES)
     drawing = None if figure is None else _checked("--figure", Path(figure), SUFFIXES)
-    if drawing is not None and drawing.absolute() == path.absolute():
-        raise InputError(f"--figure {drawing}: is the page's own file; name another")
     built, store = _built(run, say=say, **how)
     if drawing is not None:
         write_figure(drawing, built.report, built.scenes)
@@ -135,13 +133,13 @@ def _named(run: Run, names: str | None) -> dict[int, str]:
     return read_names(Path(names), last, known=set(clusters.tolist()))
 
 
-def _checked(option: str, path: Path, suffixes: Sequence[str] = ()) -> Path:
+def _checked(option: str, path: Path, suffixes: Sequence[str]) -> Path:
     """A path to write to, refused before anything is computed for it."""
     if path.is_dir():
         raise InputError(f"{option} {path}: is a folder; name a file")
     if path.exists() and not path.is_file():
         raise InputError(f"{option} {path}: is a device or a pipe; name a file")
-    if suffixes and path.suffix.lower() not in suffixes:
+    if path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: end its name in one of {', '.join(suffixes)}")
     check_writable(path.parent)
     return path

@@ -25,7 +25,7 @@ _OF_EPOCHS = (
         {"false positives": "false_positive_rate", "false negatives": "false_negative_rate"},
     ),
     ("lr", "Learning rate", False, {"learning rate": "lr"}),
-    ("seconds", "Time of an epoch", False, {"seconds, since the last stop": "seconds"}),
+    ("seconds", "Seconds an epoch", False, {"since the last stop": "seconds"}),
 )
 _OF_CLUSTERINGS = (
     ("agreement", "Clusters and labels", False, {"NMI": "nmi", "AMI": "ami"}),

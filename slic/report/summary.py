@@ -123,7 +123,7 @@ def _note(material: Material, found: Found | None) -> str:
     queries, among = len(found.queries), found.among
     return (
         f"{counted(queries, 'test video')} among {counted(among, 'training video')},"
-        f" split {material.split}"
+        f" split {material.split}; one is {100 / queries:.2g} points"
     )
 
 

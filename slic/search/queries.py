@@ -1,5 +1,6 @@
 """What is searched for: video files, ids of the store, and segments of either."""
 
+import difflib
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from slic.prep.frames_video import FrameJob, close_decoder, store_frames
 from slic.segments import Segment, ends_before, known_fps, named_segment
 from slic.videos import Video
 
+MOST_COMPARED = 10_000  # ids, with a name that is none
 SHORT_SIDE = 128  # of a query, where the store does not say
 
 
@@ -52,12 +54,20 @@ def read_queries(names: Sequence[str], ids: Collection[str], store: Path) -> lis
         if not (os.path.isfile(name) or name in known):
             if not (os.path.isfile(base := name.rpartition("#t=")[0]) or base in known):
                 raise InputError(
-                    f"{name!r}: neither a video file nor the id of a video in {store};"
-                    " `slic prep info` tells what it holds"
+                    f"{name!r}: neither a video file nor the id of a video in"
+                    f" {store}{_meant(name, ids)}"
                 )
             video, segment = named_segment(name)
         found.append(Query(name, video, os.path.isfile(video), segment))
     return found
+
+
+def _meant(name: str, ids: Collection[str]) -> str:
+    """Which id may be meant: one that ends so, or one that looks like it."""
+    ends = (video for video in ids if video.endswith(f"/{name}"))
+    alike = difflib.get_close_matches(name, list(ids)[:MOST_COMPARED], n=1)
+    near = next(ends, None) or next(iter(alike), None)
+    return f" (did you mean {near}?)" if near else ""
 
 
 def stored_files(

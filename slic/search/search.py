@@ -12,7 +12,7 @@ from slic.disk import check_writable
 from slic.errors import InputError
 from slic.eval.cached import cached_embeddings, check_feature, evaluation_protocol
 from slic.kept_index import unit_rows
-from slic.listing import VIDEO_SUFFIXES
+from slic.page import PAGES
 from slic.runs import Run
 from slic.search.gallery import write_gallery
 from slic.search.nearest import nearest_places, place_of
@@ -92,7 +92,7 @@ def search(
         result = {
             "run": str(run.path),
             "store": str(path),
-            "videos": 0 if cache is None else len(_videos(cache)),
+            "videos": len(ids),
             "windows": len(cache.ids) if cache is not None and windows else None,
             "feature": kind,
             "clips": whole.clips,
@@ -111,8 +111,8 @@ def _writable(html: Path) -> Path:
     if html.is_dir():
         raise InputError(f"--html {html}: is a folder; give a file, such as found.html")
     # As in `--html *.mp4`, where the page would take the place of the first.
-    if html.suffix.lower() in VIDEO_SUFFIXES:
-        raise InputError(f"--html {html}: is named like a video; give a file such as found.html")
+    if html.suffix.lower() not in PAGES:
+        raise InputError(f"--html {html}: is named like no page; give a file such as found.html")
     check_writable(html.absolute().parent)
     return html
 

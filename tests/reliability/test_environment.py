@@ -162,6 +162,14 @@ for limit in {[0, 1, 100, 4096, *Random(1).sample(range(25_000), 12)]}:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DiskError, match="pipe"), whole_file(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 def test_whole_files_can_be_read(tmp_path: Path) -> None:
     rows = np.arange(12.0, dtype=np.float32).reshape(3, 4)
     save_whole(tmp_path / "new" / "t", {"rows": torch.from_numpy(rows)})
