@@ -105,5 +105,5 @@ def _show_results(results: list[dict]) -> None:
             seconds = [f"{row['start']:.2f}-{row['end']:.2f}"] if timed else []
             texts = (plain(row["label"] or ""), plain(row["id"]))
             table.add_row(str(row["rank"]), f"{row['similarity']:.4f}", *seconds, *texts)
-        console().print(plain(name))  # no title, which is broken at the table's width
+        console().print(plain(name), soft_wrap=True)  # no title, which breaks at the width
         console().print(table)
