@@ -159,7 +159,8 @@ def test_a_page_that_cannot_be_written_is_refused_first(run, tmp_path, monkeypat
     assert {(tmp_path / name).read_text() for name in ("file", "film.MP4")} == {"mine"}
 
 
-def test_the_terminal_tells_where_and_how_many(run, tmp_path, slic):
+def test_the_terminal_tells_where_and_how_many(run, tmp_path, slic, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     query = ClipStore(run.store).ids[0]
     html = str(tmp_path / "found.html")
     words = ("--window", "0.4s", "--k", "2", "--html", html, "--workers", "0")
