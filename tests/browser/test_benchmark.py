@@ -1,0 +1,29 @@
+"""That the benchmark of the report's page runs; its figures are not looked at."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 300
+
+
+def test_the_benchmark_of_the_page(chromium: Browser) -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/report_page.py", "--quick", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    peer, ours = found["pages"]
+    assert [peer["page"], ours["page"]] == ["Plotly", "slic report"]
+    for key, ratio in found["ratios"].items():
+        assert ratio == peer[key] / ours[key] > 0
+    assert found["ratio"] == found["ratios"]["first_paint_ms"]
+    assert found["videos"] == 60
