@@ -25,6 +25,15 @@ from slic.progress import clock
 prep_app = typer.Typer(
     help="Decode video and compute flow into a clip store.", no_args_is_help=True
 )
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler, such as tcp://host:8786, whose workers do it.",
+        show_default="this machine",
+    ),
+]
 CHECKED = (
     ("error_px", "end-point error", "{:.4f} px"),
     ("worst_px", "  worst pair", "{:.4f} px"),
@@ -46,6 +55,7 @@ def prep_frames_command(
         typer.Option("--fps", help="Of folders of images.", show_default="unknown"),
     ] = None,
     workers: Workers = None,
+    scheduler: Scheduler = None,
     limit: Limit = None,
     overwrite: Overwrite = False,
     retry: Retry = False,
@@ -62,6 +72,7 @@ def prep_frames_command(
         codec=codec,
         fps=fps,
         workers=workers,
+        scheduler=scheduler,
         limit=limit,
         overwrite=overwrite,
         retry=retry,
@@ -99,6 +110,7 @@ def prep_flow_command(
         typer.Option("--short-side", min=8, help="Of missing frames.", show_default="128"),
     ] = None,
     workers: Workers = None,
+    scheduler: Scheduler = None,
     limit: Limit = None,
     overwrite: Overwrite = False,
     retry: Retry = False,
@@ -135,6 +147,7 @@ def prep_flow_command(
         bound=bound,
         short_side=short_side,
         workers=workers,
+        scheduler=scheduler,
         limit=limit,
         overwrite=overwrite,
         retry=retry,

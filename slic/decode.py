@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,7 @@ class GuardedDecoder:
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, **CHILD},
             )
+            self._end = weakref.finalize(self, _end, self._child)
         return self._child
 
     def _header(self, child: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -175,16 +177,19 @@ class GuardedDecoder:
         return data
 
     def close(self) -> None:
-        """Kill the child, if one runs."""
-        child, self._child = self._child, None
-        if child is None:
-            return
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
+        """Kill the child, if one runs; so does the end of this object, or of its thread."""
+        if self._child is not None:
+            self._end()
+        self._child = None
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()
+    for pipe in (child.stdin, child.stdout):
+        with contextlib.suppress(OSError):
+            if pipe is not None:
+                pipe.close()
 
 
 def decode_video(path: str | os.PathLike[str], *, short_side: int = 128) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import textwrap
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +25,7 @@ def console() -> Console:
     if sys.stdout.isatty():
         return Console(highlight=False)
     width = None if "COLUMNS" in os.environ else UNLIMITED
-    return Console(highlight=False, width=width, file=_Unpadded())
+    return Console(highlight=False, width=width, file=cast(IO[str], _Unpadded()))
 
 
 class _Unpadded(io.TextIOBase):

@@ -116,11 +116,26 @@ def _start_worker(counter: Any, until: "Connection") -> None:
     one_thread(until=until)
 
 
+_thread = threading.local()  # `units` where `counting` adds them up
+
+
 def count(units: int) -> None:
-    """Tell the `counted` of `run_jobs` of units done, from within a job."""
+    """Tell the `counted` of `run_jobs`, or else `counting`, of units done, from within a job."""
     if _counter is not None:
         with _counter.get_lock():
             _counter.value += units
+    elif hasattr(_thread, "units"):
+        _thread.units += units
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[], int]]:
+    """Add up what `count` is told of in this thread; what is yielded gives the sum."""
+    _thread.units = 0
+    try:
+        yield lambda: _thread.units
+    finally:
+        del _thread.units
 
 
 def run_jobs(
@@ -186,7 +201,7 @@ def in_flight(
     submit: Callable[[Job], "Future[Result]"],
     jobs: Iterable[Job],
     *,
-    most: int,
+    most: int | Callable[[], int],
     look: Callable[[], None] = lambda: None,
 ) -> Iterator[Result]:
     """Submit jobs, at most `most` at once; results in order of completion.
@@ -194,22 +209,24 @@ def in_flight(
     Args:
         submit: starts a job.
         jobs: read as needed.
-        most: jobs under way.
+        most: jobs under way; asked each time if it may change.
         look: called once a second, and before results are handed over.
 
     Raises:
         KeyboardInterrupt: told to stop, once the results of what could be finished are taken.
     """
     queue = iter(jobs)
+    allowed = most if callable(most) else lambda: most
     with stops_noticed() as stopped:
-        running = {submit(job) for job in islice(queue, most)}
+        running = {submit(job) for job in islice(queue, allowed())}
         while running and not stopped():
             done, running = wait(running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
             look()
             for future in done:
                 yield future.result()
             if not stopped():
-                running |= {submit(job) for job in islice(queue, len(done))}
+                room = max(0, allowed() - len(running))
+                running |= {submit(job) for job in islice(queue, room)}
         yield from _last_results(running)
 
 

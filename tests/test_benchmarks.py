@@ -45,6 +45,15 @@ def test_flow_end_to_end() -> None:
     assert min(theirs["peak_mb"], ours["peak_mb"]) > 10
 
 
+def test_flow_on_a_cluster() -> None:
+    """It ends with an error where the stores are not all the same."""
+    found = results("prep_dask.py", "--workers", "2")
+    cluster, here = found["sides"]
+    assert cluster["pairs"] == here["pairs"] == 4 * 11
+    assert cluster["workers"] == here["workers"] == 2
+    assert found["ratio"] == cluster["ratio"] == 1
+
+
 def test_memory_by_length() -> None:
     rows = results("prep_flow.py", "--memory")["lengths"]
     assert [row["frames"] for row in rows] == [40, 160]

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from slic import processes
 from slic.errors import WorkError
 from slic.processes import (
     IN_FLIGHT_PER_WORKER,
@@ -97,6 +98,39 @@ def test_in_flight_is_bounded_and_in_order_of_completion() -> None:
     found = list(in_flight(submit, range(10), most=3, look=look))
     assert sorted(found) == [-1] * 5 + [1, 3, 5, 7, 9]
     assert max(looks) <= 3
+
+
+def test_what_may_be_in_flight_can_grow_and_shrink() -> None:
+    waiting: list[Future[int]] = []
+    allowed, sizes = [2, 2, 5, 5, 5, 1], []
+
+    def most() -> int:
+        return allowed.pop(0) if len(allowed) > 1 else allowed[0]
+
+    def submit(job: int) -> Future[int]:
+        waiting.append(Future())
+        return waiting[-1]
+
+    def look() -> None:
+        under_way = [future for future in waiting if not future.done()]
+        sizes.append(len(under_way))
+        for future in under_way[:1]:
+            future.set_result(0)
+
+    assert len(list(in_flight(submit, range(9), most=most, look=look))) == 9
+    assert sizes[0] == 2
+    assert 4 <= max(sizes) <= 5
+    assert sizes[-1] <= 1
+
+
+def test_units_are_added_up_without_processes() -> None:
+    with processes.counting() as units:
+        count(3)
+        count(4)
+        assert units() == 7
+    count(5)
+    with processes.counting() as units:
+        assert units() == 0
 
 
 def test_default_workers() -> None:

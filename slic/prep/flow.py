@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from slic.cache.flow_settings import DEFAULT_BOUND, flow_fingerprint
 from slic.cache.shards import CodecName
 from slic.disk import writes
 from slic.errors import InputError
+from slic.prep.crew import Crew, Processes, crew_of
 from slic.prep.flow_import import import_flow
 from slic.prep.flow_video import (
     FlowDone,
@@ -19,9 +21,10 @@ from slic.prep.flow_video import (
     enter_flow,
     size_on_disk,
     store_flow_here,
+    unsolved,
     work,
 )
-from slic.prep.frames import prep_frames
+from slic.prep.frames import frames_by
 from slic.prep.space import estimate, say_needed
 from slic.prep.store import (
     IMPORTED,
@@ -36,8 +39,7 @@ from slic.prep.store import (
     resolve,
     sample,
 )
-from slic.prep.tvl1 import ON_DEVICES, Engine, Tvl1Parameters, engine_version, resolve_engine
-from slic.processes import default_workers, run_jobs
+from slic.prep.tvl1 import ON_DEVICES, Engine, Tvl1Parameters, engine_version
 from slic.progress import progress
 
 
@@ -53,6 +55,7 @@ def prep_flow(
     short_side: int | None = None,
     codec: CodecName | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     limit: int | None = None,
     overwrite: bool = False,
     retry: bool = False,
@@ -71,14 +74,51 @@ def prep_flow(
             short side if None. Of flow images, what level 255 stands for.
         short_side, codec: for frames that are still missing; as the store has them if None.
         workers: processes, as many as cores if None; on a device, threads that read and write.
+        scheduler: address of a Dask scheduler, whose workers do it instead.
         limit: at most so many videos, a stable sample.
         overwrite: compute again what the store holds, with new parameters if they differ.
         retry: try frames again that failed before.
 
     Raises:
         DatasetError, StoreError: unusable input.
+        InputError: no scheduler, or workers that do not fit.
         WorkError: the store cannot be written; what is complete stays.
     """
+    with crew_of(workers, scheduler) as crew:
+        return flow_by(
+            crew,
+            dataset,
+            store=store,
+            layout=layout,
+            engine=engine,
+            device=device,
+            parameters=parameters,
+            bound=bound,
+            short_side=short_side,
+            codec=codec,
+            limit=limit,
+            overwrite=overwrite,
+            retry=retry,
+        )
+
+
+def flow_by(
+    crew: Crew,
+    dataset: str,
+    *,
+    store: str | None,
+    layout: LayoutChoice,
+    engine: Engine | Literal["imported"],
+    device: str | None,
+    parameters: dict[str, Any] | None,
+    bound: float | None,
+    short_side: int | None,
+    codec: CodecName | None,
+    limit: int | None,
+    overwrite: bool,
+    retry: bool,
+) -> PrepResult:
+    """`prep_flow` by a crew that is there already."""
     begin = time.monotonic()
     if bound is not None and not (np.isfinite(bound) and bound > 0):
         raise InputError(f"--bound {bound}: must be above 0 pixels a frame")
@@ -86,19 +126,19 @@ def prep_flow(
         if parameters or device not in (None, "auto", "cpu"):
             raise InputError("--param and --device have no part in imported flow: leave them out")
         return import_flow(
+            crew,
             dataset,
             store=store,
             layout=layout,
             bound=bound,
             short_side=short_side,
             codec=codec,
-            workers=workers,
             limit=limit,
             overwrite=overwrite,
             retry=retry,
         )
     tvl1 = Tvl1Parameters.named(**(parameters or {}))
-    name, where = resolve_engine(engine, device)
+    name, where = crew.engine(engine, device)
     found, path = resolve(dataset, store=store, layout=layout)
     if found is None and (retry or short_side is not None):
         option = "--retry" if retry else "--short-side"
@@ -109,12 +149,13 @@ def prep_flow(
         agree_on_settings(present, "flow", wanted, overwrite=overwrite, record=False)
     notes, new_failures, estimated = [], 0, 0
     if found is not None:
-        first = prep_frames(
+        first = frames_by(
+            crew,
             dataset,
             store=store,
             layout=layout,
-            workers=workers,
             limit=limit,
+            overwrite=False,
             retry=retry,
             **frame_parameters(path, short_side=short_side, codec=codec),
         )
@@ -134,7 +175,7 @@ def prep_flow(
         needed = estimate(jobs, weight=work, measure=size_on_disk)
         say_needed(path, needed, refuse=not overwrite)
         result.estimated_bytes += needed.bytes
-    _run(target, jobs, where, workers, result)
+    _run(target, jobs, where, crew, result)
     result.new_failures += new_failures
     return result.finished(begin)
 
@@ -179,7 +220,7 @@ def _run(
     store: ClipStore,
     jobs: list[FlowJob],
     device: str,
-    workers: int | None,
+    crew: Crew,
     result: PrepResult,
 ) -> None:
     if not jobs:
@@ -194,7 +235,7 @@ def _run(
             result.frames += pairs
             advance(0, pairs)
 
-        for done in _solved(jobs, device, workers, counted, result.notes):
+        for done in _solved(jobs, device, crew, counted, result.notes):
             enter_flow(store, done, result)
             advance(1, 0)
 
@@ -206,22 +247,29 @@ def _pairs(job: FlowJob) -> int:
 def _solved(
     jobs: list[FlowJob],
     device: str,
-    workers: int | None,
+    crew: Crew,
     counted: Callable[[int], None],
     notes: list[str],
 ) -> Iterator[FlowDone]:
-    """Outcomes of all jobs as they come, by processes or by devices."""
+    """Outcomes of all jobs as they come, by processes, workers or devices."""
     engine, parameters = jobs[0].engine, jobs[0].parameters
+    version = engine_version(engine)
     if engine not in ON_DEVICES:
-        count = min(workers or default_workers(), len(jobs))
-        notes.append(f"flow by {engine_version(engine)} in {count} process{'es' * (count > 1)}")
-        yield from run_jobs(store_flow_here, jobs, workers=count, counted=counted)
+        notes.append(f"flow by {version} {crew.told(len(jobs))}")
+        yield from crew.run(store_flow_here, jobs, lost=unsolved, counted=counted)
+        return
+    if not isinstance(crew, Processes):
+        from slic.prep.flow_on_worker import store_flow_on_device
+
+        notes.append(f"flow by {version} on {device} {crew.told(len(jobs))}")
+        solve = partial(store_flow_on_device, device=device)
+        yield from crew.run(solve, jobs, lost=unsolved, counted=counted, device=device)
         return
     from slic.prep.flow_device import DeviceWork, default_threads, devices_for, flow_on_devices
 
     works = [
-        DeviceWork(engine, name, parameters, workers or default_threads())
+        DeviceWork(engine, name, parameters, crew.workers or default_threads())
         for name in devices_for(engine, device)
     ]
-    notes.append(f"flow by {engine_version(engine)} on {', '.join(w.device for w in works)}")
+    notes.append(f"flow by {version} on {', '.join(w.device for w in works)}")
     yield from flow_on_devices(jobs, works, counted=counted, say=notes.append)

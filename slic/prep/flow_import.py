@@ -20,8 +20,10 @@ from slic.decode import Decoding
 from slic.disk import failure, writes
 from slic.errors import DatasetError, DecodeError, InputError
 from slic.images import ImageView, image_sequence
-from slic.prep.flow_video import FlowDone, enter_flow
-from slic.prep.frames import prep_frames
+from slic.prep.claims import check_claim
+from slic.prep.crew import Crew
+from slic.prep.flow_video import FlowDone, enter_flow, unsolved
+from slic.prep.frames import frames_by
 from slic.prep.frames_video import close_decoder, worker_decoder
 from slic.prep.space import estimate, say_needed
 from slic.prep.store import (
@@ -37,7 +39,7 @@ from slic.prep.store import (
     resolve,
     sample,
 )
-from slic.processes import count, default_workers, run_jobs
+from slic.processes import count
 from slic.progress import progress
 from slic.videos import Dataset
 
@@ -57,6 +59,7 @@ class ImportJob:
         entry: the video.
         flow: folders of its images of u and v, or None.
         settings: parameters of the import.
+        claim: what must stand for it to be published, if it is done on a cluster.
     """
 
     store: Path
@@ -64,9 +67,16 @@ class ImportJob:
     entry: Entry
     flow: Flow | None
     settings: Mapping[str, Any]
+    claim: Path | None = None
+
+    @property
+    def id(self) -> str:
+        """Of the video."""
+        return self.entry.id
 
 
 def import_flow(
+    crew: Crew,
     dataset: str,
     *,
     store: str | None,
@@ -74,14 +84,13 @@ def import_flow(
     bound: float | None,
     short_side: int | None,
     codec: CodecName | None,
-    workers: int | None,
     limit: int | None,
     overwrite: bool,
     retry: bool,
 ) -> PrepResult:
     """Take in the flow images of a data set, its frames first if they are missing.
 
-    Args and errors are those of `prep_flow`; `bound` must be given.
+    Args and errors are those of `prep_flow`, done by a crew; `bound` must be given.
     """
     begin = time.monotonic()
     if bound is None:
@@ -95,12 +104,13 @@ def import_flow(
         present = ClipStore(path)
         wanted = _settings(present, bound)
         agree_on_settings(present, "flow", wanted, overwrite=overwrite, record=False)
-    first = prep_frames(
+    first = frames_by(
+        crew,
         dataset,
         store=store,
         layout=layout,
-        workers=workers,
         limit=limit,
+        overwrite=False,
         retry=retry,
         **frame_parameters(path, short_side=short_side, codec=codec),
     )
@@ -122,7 +132,7 @@ def import_flow(
         close_decoder()
         say_needed(path, needed, refuse=not overwrite)
         result.estimated_bytes += needed.bytes
-    _run(target, jobs, workers, result)
+    _run(target, jobs, crew, result)
     result.new_failures += first.new_failures
     return result.finished(begin)
 
@@ -158,7 +168,7 @@ def _is_done(job: ImportJob) -> bool:
         return False
 
 
-def _run(store: ClipStore, jobs: list[ImportJob], workers: int | None, result: PrepResult) -> None:
+def _run(store: ClipStore, jobs: list[ImportJob], crew: Crew, result: PrepResult) -> None:
     if not jobs:
         return
 
@@ -166,9 +176,8 @@ def _run(store: ClipStore, jobs: list[ImportJob], workers: int | None, result: P
         result.frames += pairs
         advance(0, pairs)
 
-    number = min(workers or default_workers(), len(jobs))
     with progress(len(jobs), f"flow ({IMPORTED})", unit="pairs") as advance:
-        for done in run_jobs(store_imported, jobs, workers=number, counted=counted):
+        for done in crew.run(store_imported, jobs, lost=unsolved, counted=counted):
             enter_flow(store, done, result)
             advance(1, 0)
 
@@ -212,6 +221,7 @@ def store_imported(job: ImportJob) -> FlowDone:
             attributes = {**_write(job, pairs, writer), "fingerprint": settings}
             size = (job.entry.height or 0, job.entry.width or 0)
             writer.close(attributes, empty_shape=(*size, 2))
+            check_claim(job.claim)
             store.publish(writer, job.entry.id, view="flow")
     except DecodeError as error:
         return FlowDone(job.entry, None, f"no flow: {error}")

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from slic.cache.flow_settings import default_bound
 from slic.cache.shards import ArrayWriter
 from slic.disk import failure
 from slic.errors import DamagedChunk, DiskError, WorkError
+from slic.prep.claims import check_claim
 from slic.prep.store import PrepResult
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
 from slic.processes import count
@@ -31,7 +33,8 @@ Submit = Callable[[NDArray[np.uint8], float], Callable[[], Levels]]
 class FlowJob:
     """One video whose flow is to be computed: `bound` in pixels, or None for the default.
 
-    `settings` is the fingerprint to enter when it is done.
+    `settings` is the fingerprint to enter when it is done; `claim` what must stand for it to be
+    published, if it is done on a cluster.
     """
 
     store: Path
@@ -41,6 +44,12 @@ class FlowJob:
     codec: Codec
     parameters: Tvl1Parameters
     settings: str
+    claim: Path | None = None
+
+    @property
+    def id(self) -> str:
+        """Of the video."""
+        return self.entry.id
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,18 @@ class FlowDone:
     entry: Entry
     settings: str | None
     reason: str | None = None
+
+
+class OfEntry(Protocol):
+    """A job on a stored video."""
+
+    @property
+    def entry(self) -> Entry: ...
+
+
+def unsolved(job: OfEntry, reason: str) -> FlowDone:
+    """The outcome of a video whose flow could not be computed."""
+    return FlowDone(job.entry, None, f"no flow: {reason}")
 
 
 def enter_flow(store: ClipStore, done: FlowDone, result: PrepResult) -> None:
@@ -132,13 +153,14 @@ def store_flow(job: FlowJob, submit: Submit, *, counted: Callable[[int], None]) 
                 _append(writer, levels)
                 counted(len(levels))
             writer.close(attributes, empty_shape=(height, width, 2))
+            check_claim(job.claim)
             store.publish(writer, entry.id, view="flow")
     except DamagedChunk as error:
         return FlowDone(entry, None, f"frames damaged, no flow: {error}")
     except DiskError:
         raise
     except WorkError as error:
-        return FlowDone(entry, None, f"no flow: {error}")
+        return unsolved(job, str(error))
     except OSError as error:
         raise failure(f"{job.store}: flow of {entry.id}", error) from error
     finally:

@@ -9,7 +9,8 @@ from slic.cache.clipstore import fingerprint
 from slic.cache.shards import CodecName
 from slic.disk import writes
 from slic.errors import InputError, StoreError
-from slic.prep.frames_video import FrameJob, close_decoder, size_on_disk, store_frames
+from slic.prep.crew import Crew, crew_of
+from slic.prep.frames_video import FrameJob, close_decoder, size_on_disk, store_frames, unstored
 from slic.prep.source import read_source, size_and_time
 from slic.prep.space import estimate, say_needed, weight_of
 from slic.prep.store import (
@@ -20,7 +21,6 @@ from slic.prep.store import (
     resolve,
     sample,
 )
-from slic.processes import default_workers, run_jobs
 from slic.progress import progress
 from slic.videos import Dataset, Video
 
@@ -36,6 +36,7 @@ def prep_frames(
     codec: CodecName = "jpeg",
     fps: float | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     limit: int | None = None,
     overwrite: bool = False,
     retry: bool = False,
@@ -50,14 +51,45 @@ def prep_frames(
         codec: `jpeg` (quality 90) or lossless `zstd`.
         fps: frames a second to record of folders of images.
         workers: processes; all cores if None.
+        scheduler: address of a Dask scheduler, whose workers do it instead.
         limit: at most so many videos, a stable sample of the data set.
         overwrite: decode again what the store holds, with new parameters if they differ.
         retry: try videos again that failed before.
 
     Raises:
         DatasetError, StoreError: unusable input; nothing is written.
+        InputError: no scheduler, or workers that do not fit.
         WorkError: the store cannot be written; what is complete stays.
     """
+    with crew_of(workers, scheduler) as crew:
+        return frames_by(
+            crew,
+            dataset,
+            store=store,
+            layout=layout,
+            short_side=short_side,
+            codec=codec,
+            fps=fps,
+            limit=limit,
+            overwrite=overwrite,
+            retry=retry,
+        )
+
+
+def frames_by(
+    crew: Crew,
+    dataset: str,
+    *,
+    store: str | None,
+    layout: LayoutChoice,
+    short_side: int,
+    codec: CodecName,
+    fps: float | None,
+    limit: int | None,
+    overwrite: bool,
+    retry: bool,
+) -> PrepResult:
+    """`prep_frames` by a crew that is there already."""
     begin = time.monotonic()
     found, path = resolve(dataset, store=store, layout=layout)
     if found is None:
@@ -86,7 +118,7 @@ def prep_frames(
         close_decoder()
         say_needed(path, needed, refuse=not overwrite)
         result.estimated_bytes = needed.bytes
-    _run(target, jobs, workers or default_workers(), result)
+    _run(target, jobs, crew, result)
     failed = {entry.id: entry for entry in target.failures()}
     result.failures += list_failures(failed[v.id] for v in videos if v.id in failed)
     remarks = {video: remark for video, remark in target.index.rows("id", "remark") if remark}
@@ -149,12 +181,12 @@ def _same_source(entry: Entry, path: Path) -> int | None:
         return 0 if known is None and entry.reason is None else known
 
 
-def _run(store: ClipStore, jobs: list[FrameJob], workers: int, result: PrepResult) -> None:
+def _run(store: ClipStore, jobs: list[FrameJob], crew: Crew, result: PrepResult) -> None:
     if not jobs:
         return
     with progress(len(jobs), "frames", unit="frames") as advance:
         stored = set(store.ids)
-        for entry in run_jobs(store_frames, jobs, workers=min(workers, len(jobs))):
+        for entry in crew.run(store_frames, jobs, lost=unstored):
             unread = entry.reason is not None and entry.source_digest is None
             if unread and entry.id in stored:
                 # What cannot be read now takes nothing with it that was stored before.

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from slic.decode import Decoding, GuardedDecoder, Reader
 from slic.disk import failure
 from slic.errors import DecodeError
 from slic.images import image_sequence
+from slic.prep.claims import check_claim
 from slic.prep.source import (
     SourceChanged,
     Stamp,
@@ -33,7 +35,8 @@ LEAST_FRAME = 8  # bytes of a coded frame
 class FrameJob:
     """One video to decode.
 
-    `fps` is what to record of images, which do not say; `segment` the part to store, if not all.
+    `fps` is what to record of images, which do not say; `segment` the part to store, if not all;
+    `claim` what must stand for it to be published, if it is done on a cluster.
     """
 
     root: Path
@@ -44,25 +47,30 @@ class FrameJob:
     settings: str
     fps: float | None = None
     segment: Segment | None = None
+    claim: Path | None = None
+
+    @property
+    def id(self) -> str:
+        """Of the video."""
+        return self.video.id
 
 
-_decoder: GuardedDecoder | None = None
+_thread = threading.local()  # a worker of a cluster may decode in several threads
 
 
 def worker_decoder() -> GuardedDecoder:
-    """The decoder of this worker process: starting its child costs more than a short video."""
-    global _decoder
-    if _decoder is None:
-        _decoder = GuardedDecoder()
-    return _decoder
+    """The decoder of this worker's thread: starting its child costs more than a short video."""
+    if not hasattr(_thread, "decoder"):
+        _thread.decoder = GuardedDecoder()
+    decoder: GuardedDecoder = _thread.decoder
+    return decoder
 
 
 def close_decoder() -> None:
     """End its child."""
-    global _decoder
-    if _decoder is not None:
-        _decoder.close()
-    _decoder = None
+    if hasattr(_thread, "decoder"):
+        _thread.decoder.close()
+        del _thread.decoder
 
 
 def store_frames(job: FrameJob) -> Entry:
@@ -74,8 +82,12 @@ def store_frames(job: FrameJob) -> Entry:
     for _ in range(READINGS):
         with contextlib.suppress(SourceChanged):
             return _store_frames(job)
-    # Without size and digest, so that the next run tries it again.
-    return replace(_blank(job.video), reason="changed each time while it was read")
+    return unstored(job, "changed each time while it was read")
+
+
+def unstored(job: FrameJob, reason: str) -> Entry:
+    """The row of a video that is not stored, which the next run tries again: it tells no source."""
+    return replace(_blank(job.video), reason=reason)
 
 
 def _blank(video: Video) -> Entry:
@@ -182,6 +194,7 @@ def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding, befor
             told = replace(entry, fps=fps, settings=job.settings, remark=about.remark)
             writer.close(described(told))
             check_unchanged(job.root / entry.path, before)
+            check_claim(job.claim)
             # Flow of other frames must not stand beside these.
             store.drop(entry.id, view="flow")
             store.publish(writer, entry.id, view="frames")

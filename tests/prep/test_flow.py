@@ -16,16 +16,14 @@ import pytest
 import zarr
 from PIL import Image
 
-import slic.prep.flow as flow_module
-import slic.prep.frames as frames_module
-import slic.prep.frames_video as video_module
 from slic.cache import ClipStore, video_key
 from slic.cache.codec import encode_flow
 from slic.errors import InputError, StoreError, WorkError
-from slic.prep import flow_video
+from slic.prep import crew, flow_video
 from slic.prep.flow import prep_flow
 from slic.prep.flow_video import to_gray
 from slic.prep.frames import prep_frames
+from slic.prep.frames_video import close_decoder
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
 from slic.processes import default_workers
 
@@ -66,12 +64,9 @@ def _one_process() -> Iterator[None]:
             yield done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames_module, "run_jobs", serial)
-        patch.setattr(flow_module, "run_jobs", serial)
+        patch.setattr(crew, "run_jobs", serial)
         yield
-    if video_module._decoder is not None:
-        video_module._decoder.close()
-        video_module._decoder = None
+    close_decoder()
 
 
 @pytest.fixture(scope="module")

@@ -9,23 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import slic.prep.flow_import as import_module
-import slic.prep.frames as frames_module
-import slic.prep.frames_video as video_module
 from slic.cache import ClipStore
 from slic.errors import DatasetError, InputError, StoreError
+from slic.prep import crew
 from slic.prep.check import check_flow
 from slic.prep.flow import prep_flow
 from slic.prep.flow_import import flow_pixels
+from slic.prep.frames_video import close_decoder
 from slic.prep.store import PrepResult
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_decoder() -> Iterator[None]:
     yield
-    if video_module._decoder is not None:
-        video_module._decoder.close()
-        video_module._decoder = None
+    close_decoder()
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +30,7 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def serial(work, jobs, *, workers, counted=None):  # type: ignore[no-untyped-def]
         yield from map(work, jobs)
 
-    monkeypatch.setattr(frames_module, "run_jobs", serial)
-    monkeypatch.setattr(import_module, "run_jobs", serial)
+    monkeypatch.setattr(crew, "run_jobs", serial)
 
 
 def write(folder: Path, form: str, pictures: np.ndarray) -> None:

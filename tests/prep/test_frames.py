@@ -19,7 +19,9 @@ import slic.prep.frames as frames_module
 import slic.prep.frames_video as video_module
 from slic.cache import ClipStore, video_key
 from slic.errors import DamagedChunk, DecodeError, InputError, StoreError, WorkError
+from slic.prep import crew
 from slic.prep.frames import FrameJob, prep_frames
+from slic.prep.frames_video import close_decoder
 from slic.prep.store import sample
 from slic.videos import Video
 
@@ -69,9 +71,7 @@ def data(originals: Path, tmp_path: Path) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def _one_decoder() -> Iterator[None]:
     yield
-    if video_module._decoder is not None:
-        video_module._decoder.close()
-        video_module._decoder = None
+    close_decoder()
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Jobs run in this process; the ids of the videos that are decoded."""
     ids: list[str] = []
 
-    def serial(work: Callable, jobs: Iterable[FrameJob], *, workers: int) -> Iterator[Any]:
+    def serial(work: Callable, jobs: Iterable[FrameJob], **_: Any) -> Iterator[Any]:
         for job in jobs:
             ids.append(job.video.id)
             yield work(job)
 
-    monkeypatch.setattr(frames_module, "run_jobs", serial)
+    monkeypatch.setattr(crew, "run_jobs", serial)
     return ids
 
 

@@ -11,20 +11,18 @@ import pytest
 import zarr
 from PIL import Image
 
-import slic.prep.frames as frames_module
-import slic.prep.frames_video as video_module
 from slic.cache import ClipStore, video_key
 from slic.errors import InputError, StoreError
+from slic.prep import crew
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
+from slic.prep.frames_video import close_decoder
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_decoder() -> Iterator[None]:
     yield
-    if video_module._decoder is not None:
-        video_module._decoder.close()
-        video_module._decoder = None
+    close_decoder()
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +30,7 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def serial(work, jobs, *, workers, counted=None):  # type: ignore[no-untyped-def]
         yield from map(work, jobs)
 
-    monkeypatch.setattr(frames_module, "run_jobs", serial)
+    monkeypatch.setattr(crew, "run_jobs", serial)
 
 
 def write_images(

@@ -1,0 +1,139 @@
+"""`prep` on a Dask cluster of real processes: what it comes to is what one machine comes to."""
+
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from cases import STORE, Material
+from cluster import DEADLY, LocalCluster, cluster_of, killing, store_frames_or_die
+from harness import Running, run
+from states import store_faults, store_state
+
+from slic.cache import ClipStore
+from slic.prep import frames
+from slic.prep.frames import prep_frames
+
+WHOLE = "prep frames and flow"
+STOPPED = "slic: stopped; the same command goes on from there"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    with cluster_of(tmp_path_factory.mktemp("cluster"), 2, nannies=True, forgiven=0) as found:
+        yield found
+
+
+def words(material: Material, cluster: LocalCluster) -> tuple[str, ...]:
+    where = ("--store", STORE, "--engine", "cpu", "--scheduler", cluster.address)
+    return ("prep", "flow", str(material.videos), *where, "--json")
+
+
+def test_a_cluster_comes_to_what_one_machine_comes_to(
+    material: Material, cluster: LocalCluster
+) -> None:
+    folder = material.folder()
+    ended = run(words(material, cluster), folder)
+    assert ended.code == 0, ended.err
+    assert ended.result["written"] == ended.result["videos"] == len(material.pictures) // 2
+    assert ended.result["frames"] == sum(
+        len(flow) for (view, _), flow in material.pictures.items() if view == "flow"
+    )
+    assert store_state(folder / STORE) == material.uninterrupted(WHOLE).state
+    assert not list((folder / STORE / "index" / "writing").iterdir())
+    again = run(words(material, cluster), folder)
+    assert (again.result["written"], again.result["skipped"]) == (0, ended.result["videos"])
+
+
+def test_stopped_it_leaves_what_is_done_and_goes_on(
+    material: Material, cluster: LocalCluster
+) -> None:
+    folder = material.folder()
+    running = Running(words(material, cluster), folder)
+    store = folder / STORE
+
+    def begun() -> bool:
+        return (store / "zarr.json").exists() and len(ClipStore(store).ids) > 0
+
+    assert running.wait_until(begun), running.said
+    running.send(signal.SIGINT, group=True)
+    ended = running.ended(timeout_s=60)
+    assert ended.code == 130, ended.err
+    assert ended.err.splitlines()[-1] == STOPPED
+    assert "Traceback" not in ended.err
+    assert not store_faults(store, material.pictures)
+    again = run(words(material, cluster), folder)
+    assert again.code == 0, again.err
+    assert store_state(store) == material.uninterrupted(WHOLE).state
+
+
+def test_a_video_that_kills_its_workers_fails_alone(
+    material: Material, cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once by the scheduler's count of the killed, and once more with nothing else under way."""
+    videos = tmp_path / "videos"
+    shutil.copytree(material.videos, videos)
+    victim = sorted(videos.rglob("*.avi"))[3]
+    victim.rename(victim.with_name(f"{DEADLY}.avi"))
+    monkeypatch.setattr(frames, "store_frames", store_frames_or_die)
+    store = tmp_path / STORE
+    result = prep_frames(str(videos), store=str(store), scheduler=cluster.address)
+    count = len(material.pictures) // 2
+    assert (result.written, result.failed) == (count - 1, 1)
+    ((video, reason),) = result.failures
+    assert DEADLY in video
+    assert "died" in reason
+    monkeypatch.undo()
+    again = prep_frames(str(videos), store=str(store), workers=1)
+    assert (again.written, again.failed) == (1, 0)
+
+
+def chaos(material: Material, cluster: LocalCluster, rng: Random, *, kills: int) -> Counter[str]:
+    """`prep` while workers are killed, again if a video lost too many of them; what was counted.
+
+    Raises:
+        AssertionError: what it came to is not what one machine comes to.
+    """
+    folder, counts = material.folder(), Counter[str]()
+    store = folder / STORE
+    with killing(cluster, store, rng, most=kills) as killed:
+        ended = run(words(material, cluster), folder)
+        while ended.code == 1 and "died of it" in ended.err:
+            counts["commands run again"] += 1
+            ended = run(words(material, cluster), folder)
+    assert ended.code == 0, (killed, ended.err, cluster.said()[-2000:])
+    assert not store_faults(store, material.pictures), killed
+    assert store_state(store) == material.uninterrupted(WHOLE).state, killed
+    counts.update(stores=1, kills=len(killed))
+    shutil.rmtree(folder)
+    return counts
+
+
+def test_workers_killed_at_random_lose_nothing(material: Material, tmp_path: Path) -> None:
+    with cluster_of(tmp_path, 3, nannies=False) as cluster:
+        assert chaos(material, cluster, Random(7), kills=2)["kills"] == 2
+
+
+def soak_chaos(seed: int, minutes: float) -> dict[str, Any]:
+    """`prep` on three workers that are killed at random, again and again, until the time is over.
+
+    Returns:
+        stores compared, kills, and commands that had to be run again; `lost`: a line each.
+    """
+    rng, until = Random(seed), time.monotonic() + 60 * minutes
+    counts, lost = Counter[str](), list[str]()
+    with TemporaryDirectory(prefix="slic-soak-", ignore_cleanup_errors=True) as root:
+        material = Material(Path(root) / "material")
+        with cluster_of(Path(root) / "cluster", 3, nannies=False) as cluster:
+            while time.monotonic() < until:
+                try:
+                    counts += chaos(material, cluster, rng, kills=rng.randint(1, 8))
+                except AssertionError as error:
+                    lost.append(str(error)[:2000])
+    return {**counts, "lost": lost}
