@@ -12,6 +12,7 @@ from slic import __version__
 from slic.cli_cache import cache_app
 from slic.cli_classify import eval_classify_command
 from slic.cli_doctor import doctor_command
+from slic.cli_plan import plan_command
 from slic.cli_prep import prep_app
 from slic.cli_report import report_command
 from slic.cli_reproduce import reproduce_command
@@ -60,6 +61,7 @@ app.command("report")(report_command)
 app.command("search")(search_command)
 app.command("reproduce")(reproduce_command)
 app.command("doctor")(doctor_command)
+app.command("plan")(plan_command)
 
 
 eval_app.command("retrieve")(eval_retrieve_command)

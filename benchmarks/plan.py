@@ -1,0 +1,113 @@
+"""What `slic plan` says that a data set takes, against what it takes.
+
+    python benchmarks/plan.py [--json] [--epochs 15] DATASET
+
+`slic plan DATASET` for one core (preset cpu-small), then `slic prep frames`, `slic prep flow`,
+`slic train` and `slic eval retrieve` in a folder aside, one process or thread each, and `slic plan`
+once more; predicted is the mean of both. Taken is the processor time of all processes of a command,
+less that of the same command again, which finds it all done: that is starting up. Bytes are those
+that the store's files take on disk.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from common import Column, Row, machine, say, show, show_json
+from measured import run_measured
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+COLUMNS = (
+    Column("what", "what"),
+    Column("predicted", "predicted", ",.1f"),
+    Column("taken", "taken", ",.1f"),
+    Column("predicted / taken", "ratio", ".2f"),
+)
+
+
+def slic(*words: str) -> tuple[Any, float]:
+    """What a command on one thread prints as JSON, and the processor time that it took."""
+    done = run_measured([sys.executable, "-m", "slic.cli", *words, "--json"])
+    return json.loads(done.stdout), done.cpu_seconds
+
+
+def timed(*words: str) -> tuple[Any, float]:
+    """The same, less starting up."""
+    say(f"slic {' '.join(words[:2])}")
+    told, seconds = slic(*words)
+    return told, max(1e-3, seconds - slic(*words)[1])
+
+
+def planned(dataset: str, epochs: int) -> dict[str, float]:
+    """Seconds and amounts by name."""
+    say("slic plan")
+    options = ("--gpus", "0", "--cores", "1", "--epochs", str(epochs))
+    told, _ = slic("plan", dataset, "--preset", "cpu-small", *options)
+    seconds = {stage["name"]: stage["seconds"] for stage in told["stages"]}
+    return {
+        "frames, s": seconds["frames"],
+        "flow, s": seconds["flow"],
+        "training, s": seconds["train"] + seconds["embed"] + seconds["cluster"],
+        "evaluation, s": seconds["evaluate"],
+        **{f"{view}, MB": told["bytes"][view] / 1e6 for view in ("frames", "flow")},
+        "frames": told["data"]["frames"],
+    }
+
+
+def taken(dataset: str, epochs: int) -> dict[str, float]:
+    """The same, done."""
+    one = ("--workers", "1")
+    frames, frames_s = timed("prep", "frames", dataset, "--store", "x.zarr", *one)
+    _, flow_s = timed("prep", "flow", "x.zarr", *one)
+    options = ("--preset", "cpu-small", "--device", "cpu", "--epochs", str(epochs))
+    _, training_s = timed("train", "x.zarr", "--run", "run", *options, *one)
+    _, evaluation_s = timed("eval", "retrieve", "--run", "run", "--device", "cpu")
+    return {
+        "frames, s": frames_s,
+        "flow, s": flow_s,
+        "training, s": training_s,
+        "evaluation, s": evaluation_s,
+        "frames, MB": on_disk(Path("x.zarr") / "frames") / 1e6,
+        "flow, MB": on_disk(Path("x.zarr") / "flow") / 1e6,
+        "frames": frames["frames"],
+    }
+
+
+def on_disk(folder: Path) -> int:
+    """Bytes that the files below take, in whole blocks."""
+    found = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
+    return sum(os.lstat(path).st_blocks * 512 for path in found)
+
+
+def main() -> None:
+    """Predict, do, predict again, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    given = (os.path.abspath(options.dataset), options.epochs)
+    before = os.getloadavg()[0]
+    os.environ |= ONE_THREAD
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        first, done, last = planned(*given), taken(*given), planned(*given)
+    rows: list[Row] = []
+    for what, value in done.items():
+        predicted = (first[what] + last[what]) / 2
+        rows.append(
+            {"what": what, "predicted": predicted, "taken": value, "ratio": predicted / value}
+        )
+    facts = machine(load=f"{before:.1f} to {os.getloadavg()[0]:.1f}")
+    if options.json:
+        show_json(facts, rows=rows)
+    else:
+        show(rows, COLUMNS, facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What preparing, training and evaluating will cost: amounts of work times rates."""

@@ -1,0 +1,172 @@
+"""The model of cost against calculations by hand."""
+
+from dataclasses import replace
+from math import isclose
+
+import pytest
+
+from slic.config import Settings, make_settings
+from slic.cost.data import Data
+from slic.cost.model import ARRAY_BYTES, Fleet, Model, Net, Stage, needed
+from slic.cost.rates import UNITS, Rate
+
+DATA = Data(
+    name="ten",
+    basis="by hand",
+    videos=10,
+    train=6,
+    test=3,
+    labelled=True,
+    frames=1000.0,
+    weight=2.0,
+    pixels=100.0,
+    frame_bytes=40.0,
+    flow_bytes=10.0,
+    frames_left=1000.0,
+    pairs_left=990.0,
+    videos_left=10,
+)
+NET = Net(flops=1e6, parameters=1000, features=64)
+# Every rate so that its work takes round times.
+VALUES = {
+    "decode": 100.0,  # 1,000 frames of twice the work: 20 s
+    "encode": 10_000.0,  # 100,000 pixels: 10 s
+    "video": 0.5,  # 10 videos: 5 s
+    "flow_cpu": 9900.0,  # 99,000 pixels: 10 s
+    "flow_gpu": 990.0,
+    "read": 1000.0,
+    "augment": 500.0,
+    "compute_cpu": 1e6,
+    "compute_gpu": 1e7,
+    "neighbours": 128.0,
+    "lists": 0.5,
+    "disk": 1e9,
+    "network": 1000.0,
+}
+RATES = {name: Rate(value, "measured", "by hand") for name, value in VALUES.items()}
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Two epochs of the six training videos, clips of 4 frames, batches of 4."""
+    options = {"epochs": 2, "batch_size": 4, "frames": 4, "retrieval_clips": 5}
+    return make_settings("ucf101-16f", options=options)
+
+
+def model(settings: Settings, fleet: Fleet, *, data: Data = DATA, **rates: float) -> Model:
+    changed = {name: replace(RATES[name], value=value) for name, value in rates.items()}
+    return Model(data, settings, NET, fleet, RATES | changed, clusterings=3)
+
+
+def test_every_rate_has_a_unit() -> None:
+    assert set(needed(Fleet(1, 1, 0))) | set(needed(Fleet(1, 1, 1))) == set(UNITS) == set(VALUES)
+
+
+def test_frames_by_hand(settings: Settings) -> None:
+    stage = model(settings, Fleet(1, 1, 0)).frames()
+    assert stage.amount == 1000
+    assert isclose(stage.seconds["decoding"], 20 + 10 + 5)
+    assert isclose(stage.seconds["disk"], (1000 * 40 + 10 * ARRAY_BYTES) / 1e9)
+    assert stage.limit == "decoding"
+
+
+def test_cores_share_and_the_disk_does_not(settings: Settings) -> None:
+    stage = model(settings, Fleet(5, 7, 0), disk=1000.0).frames()
+    assert isclose(stage.seconds["decoding"], 1.0)
+    assert isclose(stage.seconds["disk"], 160.0)
+    assert (stage.limit, stage.time) == ("disk", stage.seconds["disk"])
+
+
+def test_flow_by_hand(settings: Settings) -> None:
+    on_cpu = model(settings, Fleet(1, 2, 0)).flow()
+    assert on_cpu.amount == 990
+    assert isclose(on_cpu.seconds["flow"], 5.0)
+    on_gpu = model(settings, Fleet(1, 2, 4)).flow()
+    assert isclose(on_gpu.seconds["GPU"], 99_000 / 990 / 4)
+    # Frames are read, and two planes of three coded: 99 s and 6.6 s of a core.
+    assert isclose(on_gpu.seconds["reading"], (99 + 6.6) / 2)
+
+
+def test_no_flow_where_none_is_used(settings: Settings) -> None:
+    plain = replace(settings, flow_probability=0.0)
+    assert model(plain, Fleet(1, 1, 0)).flow().time == 0
+    assert model(plain, Fleet(1, 1, 0)).sizes()["flow"] == 0
+
+
+def test_training_by_hand(settings: Settings) -> None:
+    # 12 samples are 36 clips: 36 x 3e6 operations, and 36 x 4 frames of 100 pixels.
+    on_cpu = model(settings, Fleet(1, 2, 0)).train()
+    assert on_cpu.amount == 36
+    assert isclose(on_cpu.seconds["cores"], (108 + 14_400 / 500) / 2)
+    on_gpu = model(settings, Fleet(1, 100, 2)).train()
+    assert isclose(on_gpu.seconds["GPU"], 10.8 / 2)
+    assert isclose(on_gpu.seconds["reading"], 14.4 / 32)  # sixteen readers a GPU
+    assert "network" not in on_gpu.seconds
+
+
+def test_bytes_of_a_sample(settings: Settings) -> None:
+    # The anchor once, the positive RGB in three of four, flow for a quarter of two views.
+    a_sample = 4 * (1.75 * 40 + 0.5 * 10)
+    stage = model(settings, Fleet(1, 1, 1), disk=1.0).train()
+    assert isclose(stage.seconds["disk"], 12 * a_sample)
+
+
+def test_gradients_travel_between_machines(settings: Settings) -> None:
+    # Two epochs of two steps; each sends and takes half of 4,000 bytes twice.
+    stage = model(settings, Fleet(2, 1, 2)).train()
+    assert isclose(stage.seconds["network"], 4 * 4000 / 1000)
+
+
+def test_clustering_by_hand(settings: Settings) -> None:
+    of = model(settings, Fleet(3, 2, 0))
+    assert of.embed().amount == 3 * (6 + 3)
+    # Of three clusterings, 2 x 6 x 6 x 128 operations each, on one machine's two cores.
+    assert isclose(of.cluster().time, 3 * 72 / 2)
+
+
+def test_a_million_rows_are_searched_in_lists(settings: Settings) -> None:
+    rows = 1_000_000
+    of = model(settings, Fleet(1, 1, 0), data=replace(DATA, train=rows))
+    # 4,000 lists: half of the rows, both ways to the lists, and k-means of 40 rows a list.
+    compared = 0.5 * rows**2 + 2 * rows * 4000 + 10 * 40 * 4000**2
+    assert isclose(of.cluster().time, 3 * 2 * compared)
+    fewer = model(settings, Fleet(1, 1, 0), data=replace(DATA, train=rows - 1))
+    assert isclose(fewer.cluster().time, 3 * 2 * (rows - 1) ** 2)
+
+
+def test_evaluation_embeds_every_video(settings: Settings) -> None:
+    stage = model(settings, Fleet(1, 1, 0)).evaluate()
+    assert stage.amount == 50
+    assert isclose(stage.seconds["cores"], 50 + 50 * 400 / 1000)
+
+
+def test_sizes_by_hand(settings: Settings) -> None:
+    sizes = model(settings, Fleet(1, 1, 0)).sizes()
+    assert sizes["frames"] == 1000 * 40 + 10 * ARRAY_BYTES
+    assert sizes["flow"] == 990 * 10 + 10 * ARRAY_BYTES
+    assert sizes["embeddings"] == 10 * 4 * (64 + 128)
+    assert sizes["checkpoint"] == 2 * 4 * 1000  # weights and momentum
+
+
+def test_twice_the_videos_take_twice_the_time(settings: Settings) -> None:
+    names = ("videos", "train", "test", "frames", "frames_left", "pairs_left", "videos_left")
+    double = replace(DATA, **{name: 2 * getattr(DATA, name) for name in names})
+    fleet, network = Fleet(2, 3, 4), 1e9  # steps are whole, and gradients a share of each
+    single = model(settings, fleet, network=network).stages()
+    both = model(settings, fleet, data=double, network=network).stages()
+    for one, two in zip(single, both, strict=True):
+        # Neighbours of each among all the others.
+        assert isclose(two.time, (4 if one.name == "cluster" else 2) * one.time), one.name
+
+
+def test_empty_data_takes_no_time(settings: Settings) -> None:
+    nothing = {"frames_left": 0.0, "pairs_left": 0.0, "videos_left": 0, "train": 0, "test": 0}
+    stages = model(settings, Fleet(1, 1, 0), data=replace(DATA, **nothing)).stages()
+    assert [stage.name for stage in stages if stage.time] == ["evaluate"]
+
+
+def test_what_is_assumed_is_told() -> None:
+    stage = Stage("x", 1, "y", {"a": 2.0, "b": 1.0}, {"a": ("decode",), "b": ("disk",)})
+    assumed = Rate(1.0, "assumed", "")
+    assert not stage.assumes(RATES | {"disk": assumed})  # it does not decide
+    assert stage.assumes(RATES | {"decode": assumed})
