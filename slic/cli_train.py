@@ -189,6 +189,7 @@ def train_command(
 
     Settings come from the preset, then the config file, then --set, then the other options.
     """
+    from slic.ranks import this_rank
     from slic.train.run import train
 
     options = {
@@ -233,6 +234,8 @@ def train_command(
         profile=profile,
         say=say,
     )
+    if not this_rank().first:
+        return
     recall = result["recall"] or {}
     rows = {key: result[key] for key in ("run", "epochs", "steps", "checkpoint")}
     rows |= {"loss": f"{result['loss']:.4f}", "clusters": result["clusters"]}

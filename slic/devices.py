@@ -31,9 +31,14 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def reading_workers(device: torch.device) -> int:
-    """Reading processes that a device needs: on a CPU one, as the cores are for computing."""
-    return min(MOST_READERS, default_workers()) if device.type == "cuda" else 1
+def reading_workers(device: torch.device, *, beside: int = 1) -> int:
+    """Reading processes that a device needs: on a CPU one, as the cores are for computing.
+
+    `beside` processes share the machine's cores.
+    """
+    if device.type != "cuda":
+        return 1
+    return max(1, min(MOST_READERS, default_workers() // beside))
 
 
 def resolve_precision(

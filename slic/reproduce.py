@@ -25,7 +25,8 @@ from slic.processes import default_workers, run_jobs
 from slic.progress import clock
 from slic.published import TABLES, Row, Table, TableName
 from slic.runs import RUNS, open_run
-from slic.train.loop import is_done, training_entries
+from slic.train.entries import training_entries
+from slic.train.outcome import is_done
 from slic.train.run import expected_seconds, means_for, train
 
 Scale = Literal["demo", "paper"]

@@ -1,5 +1,6 @@
 """Checkpoints: complete, and either whole or absent."""
 
+import io
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -55,7 +56,38 @@ def save_checkpoint(
     settings: dict[str, Any],
 ) -> None:
     """Write a checkpoint, whole or not at all."""
-    content = {
+    save_whole(path, _content(encoder, optimiser, progress, settings))
+
+
+def packed(
+    encoder: Encoder,
+    optimiser: torch.optim.Optimizer,
+    *,
+    progress: Progress,
+    settings: dict[str, Any],
+) -> bytes:
+    """A checkpoint for other processes of the same training."""
+    file = io.BytesIO()
+    torch.save(_content(encoder, optimiser, progress, settings), file)
+    return file.getvalue()
+
+
+def unpack(told: bytes, encoder: Encoder, optimiser: torch.optim.Optimizer) -> Progress:
+    """Take over what another process of the same training has `packed`."""
+    content = torch.load(io.BytesIO(told), map_location="cpu", weights_only=True)
+    encoder.load_state_dict(content["model"])
+    encoder.statistics = (tuple(content["mean"]), tuple(content["std"]))
+    optimiser.load_state_dict(content["optimiser"])
+    return Progress(**content["progress"])
+
+
+def _content(
+    encoder: Encoder,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    return {
         "format": CHECKPOINT_FORMAT,
         "slic": __version__,
         "encoder": encoder.name,
@@ -66,7 +98,6 @@ def save_checkpoint(
         "mean": list(encoder.statistics[0]),
         "std": list(encoder.statistics[1]),
     }
-    save_whole(path, content)
 
 
 def restore(

@@ -1,5 +1,6 @@
 """How an encoder's forward is computed in a step: layout, arithmetic, compiled, recomputed."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from slic.clips import normalise
@@ -15,6 +17,7 @@ from slic.config import Precision
 from slic.devices import autocast
 from slic.encoders import Encoder
 from slic.errors import InputError, WorkError
+from slic.ranks import ALONE, Ranks
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -47,22 +50,53 @@ class Means:
             raise InputError("--compile and --recompute exclude each other: leave one out")
 
 
-def make_forward(encoder: Encoder, means: Means, precision: Precision) -> Forward:
+def make_forward(
+    encoder: Encoder, means: Means, precision: Precision, *, ranks: Ranks = ALONE
+) -> Forward:
     """The function from clips `(N, T, size, size, 3)` uint8 to projections `(N, 128)` float32.
 
     Args:
         encoder: on the device of `means`; its weights are used, not copied.
         means: device, compile and recompute.
         precision: of the arithmetic.
+        ranks: the processes over which gradients are averaged. On GPUs the encoder's batch
+            normalisation becomes one of all their clips, which then takes them all in each call.
     """
     embed = partial(_projection, encoder, recompute=means.recompute)
 
     def forward(clips: Tensor) -> Tensor:
         with autocast(means.device, precision):
             values = normalise(clips, device=means.device, statistics=encoder.statistics)
-            return embed(values).float()
+            rows = embed(values)
+            return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
-    return _compiled(forward) if means.compile else forward
+    if not ranks.alone and means.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
+    made = _compiled(forward) if means.compile else forward
+    return made if ranks.alone else _averaged(encoder, made, means.device)
+
+
+class _Applied(nn.Module):
+    """A forward as a module that has the encoder's parameters."""
+
+    def __init__(self, encoder: Encoder, forward: Forward) -> None:
+        super().__init__()
+        self.encoder, self.apply_to = encoder, forward
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return self.apply_to(clips)
+
+
+def _averaged(encoder: Encoder, forward: Forward, device: torch.device) -> Forward:
+    """The forward, whose gradients become the mean over all processes as they are computed."""
+    with warnings.catch_warnings():
+        # The name of the option until PyTorch 2.15, which knows it still.
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+        return DistributedDataParallel(
+            _Applied(encoder, forward),
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # averaged where they are used
+        )
 
 
 def _projection(encoder: Encoder, clips: Tensor, *, recompute: bool) -> Tensor:

@@ -3,27 +3,29 @@
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
-from slic.cache import ClipStore, Entry
-from slic.config import Settings
+from slic.cache import ClipStore
 from slic.devices import tune
 from slic.draws import seeded
 from slic.encoders import Encoder, new_encoder
-from slic.errors import CheckpointError, StoreError, WorkError
-from slic.progress import progress as show_progress
+from slic.errors import WorkError
+from slic.ranks import ALONE, Ranks
 from slic.reading import ReaderPool
 from slic.runs import Run, lock_run
 from slic.saving import CHECKPOINT_EVERY_S
 from slic.stopping import stops_held
-from slic.train.checkpoint import Progress, restore, save_checkpoint
-from slic.train.compute import Means, make_forward
+from slic.train.checkpoint import Progress, packed, restore, save_checkpoint, unpack
+from slic.train.compute import Forward, Means, make_forward
+from slic.train.entries import tested_entries, training_entries
 from slic.train.epoch import Epoch
 from slic.train.optimise import learning_rate, make_optimiser
+from slic.train.outcome import is_done, remove_leftovers
 from slic.train.profile import CLUSTERING, Profile
 from slic.train.recluster import cluster_videos, clustering_line, is_due
 from slic.train.record import Recorder
@@ -31,52 +33,8 @@ from slic.train.safety import FAILED_STEP, finite_weights, not_finite
 from slic.train.samples import SampleLoader
 from slic.train.sampling import Sample, plan_epoch
 from slic.train.step import batch_labels, forward_loss
+from slic.train.together import can_save, in_step, share_of_normalisation, shown
 from slic.weights import Weights, load_weights
-
-LEAST_VIDEOS = 2
-
-
-def training_entries(store: ClipStore, settings: Settings) -> list[Entry]:
-    """The videos to train on: those that the split's list calls `train`.
-
-    Raises:
-        StoreError: no such split, too few videos, frames of different parameters, or flow is
-            asked for and missing.
-    """
-    stored = store.entries()
-    entries = [entry for entry in stored if entry.split(settings.split) == "train"]
-    if not any(entry.split(settings.split) for entry in stored):
-        raise StoreError(f"{store.path}: has no split {settings.split}")
-    if len(entries) < LEAST_VIDEOS:
-        raise StoreError(
-            f"{store.path}: {len(entries)} training video(s) in split {settings.split};"
-            f" a triplet needs at least {LEAST_VIDEOS}"
-        )
-    outdated = store.outdated(entries)
-    if outdated:
-        raise StoreError(
-            f"{store.path}: {len(outdated)} of {len(entries)} training videos have frames of other"
-            " parameters than the others, since `slic prep frames --overwrite` was stopped: run"
-            " `slic prep frames` on the data set again"
-        )
-    if settings.cluster == "kmeans" and settings.kmeans_clusters > len(entries):
-        raise StoreError(
-            f"{store.path}: {len(entries)} training videos cannot make"
-            f" {settings.kmeans_clusters} clusters; give --cluster kmeans:N with fewer"
-        )
-    without = sum(entry.flow is None for entry in entries)
-    if settings.flow_probability > 0 and without:
-        raise StoreError(
-            f"{store.path}: {without} of {len(entries)} training videos have no flow; run"
-            f" `slic prep flow {store.path}`, or train with --no-flow"
-        )
-    return entries
-
-
-def tested_entries(store: ClipStore, settings: Settings) -> list[Entry]:
-    """The labelled test videos of the split, whose recall is recorded and never looked at."""
-    tested = (e for e in store.entries() if e.split(settings.split) == "test")
-    return [entry for entry in tested if entry.label is not None]
 
 
 @dataclass
@@ -92,13 +50,15 @@ class State:
 class Training:
     """One run's training, from where its checkpoint stands to the end.
 
-    It holds the run's lock until the training ends or fails.
+    It holds the run's lock until the training ends or fails. Several processes train together,
+    each on its share of every batch; the first alone touches the run's folder.
 
     Args:
         run: its folder and settings.
         means: with what to compute.
         keep: also keep the checkpoint of each clustering.
         weights: to start from, rather than random ones.
+        ranks: the processes that train together.
         say: takes lines meant for the user.
 
     Raises:
@@ -114,10 +74,11 @@ class Training:
         means: Means,
         keep: bool = False,
         weights: Weights | None = None,
+        ranks: Ranks = ALONE,
         say: Callable[[str], None] = print,
     ) -> None:
         self.run, self.settings, self.means, self.keep = run, run.settings, means, keep
-        self.say = say
+        self.ranks, self.say = ranks, say
         self._whole = True  # no step is half done
         tune(means.device, self.settings.precision)
         self.profile = Profile(means.device, wanted=means.profile)
@@ -129,32 +90,50 @@ class Training:
         codes = {name: code for code, name in enumerate(names)}
         self.truth = {e.id: codes[e.label] for e in self.entries if e.label is not None}
         self.epoch_steps = -(-len(self.entries) // self.settings.batch_size)
-        self._unlock = weakref.finalize(self, lock_run(run.path))
-        try:
-            remove_leftovers(run)
-            self.state = self._restored(weights)
-        except BaseException:
-            self._unlock()
-            raise
+        self._unlock: Callable[[], Any] = lambda: None
+        self._recorder: Recorder | None = None
+        self.state = self._begun(weights)
         self.readers = ReaderPool(
             self.store, workers=means.workers, pin=means.device.type == "cuda"
         )
-        self.forward = make_forward(self.state.encoder, means, self.settings.precision)
 
-    def _restored(self, weights: Weights | None) -> State:
+    def _begun(self, weights: Weights | None) -> State:
+        """The state from which all processes go on: what the first finds in the run's folder."""
         encoder = new_encoder(self.settings.encoder, seed=self.settings.seed)
         if weights is not None:
             load_weights(encoder, weights, where=self.settings.init)
         # Channels last is the faster layout on CPUs too.
         encoder = encoder.to(self.means.device).to(memory_format=torch.channels_last_3d)
         optimiser = make_optimiser(encoder, self.settings)
-        progress = Progress()
-        if self.run.checkpoint.exists():
-            settings = self.settings.as_dict()
-            progress = restore(
-                self.run.checkpoint, encoder, optimiser, settings=settings, videos=self.lengths
-            )
-        return State(encoder, optimiser, progress, time.monotonic())
+        state = State(encoder, optimiser, Progress(), time.monotonic())
+        told = self.ranks.decided(partial(self._restored, state))
+        if not self.ranks.first:
+            state.progress = unpack(told, encoder, optimiser)
+        return state
+
+    def _restored(self, state: State) -> bytes:
+        """Lock the run, and change the state to its checkpoint's; the same for the others."""
+        self._unlock = weakref.finalize(self, lock_run(self.run.path))
+        encoder, optimiser, settings = state.encoder, state.optimiser, self.settings.as_dict()
+        try:
+            remove_leftovers(self.run)
+            if self.run.checkpoint.exists():
+                state.progress = restore(
+                    self.run.checkpoint, encoder, optimiser, settings=settings, videos=self.lengths
+                )
+        except BaseException:
+            self._unlock()
+            raise
+        if self.ranks.alone:
+            return b""
+        return packed(encoder, optimiser, progress=state.progress, settings=settings)
+
+    @cached_property
+    def forward(self) -> Forward:
+        """The encoder's forward, made when needed: in several processes it waits for all."""
+        return make_forward(
+            self.state.encoder, self.means, self.settings.precision, ranks=self.ranks
+        )
 
     @property
     def steps_left(self) -> int:
@@ -188,30 +167,35 @@ class Training:
 
     def _train(self) -> None:
         settings, progress = self.settings, self.state.progress
-        recorder = Recorder(self.run, lines=progress.lines)
         loader = SampleLoader(
             self.readers, settings, augment_on_device=self.means.augment_on_device
         )
+        if note := share_of_normalisation(self.ranks, self.means.device):
+            self.say(note)
+        self.ranks.decided(self._open_recorder)
         try:
-            with show_progress(self.steps_left, "train", unit="clips") as advance:
+            with shown(self.ranks, self.steps_left, "train") as advance:
                 while progress.epoch < settings.epochs:
-                    self._cluster_if_due(recorder)
-                    self._epoch(loader, recorder, advance)
+                    self._cluster_if_due()
+                    self._epoch(loader, advance)
             if progress.clustered_at != progress.epoch:
-                self._cluster(recorder)
-            if not is_done(self.run):
-                recorder.write("done", progress.total_steps, {"epoch": progress.epoch})
-                self._save(recorder)
+                self._cluster()
+            if not self.ranks.decided(partial(is_done, self.run)):
+                self._save(("done", {"epoch": progress.epoch}))
         finally:
-            recorder.close()
+            if self._recorder is not None:
+                self._recorder.close()
 
-    def _cluster_if_due(self, recorder: Recorder) -> None:
+    def _open_recorder(self) -> None:
+        self._recorder = Recorder(self.run, lines=self.state.progress.lines)
+
+    def _cluster_if_due(self) -> None:
         progress = self.state.progress
         due = is_due(self.settings, progress.epoch) or not progress.clusters
         if due and progress.clustered_at != progress.epoch:
-            self._cluster(recorder)
+            self._cluster()
 
-    def _cluster(self, recorder: Recorder) -> None:
+    def _cluster(self) -> None:
         progress = self.state.progress
         with self.profile.phase(CLUSTERING):
             found = cluster_videos(
@@ -222,6 +206,7 @@ class Training:
                 epoch=progress.epoch,
                 device=self.means.device,
                 test=self.test,
+                ranks=self.ranks,
             )
         self.say(clustering_line(found.record))
         if found.collapsed:
@@ -232,14 +217,11 @@ class Training:
             )
         progress.clusters, progress.clustered_at = found.pseudo_labels, progress.epoch
         with stops_held():
-            recorder.write("clustering", progress.total_steps, found.record)
-            self._save(recorder)
+            self._save(("clustering", found.record))
         if self.keep:
-            self._save(recorder, name=f"epoch{progress.epoch:05d}")
+            self._save(name=f"epoch{progress.epoch:05d}")
 
-    def _epoch(
-        self, loader: SampleLoader, recorder: Recorder, advance: Callable[[int, float], None]
-    ) -> None:
+    def _epoch(self, loader: SampleLoader, advance: Callable[[int, float], None]) -> None:
         progress, begin = self.state.progress, time.monotonic()
         assert progress.clusters is not None
         plan = plan_epoch(
@@ -248,11 +230,11 @@ class Training:
         epoch = Epoch(plan, progress.sums, self.means.device)
         self.state.encoder.train()
         try:
-            self._steps(epoch, loader, recorder, advance)
-        except KeyboardInterrupt:
-            if self._whole:
+            self._steps(epoch, loader, advance)
+        except KeyboardInterrupt as stop:
+            if self._whole and can_save(stop, self.ranks):
                 with stops_held():
-                    self._save_within(epoch, recorder)
+                    self._save_within(epoch)
             raise
         self._check(epoch)
         record = epoch.record(self.truth)
@@ -262,59 +244,64 @@ class Training:
         took = {"lr": lr, "seconds": round(time.monotonic() - begin, 3)}
         with stops_held():
             line = {"epoch": progress.epoch, **record, **took}
-            recorder.write("epoch", progress.total_steps, line)
             progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
-            self._save(recorder)
-        (self.run.path / FAILED_STEP).unlink(missing_ok=True)  # of an attempt before
+            self._save(("epoch", line))
+        if self.ranks.first:  # of an attempt before
+            (self.run.path / FAILED_STEP).unlink(missing_ok=True)
 
     def _steps(
-        self,
-        epoch: Epoch,
-        loader: SampleLoader,
-        recorder: Recorder,
-        advance: Callable[[int, float], None],
+        self, epoch: Epoch, loader: SampleLoader, advance: Callable[[int, float], None]
     ) -> None:
         progress = self.state.progress
         left = epoch.plan[progress.step :]
-        read = self.profile.waiting(loader.batches(left))
-        for batch, parts in zip(left, read, strict=True):
-            with stops_held():
-                self._whole = False
-                with self.profile.phase("to the device"):
-                    clips = loader.on_device(parts, self.means.device)
-                bad = epoch.add(progress.step, self._step(batch, clips))
-                progress.step += 1
-                progress.total_steps += 1
-                self._whole = True
-            if bad is not None:
-                raise self._not_finite(epoch, "loss", bad)
-            advance(1, 3 * len(batch))
-            if time.monotonic() - self.state.saved_at > CHECKPOINT_EVERY_S:
-                self._save_within(epoch, recorder)
+        mine = [self.ranks.share(batch) for batch in left]
+        with in_step(loader.batches(mine), self.ranks) as read:
+            for batch, parts in zip(left, self.profile.waiting(read), strict=True):
+                with stops_held():
+                    self._whole = False
+                    with self.profile.phase("to the device"):
+                        clips = loader.on_device(parts, self.means.device)
+                    bad = epoch.add(progress.step, self._step(batch, clips))
+                    progress.step += 1
+                    progress.total_steps += 1
+                    self._whole = True
+                if bad is not None:
+                    self._fail(epoch, "loss", bad)
+                advance(1, 3 * len(batch))
+                (due,) = self.ranks.any(time.monotonic() - self.state.saved_at > CHECKPOINT_EVERY_S)
+                if due:
+                    self._save_within(epoch)
 
-    def _save_within(self, epoch: Epoch, recorder: Recorder) -> None:
+    def _save_within(self, epoch: Epoch) -> None:
         self._check(epoch)
         self.state.progress.sums = epoch.sums
-        self._save(recorder)
+        self._save()
 
     def _check(self, epoch: Epoch) -> None:
-        """Raise WorkError rather than save what is not finite."""
+        """Make what is to be saved that of all processes; fail rather than if it is not finite."""
+        statistics = [b for b in self.state.encoder.buffers() if b.is_floating_point()]
+        self.ranks.average(statistics)
         bad = epoch.watch.first()
         if bad is not None:
-            raise self._not_finite(epoch, "loss", bad)
+            self._fail(epoch, "loss", bad)
         if not finite_weights(self.state.encoder):
-            raise self._not_finite(epoch, "weights", self.state.progress.step - 1)
+            self._fail(epoch, "weights", self.state.progress.step - 1)
 
-    def _not_finite(self, epoch: Epoch, what: str, step: int) -> WorkError:
-        progress = self.state.progress
-        return not_finite(
-            self.run,
-            what,
-            epoch=progress.epoch,
-            step=progress.total_steps - progress.step + step + 1,
-            batch=epoch.plan[step],
-            rate=self.state.optimiser.param_groups[0]["lr"],
-        )
+    def _fail(self, epoch: Epoch, what: str, step: int) -> None:
+        """End the training of all processes, with WorkError in the first."""
+
+        def fail() -> None:
+            progress = self.state.progress
+            raise not_finite(
+                self.run,
+                what,
+                epoch=progress.epoch,
+                step=progress.total_steps - progress.step + step + 1,
+                batch=epoch.plan[step],
+                rate=self.state.optimiser.param_groups[0]["lr"],
+            )
+
+        self.ranks.decided(fail)
 
     def _step(self, batch: list[Sample], clips: torch.Tensor) -> dict[str, torch.Tensor]:
         s, state, progress = self.settings, self.state, self.state.progress
@@ -330,6 +317,7 @@ class Training:
             settings=s,
             generator=torch.Generator().manual_seed(int(draws)),
             profile=self.profile,
+            ranks=self.ranks,
         )
         state.optimiser.zero_grad(set_to_none=True)
         with self.profile.phase("backward"):
@@ -345,8 +333,19 @@ class Training:
             f" {recompute}start a run with a smaller --batch-size"
         )
 
-    def _save(self, recorder: Recorder, *, name: str = "latest") -> None:
-        progress = self.state.progress
+    def _save(
+        self, line: tuple[str, Mapping[str, Any]] | None = None, *, name: str = "latest"
+    ) -> None:
+        """Save a checkpoint, and before it a line of metrics.jsonl, given as kind and values."""
+        self.ranks.decided(partial(self._write, line, name))
+        self.state.saved_at = time.monotonic()
+
+    def _write(self, line: tuple[str, Mapping[str, Any]] | None, name: str) -> None:
+        progress, recorder = self.state.progress, self._recorder
+        assert recorder is not None
+        if line is not None:
+            kind, values = line
+            recorder.write(kind, progress.total_steps, values)
         progress.lines = recorder.lines
         save_checkpoint(
             self.run.checkpoint.with_name(name),
@@ -355,63 +354,3 @@ class Training:
             progress=progress,
             settings=self.settings.as_dict(),
         )
-        self.state.saved_at = time.monotonic()
-
-
-def remove_leftovers(run: Run) -> None:
-    """Remove what a killed process has left half-written; only for the holder of the lock."""
-    patterns = (
-        ".metrics.jsonl.*",
-        ".clusters.h5.*",
-        f".{FAILED_STEP}.*",
-        "checkpoints/.latest.*",
-        "checkpoints/.epoch*.*",
-        "embeddings/.*-train.h5.*",
-    )
-    for path in (path for pattern in patterns for path in run.path.glob(pattern)):
-        path.unlink(missing_ok=True)
-
-
-def is_done(run: Run) -> bool:
-    """Whether a run has trained to its end."""
-    return bool(run.records("done"))
-
-
-def result(run: Run) -> dict[str, Any]:
-    """What `slic train --json` prints of a finished run.
-
-    Raises:
-        CheckpointError: lines of its metrics.jsonl are lost.
-    """
-    epochs, clusterings = run.records("epoch"), run.records("clustering")
-    if not epochs or not clusterings or not _is_whole(epochs[-1], clusterings):
-        raise CheckpointError(f"{run.metrics}: its lines are lost; the checkpoint is whole")
-    last = clusterings[-1]
-    return {
-        "run": str(run.path),
-        "epochs": len(epochs),
-        "steps": epochs[-1]["step"],
-        "checkpoint": str(run.checkpoint),
-        "loss": epochs[-1]["loss"],
-        "clusters": last["clusters"],
-        "clusters_used": any(line["in_use"] for line in clusterings[:-1]),
-        "nmi": last["nmi"],
-        "ami": last["ami"],
-        "recall": last["recall"],
-    }
-
-
-def _is_whole(epoch: Mapping[str, Any], clusterings: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether lines of metrics.jsonl hold what is printed of them."""
-    last = clusterings[-1]
-    recall = {} if last.get("recall", "") is None else last.get("recall")
-    if not isinstance(recall, dict) or not {"nmi", "ami"} <= last.keys():
-        return False
-    numbers = [epoch.get("loss"), *recall.values()]
-    numbers += [last[name] for name in ("nmi", "ami") if last[name] is not None]
-    counts = [epoch.get("step"), last.get("clusters")]
-    return (
-        all(isinstance(number, float) for number in numbers)
-        and all(isinstance(count, int) for count in counts)
-        and all(isinstance(line.get("in_use"), bool) for line in clusterings)
-    )

@@ -62,6 +62,7 @@ def estimate_seconds(
     means: Means,
     steps: int,
     embeddings: int,
+    processes: int = 1,
 ) -> float:
     """Time that training will take, from a few samples read and passed through a copy.
 
@@ -75,8 +76,9 @@ def estimate_seconds(
         means: device and workers, which read while the device computes.
         steps: how many.
         embeddings: clips to embed for clustering.
+        processes: that share the samples of a step, and the clips to embed.
     """
-    count = min(settings.batch_size, len(samples))
+    count = -(-min(settings.batch_size, len(samples)) // processes)
     loader = SampleLoader(
         ReaderPool(store, workers=0), settings, augment_on_device=means.augment_on_device
     )
@@ -88,7 +90,10 @@ def estimate_seconds(
         # Small batches are slow for their size.
         computing = step_seconds(encoder, count, settings=settings, means=means) / count
     # A sample is three clips; going forward takes a third of going forward and back.
-    work = [(steps * count, computing, reading), (embeddings / VIEWS, computing / 3, reading)]
+    work = [
+        (steps * count, computing, reading),
+        (embeddings / processes / VIEWS, computing / 3, reading),
+    ]
     return sum(many * _together(*each, workers=means.workers) for many, *each in work)
 
 

@@ -11,18 +11,19 @@ import torch
 
 from slic.cache import Entry
 from slic.config import Settings
-from slic.embed import CacheName, FloatRows, Protocol, embed, write_cache
+from slic.embed import CacheName, FloatRows, Protocol, write_cache
 from slic.encoders import Encoder, weights_digest
 from slic.errors import DamagedChunk
 from slic.listing import counted
 from slic.metrics import cluster_agreement, recall_at_k
 from slic.neighbours import nearest
-from slic.progress import progress
+from slic.ranks import ALONE, Ranks
 from slic.reading import ReaderPool
 from slic.runs import Run
 from slic.train.clustering import finch, kmeans, label_codes, singleton_labels
 from slic.train.record import record_clusters
 from slic.train.safety import check_embeddings, has_collapsed, mean_distance
+from slic.train.together import Shares, embed_shares, shown
 
 RECALL_AT = (1, 5)
 QUERY_SHARE = 4
@@ -93,48 +94,92 @@ def cluster_videos(
     epoch: int,
     device: torch.device,
     test: Sequence[Entry] = (),
+    ranks: Ranks = ALONE,
 ) -> Clustering:
     """Embed the centre clip of every training video, cache it, and cluster (paper, section 3.1).
 
     The embedding cache of the clustering before is removed once the new one stands. The recall
-    of `test` videos is recorded, for figures alone: nothing is chosen by it.
+    of `test` videos is recorded, for figures alone: nothing is chosen by it. Several processes
+    embed a share each; the first clusters, and all receive what it found.
 
     Raises:
         WorkError: embeddings are not finite.
     """
     s = run.settings
     protocol = Protocol(1, s.frames, s.stride, s.size)
-    how: Any = {"protocol": protocol, "device": device, "precision": s.precision}
-    with progress(len(entries), "cluster", unit="clips") as advance:
-        backbone, projection = embed(encoder, readers, entries, advance=advance, **how)
-    ids = [entry.id for entry in entries]
-    check_embeddings(ids, projection, where=run.path)
-    distance = mean_distance(projection)
-    checkpoint = f"e{epoch:05d}.{weights_digest(encoder.state_dict())}"
-    name = CacheName(readers.store.name, run.store_digest, checkpoint, protocol, training=True)
+    how: Any = {"protocol": protocol, "device": device, "precision": s.precision, "ranks": ranks}
+    with shown(ranks, len(ranks.share(entries)), "cluster") as advance:
+        shares = embed_shares(encoder, readers, entries, advance=advance, **how)
+    tested = embed_shares(encoder, readers, test, **how) if test else None
+
+    def found() -> Clustering:
+        backbone, projection = shares.rows()
+        check_embeddings([entry.id for entry in entries], projection, where=run.path)
+        checkpoint = f"e{epoch:05d}.{weights_digest(encoder.state_dict())}"
+        name = CacheName(readers.store.name, run.store_digest, checkpoint, protocol, training=True)
+        _replace_cache(run, name, entries, backbone=backbone, projection=projection)
+        compared = backbone if s.retrieval_feature == "backbone" else projection
+        recalls = {
+            "recall": training_recall(entries, compared),
+            "test_recall": _test_recall(tested, compared, entries, test, settings=s),
+        }
+        return _clustering(entries, projection, recalls, run=run, epoch=epoch)
+
+    return ranks.decided(found)
+
+
+def _replace_cache(
+    run: Run,
+    name: CacheName,
+    entries: Sequence[Entry],
+    *,
+    backbone: FloatRows,
+    projection: FloatRows,
+) -> None:
     write_cache(run.embeddings, name, entries, backbone=backbone, projection=projection)
     for old in run.embeddings.glob("*-train.h5"):
         if old.name != name.file:
             old.unlink()
+
+
+def _test_recall(
+    tested: Shares | None,
+    among: FloatRows,
+    entries: Sequence[Entry],
+    test: Sequence[Entry],
+    *,
+    settings: Settings,
+) -> dict[str, float] | None:
+    if tested is None:
+        return None
+    with contextlib.suppress(DamagedChunk):  # what is only recorded stops no training
+        backbone, projection = tested.rows()
+        asked = backbone if settings.retrieval_feature == "backbone" else projection
+        return _recall(asked, _labels(test), among, _labels(entries))
+    return None
+
+
+def _clustering(
+    entries: Sequence[Entry],
+    projection: FloatRows,
+    recalls: Mapping[str, Any],
+    *,
+    run: Run,
+    epoch: int,
+) -> Clustering:
+    """Cluster, record the clusters, and say how good they are."""
+    s, distance = run.settings, mean_distance(projection)
     labels = _clustered(projection, s)
-    clusters = dict(zip(ids, labels.tolist(), strict=True))
+    clusters = dict(zip([entry.id for entry in entries], labels.tolist(), strict=True))
     record_clusters(run.path / "clusters.h5", epoch, clusters)
     nmi, ami = cluster_agreement(_labels(entries), labels)
-    compared = backbone if s.retrieval_feature == "backbone" else projection
-    test_recall = None
-    if test:
-        with contextlib.suppress(DamagedChunk):  # what is only recorded stops no training
-            found = embed(encoder, readers, test, **how)
-            asked = found[0] if s.retrieval_feature == "backbone" else found[1]
-            test_recall = _recall(asked, _labels(test), compared, _labels(entries))
     record = {
         "epoch": epoch,
         "clusters": len(set(clusters.values())),
         "nmi": nmi,
         "ami": ami,
         "distance": distance,
-        "recall": training_recall(entries, compared),
-        "test_recall": test_recall,
+        **recalls,
         "in_use": s.cluster in CLUSTERINGS and epoch >= s.warmup_epochs,
     }
     codes = pseudo_labels(entries, clusters, settings=s, epoch=epoch)

@@ -1,7 +1,8 @@
 """What `slic train` does around the loop: choose the run, say what will happen, train, report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +12,16 @@ from slic.cache import ClipStore, Entry
 from slic.config import Settings, make_settings
 from slic.devices import pick_device, reading_workers, resolve_precision, tune
 from slic.encoders import Encoder, least_input, new_encoder, weights_digest
-from slic.errors import CheckpointError, InputError, LabelsMissing, SettingsError
+from slic.errors import CheckpointError, InputError, LabelsMissing, SettingsError, StoreError
 from slic.progress import clock
+from slic.ranks import ALONE, Ranks, joined
 from slic.runs import Run, choose_run, only_store, run_of_any_batch
 from slic.train.compute import Means
+from slic.train.entries import tested_entries, training_entries
 from slic.train.fitting import fitting_batch
-from slic.train.loop import Training, is_done, result, tested_entries, training_entries
+from slic.train.loop import Training
 from slic.train.optimise import estimate_seconds
+from slic.train.outcome import is_done, result
 from slic.train.recluster import CLUSTERINGS, clusterings_left, pseudo_labels
 from slic.train.sampling import plan_epoch
 from slic.weights import Weights, described, read_weights
@@ -45,6 +49,9 @@ def train(
 ) -> dict[str, Any]:
     """Pretrain on a clip store, or continue doing so.
 
+    Processes that `torchrun` has started train one run together: the first of them reads the
+    arguments, writes, and says what there is to say.
+
     Args:
         store: the clip store; the only `*.zarr` here if None.
         preset: where settings start; by device if None.
@@ -53,7 +60,7 @@ def train(
             `batch_size` of `auto` is what fits the GPU, or what the run to continue has.
         run: name of the run below `runs/`.
         new: start another run even if one of these settings exists.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`; of several processes, each has a GPU.
         workers: reading processes; by device if None.
         augment_on: readers augment on the CPU, or the GPU does; `auto` is where it trains.
         compile: translate the encoder into kernels of its own.
@@ -70,22 +77,72 @@ def train(
         InputError, SettingsError, StoreError, CheckpointError, LabelsMissing: unusable input; no
             run is made.
     """
-    where = pick_device(device)
-    if augment_on == "gpu" and where.type != "cuda":
-        raise InputError(f"--augment-on gpu: {where} is none; choose cpu or auto")
-    means = replace(
-        means_for(where, workers=workers, augment_on=augment_on),
-        compile=compile,
-        recompute=recompute,
-        profile=profile,
-    )
-    named = preset or (GPU_PRESET if where.type == "cuda" else CPU_PRESET)
-    options = dict(options or {})
+    with joined() as ranks:
+        tell = say if ranks.first else _unsaid
+        means = partial(means_of, ranks, device, workers=workers, augment_on=augment_on)
+        speed: dict[str, Any] = {"compile": compile, "recompute": recompute, "profile": profile}
+        chosen = ranks.decided(
+            lambda: _choose(
+                ranks,
+                replace(means(), **speed),
+                store=store,
+                preset=preset,
+                config=config,
+                options=dict(options or {}),
+                init=init,
+                run=run,
+                new=new,
+                say=tell,
+            )
+        )
+        if chosen.done:
+            tell(f"{chosen.run.path}: done already; give --new for another run of these settings")
+        else:
+            _train(ranks, replace(means(), **speed), chosen, keep=keep_checkpoints, say=tell)
+        return ranks.decided(partial(result, chosen.run))
+
+
+def _unsaid(line: str) -> None:
+    """Say nothing, in all processes but the first."""
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What is to be trained.
+
+    Attributes:
+        run: new, to be continued, or done.
+        preset: the one asked for.
+        weights: to start from.
+        done: whether nothing is left to do.
+    """
+
+    run: Run
+    preset: str
+    weights: Weights | None
+    done: bool
+
+
+def _choose(
+    ranks: Ranks,
+    means: Means,
+    *,
+    store: str | None,
+    preset: str | None,
+    config: str | None,
+    options: dict[str, Any],
+    init: str | None,
+    run: str | None,
+    new: bool,
+    say: Callable[[str], None],
+) -> _Chosen:
+    """The run that the arguments of `train` mean; made, if there is none."""
+    named = preset or (GPU_PRESET if means.device.type == "cuda" else CPU_PRESET)
     fit = options.get("batch_size") == "auto"
     if fit:
         del options["batch_size"]
     settings, weights = _settings(named, config, options, init, say)
-    tune(where, settings.precision)
+    tune(means.device, settings.precision)
     path = only_store(store)
     clips = ClipStore(path)
     entries = training_entries(clips, settings)
@@ -96,22 +153,49 @@ def train(
     digest = clips.digest(flow=settings.flow_probability > 0)
     if fit:
         known = None if new else run_of_any_batch(settings, path, digest, name=run)
-        batch = known or fitting_batch(settings, means=means, videos=len(entries))
+        batch = known or _fitting(ranks, means, settings, videos=len(entries))
         settings = replace(settings, batch_size=batch)
         say(f"batch size {batch}: {'that of the run' if known else 'what fits the GPU'}")
+    check_shares(ranks, settings, videos=len(entries))
     chosen = choose_run(
         settings, store=path, store_digest=digest, preset=named, name=run, new=new, fitted=fit
     )
-    if is_done(chosen):
-        say(f"{chosen.path}: done already; give --new for another run of these settings")
-        return result(chosen)
-    training = Training(chosen, means=means, keep=keep_checkpoints, weights=weights, say=say)
+    return _Chosen(chosen, named, weights, is_done(chosen))
+
+
+def _train(
+    ranks: Ranks, means: Means, chosen: _Chosen, *, keep: bool, say: Callable[[str], None]
+) -> None:
+    if not ranks.alone:
+        check_store(chosen.run)
+        if means.device.type == "cuda":
+            torch.cuda.set_device(means.device)
+    training = Training(
+        chosen.run, means=means, keep=keep, weights=chosen.weights, ranks=ranks, say=say
+    )
     with training.memory():
-        _announce(training, chosen, named, say)
+        ranks.decided(partial(_announce, training, chosen.run, chosen.preset, say))
     training()
-    if profile:
+    if means.profile:
         _say_profile(training, say)
-    return result(chosen)
+
+
+def means_of(
+    ranks: Ranks,
+    device: str,
+    *,
+    workers: int | None,
+    augment_on: Literal["auto", "cpu", "gpu"],
+) -> Means:
+    """With what this process computes, of the GPUs its own."""
+    where = pick_device(device)
+    if augment_on == "gpu" and where.type != "cuda":
+        raise InputError(f"--augment-on gpu: {where} is none; choose cpu or auto")
+    if not ranks.alone and where.type == "cuda":
+        if where.index is not None:
+            raise InputError(f"--device {device}: {ranks.size} processes need a GPU each; drop it")
+        where = pick_device(f"cuda:{ranks.local}")
+    return means_for(where, workers=workers, augment_on=augment_on, beside=ranks.beside)
 
 
 def means_for(
@@ -119,13 +203,37 @@ def means_for(
     *,
     workers: int | None = None,
     augment_on: Literal["auto", "cpu", "gpu"] = "auto",
+    beside: int = 1,
 ) -> Means:
-    """With what `train` computes on a device, unless told otherwise."""
+    """With what `train` computes on a device, unless told otherwise.
+
+    `beside` processes share the machine.
+    """
     return Means(
         device=device,
-        workers=reading_workers(device) if workers is None else workers,
+        workers=reading_workers(device, beside=beside) if workers is None else workers,
         augment_on_device=device.type == "cuda" and augment_on != "cpu",
     )
+
+
+def _fitting(ranks: Ranks, means: Means, settings: Settings, *, videos: int) -> int:
+    return ranks.size * fitting_batch(settings, means=means, videos=videos // ranks.size)
+
+
+def check_shares(ranks: Ranks, settings: Settings, *, videos: int) -> None:
+    """Refuse more processes than the smallest batch of an epoch has samples."""
+    smallest = videos // -(-videos // settings.batch_size)
+    if smallest < ranks.size:
+        raise InputError(
+            f"{ranks.size} processes for batches of {smallest} samples: start at most {smallest},"
+            " or give a larger --batch-size"
+        )
+
+
+def check_store(run: Run) -> None:
+    """Refuse a store that is not the one that the first process sees under this path."""
+    if ClipStore(run.store).digest(flow=run.settings.flow_probability > 0) != run.store_digest:
+        raise StoreError(f"{run.store}: holds here what it does not hold for the first process")
 
 
 def _settings(
@@ -197,6 +305,8 @@ def _require_labels(entries: Sequence[Entry], store: Path, settings: Settings) -
 def _announce(training: Training, run: Run, preset: str, say: Callable[[str], None]) -> None:
     settings, progress = run.settings, training.state.progress
     videos = f"{len(training.entries)} videos"
+    if not training.ranks.alone:
+        videos += f", {training.ranks.size} processes"
     device = training.means.device
     where = f"{device} in {resolve_precision(settings.precision, device)}"
     say(f"{run.path}: preset {preset}, {settings.encoder} on {where}, {videos}")
@@ -211,6 +321,7 @@ def _announce(training: Training, run: Run, preset: str, say: Callable[[str], No
         epoch=progress.epoch,
         steps=training.steps_left,
         tested=len(training.test),
+        ranks=training.ranks,
     )
     say(f"{training.steps_left} steps left of {settings.epochs} epochs: about {clock(seconds)}")
     if settings.cluster in CLUSTERINGS and settings.warmup_epochs:
@@ -252,6 +363,7 @@ def _seconds(
     epoch: int,
     steps: int,
     tested: int,
+    ranks: Ranks = ALONE,
 ) -> float:
     lengths = {entry.id: entry.frames or 0 for entry in entries}
     alone = {entry.id: code for code, entry in enumerate(entries)}
@@ -264,4 +376,5 @@ def _seconds(
         means=means,
         steps=steps,
         embeddings=clusterings_left(settings, epoch) * (len(entries) + tested),
+        processes=ranks.size,
     )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from slic.config import Settings
+from slic.ranks import ALONE, Ranks
 from slic.train.all_pairs import all_pairs_triplet_loss
 from slic.train.compute import Forward
 from slic.train.losses import (
@@ -64,22 +65,26 @@ def forward_loss(
     settings: Settings,
     generator: torch.Generator,
     profile: Profile,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one batch (paper, section 3.3), and sums for the epoch's record.
 
     Args:
         forward: of an encoder in training mode.
-        clips: `(3, B, T, size, size, 3)` uint8: anchors, positives, second views.
-        labels: of the batch.
+        clips: `(3, B, T, size, size, 3)` uint8: anchors, positives, second views; of several
+            processes, the share of this one.
+        labels: of the whole batch.
         settings: of the run.
         generator: on the CPU, for the choice of negatives.
         profile: takes the time.
+        ranks: the processes that share the batch; each computes the loss of it all.
 
     Returns:
         The scalar loss, and float64 scalars on the device by name, without waiting for it.
     """
     with profile.phase("forward"):
-        anchor, positive, second = forward(clips.flatten(0, 1)).chunk(3)
+        shares = forward(clips.flatten(0, 1)).chunk(3)
+        anchor, positive, second = ranks.whole(shares, len(labels.cluster))
     views = (anchor, positive, second)
     with profile.phase("selection and loss"):
         if settings.objective == "infonce":

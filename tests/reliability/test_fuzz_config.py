@@ -14,7 +14,7 @@ from slic.config import make_settings, settings_from
 from slic.errors import CheckpointError, InputError, SettingsError
 from slic.eval.outcome import read_result, write_result
 from slic.runs import create_run, find_run, open_run
-from slic.train.loop import is_done, result
+from slic.train.outcome import is_done, result
 from slic.train.record import _keep_lines
 
 SETTINGS = make_settings("cpu-small")

@@ -23,7 +23,8 @@ from slic.encoders import load_checkpoint, weights_digest
 from slic.runs import Run, create_run, open_run
 from slic.train import loop
 from slic.train.compute import Means
-from slic.train.loop import Training, is_done
+from slic.train.loop import Training
+from slic.train.outcome import is_done
 
 CPU = torch.device("cpu")
 # 18 training videos: 2 steps an epoch. FINCH clusters from epoch 1 on, flow in half of the views.

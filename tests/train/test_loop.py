@@ -17,8 +17,10 @@ from slic.errors import CheckpointError, StoreError
 from slic.runs import Run, create_run
 from slic.train import loop
 from slic.train.compute import Means
+from slic.train.entries import training_entries
 from slic.train.epoch import epoch_record
-from slic.train.loop import Training, is_done, result, training_entries
+from slic.train.loop import Training
+from slic.train.outcome import is_done, result
 from slic.train.recluster import is_query
 from slic.train.sampling import plan_epoch
 

@@ -1,0 +1,139 @@
+"""What several processes that train together do in step, and how one of them shows it."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from slic.cache import Entry
+from slic.embed import FloatRows, embed
+from slic.encoders import Encoder
+from slic.errors import SlicError, WorkError
+from slic.progress import progress
+from slic.ranks import Ranks
+from slic.reading import ReaderPool
+from slic.stopping import stops_noticed
+
+Item = TypeVar("Item")
+Advance = Callable[[int, float], None]
+
+
+def share_of_normalisation(ranks: Ranks, device: torch.device) -> str | None:
+    """What is not the same as in one process, in a line for the user; None if nothing is."""
+    if ranks.alone or device.type == "cuda":
+        return None
+    return (
+        f"{ranks.size} processes on {device}: batch normalisation sees each one's share of a batch,"
+        " and not all of it as on GPUs"
+    )
+
+
+@contextlib.contextmanager
+def shown(ranks: Ranks, total: int, what: str) -> Iterator[Advance]:
+    """Progress over `total` steps or videos and their clips; of the first process alone."""
+    if not ranks.first:
+        yield lambda videos, clips: None
+        return
+    with progress(total, what, unit="clips") as advance:
+        yield advance
+
+
+class StoppedTogether(KeyboardInterrupt):
+    """A stop after the same step in all processes, which can still do something together."""
+
+
+def can_save(stop: KeyboardInterrupt, ranks: Ranks) -> bool:
+    """Whether a checkpoint can be made of where a stop has left the processes."""
+    return ranks.alone or isinstance(stop, StoppedTogether)
+
+
+@contextlib.contextmanager
+def in_step(items: Iterator[Item], ranks: Ranks) -> Iterator[Iterator[Item]]:
+    """Items of which every process takes its next one, or none does.
+
+    In several processes a Ctrl-C or SIGTERM is held until all have taken as many.
+
+    Raises:
+        StoppedTogether: in all, if one was told to stop.
+        KeyboardInterrupt: this one was told to stop, and another has ended for it already.
+        WorkError: another process has failed.
+    """
+    if ranks.alone:
+        yield items
+        return
+    with stops_noticed() as asked:
+        yield _agreed(items, ranks, asked)
+
+
+def _agreed(items: Iterator[Item], ranks: Ranks, asked: Callable[[], bool]) -> Iterator[Item]:
+    while True:
+        failure: Exception | None = None
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except Exception as error:
+            failure = error
+        try:
+            stop, failed = ranks.any(asked(), failure is not None)
+        except RuntimeError:
+            if asked():
+                raise KeyboardInterrupt from None
+            raise
+        if failure is not None:
+            raise failure
+        if failed:
+            raise WorkError("another process has failed; the same command continues")
+        if stop:
+            raise StoppedTogether
+        yield item
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Embeddings of some videos, a share of each process; at the first process.
+
+    Attributes:
+        parts: of each process, in the order of the videos: rows, None without videos, or why
+            there are none.
+    """
+
+    parts: Sequence[tuple[FloatRows, FloatRows] | SlicError | None]
+
+    def rows(self) -> tuple[FloatRows, FloatRows]:
+        """Backbone `(N, D)` and projection `(N, 128)` of all videos.
+
+        Raises:
+            SlicError: a process could not embed its share.
+        """
+        for part in self.parts:
+            if isinstance(part, SlicError):
+                raise part
+        found = [part for part in self.parts if isinstance(part, tuple)]
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate([b for b, _ in found]), np.concatenate([p for _, p in found])
+
+
+def embed_shares(
+    encoder: Encoder, readers: ReaderPool, entries: Sequence[Entry], *, ranks: Ranks, **how: Any
+) -> Shares:
+    """Embed videos, each process a consecutive share; the first then has them all.
+
+    Args:
+        encoder: the same in all processes.
+        readers: of the store that holds the videos.
+        entries: the videos.
+        ranks: the processes.
+        how: the further arguments of `embed`.
+    """
+    mine = ranks.share(entries)
+    found: tuple[FloatRows, FloatRows] | SlicError | None
+    try:
+        found = embed(encoder, readers, mine, **how) if mine else None
+    except SlicError as error:
+        found = error
+    return Shares(ranks.collected(found))
