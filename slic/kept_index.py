@@ -1,28 +1,34 @@
-"""A faiss index of an embedding cache's rows, built once and kept beside it.
+"""An index of an embedding cache's rows, built once and kept beside it.
 
 `<cache>.<feature>.faiss` is an exact index (IndexFlatIP) of the rows, each of length one, as
-`faiss.read_index` reads it. Behind what faiss reads stand `slic of ` and the CRC-32C of the
-cache's rows, then `slic sum` and the CRC-32C of all before it, both little-endian.
+`faiss.read_index` reads it; from a million rows, an IVF index (kept_lists.py). Behind either stand
+`slic of ` and the CRC-32C of the cache's rows, then `slic sum` and the CRC-32C of all before it,
+both little-endian.
 
 faiss itself never parses the file, which a stranger may have made: header and size must be those
 of such an index, and the rows, mapped into memory rather than read, are handed to faiss as such.
 """
 
+import math
 import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import BinaryIO, get_args
 
 import google_crc32c
 import numpy as np
+from numpy.typing import NDArray
 
 from slic.cache import EmbeddingCache
 from slic.cache.hdf5 import SEAL, check_seal
 from slic.config import Feature
 from slic.disk import raise_refusal, whole_file
 from slic.errors import CacheError, DiskError
+from slic.inverted_lists import Lists, approximate, build_lists
+from slic.kept_lists import HEADER as LISTS_HEADER
+from slic.kept_lists import arrays, header_of, length_of, mapped_lists
 from slic.neighbours import FloatRows, unit_float32
 from slic.regular import open_regular
 
@@ -61,16 +67,17 @@ def cache_of(index: Path) -> tuple[Path, Feature] | None:
 
 def unit_rows(
     cache: EmbeddingCache, feature: Feature, *, say: Callable[[str], None] = print
-) -> FloatRows:
+) -> FloatRows | Lists:
     """A cache's rows, each of length one: from its index, or computed and kept as one.
 
     Args:
         cache: N videos or windows of them.
         feature: which embedding.
-        say: takes a line where an index is damaged, or cannot be kept.
+        say: takes a line where an index is damaged, cannot be kept, or is an IVF index.
 
     Returns:
-        (N, D) float32, not to be written to: it may be a mapped file.
+        (N, D) float32, not to be written to: it may be a mapped file; from a million rows, in
+        the lists of an IVF index.
 
     Raises:
         WorkError: rows that hold NaN or infinity.
@@ -78,19 +85,24 @@ def unit_rows(
     path = index_path(cache.path, feature)
     rows = _rows(cache, feature)
     own = _sum_of(rows)
+    index: FloatRows | Lists | None = None
     try:
-        return _mapped(path, rows.shape, own)
+        index = _mapped(path, rows.shape, own)
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         say(f"{path}: {said}; it is made again")
-    unit = unit_float32(rows, name=feature)
-    try:
-        _write(path, unit, own)
-    except DiskError as error:
-        say(f"the search index is not kept: {error}")
-    return unit
+    if index is None:
+        unit = unit_float32(rows, name=feature)
+        index = build_lists(unit, k=1) if approximate(len(unit)) else unit
+        try:
+            _write(path, index, own)
+        except DiskError as error:
+            say(f"the search index is not kept: {error}")
+    if isinstance(index, Lists):
+        say(index.told)
+    return index
 
 
 def index_fault(path: Path) -> str | None:
@@ -125,32 +137,45 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return _HEADER.pack(b"IxFI", *sizes)
 
 
-def _mapped(path: Path, shape: tuple[int, ...], own: bytes) -> FloatRows:
+def _mapped(path: Path, shape: tuple[int, ...], own: bytes) -> FloatRows | Lists:
     """The rows of an index file, mapped into memory.
 
     Raises:
         OSError: it is missing, or cannot be read.
         ValueError: it is damaged, or not of that cache; the message says so.
     """
-    count, width = shape
-    length = 4 * count * width
     tail = len(_OF) + len(SEAL) + 2 * _SUM_BYTES
+    in_lists = approximate(shape[0])
     with open(open_regular(path), "rb") as file:
-        if file.read(_HEADER.size) != _header(shape):
-            raise ValueError(f"is no index of {count:,} rows of {width} numbers")
-        if os.fstat(file.fileno()).st_size != _HEADER.size + length + tail:
+        length = _length_in_lists(file, shape) if in_lists else _length(file, shape)
+        if os.fstat(file.fileno()).st_size != length + tail:
             raise ValueError("is cut short, or too long")
         if not check_seal(file):
             raise ValueError("has no checksum")
-        file.seek(_HEADER.size + length)
+        file.seek(length)
         if file.read(len(_OF) + _SUM_BYTES) != _OF + own:
             raise ValueError("is of another cache")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    rows = np.frombuffer(mapped, dtype="<f4", count=count * width, offset=_HEADER.size)
+    if in_lists:
+        return mapped_lists(mapped)
+    rows = np.frombuffer(mapped, dtype="<f4", count=math.prod(shape), offset=_HEADER.size)
     return rows.reshape(shape)
 
 
-def _write(path: Path, unit: FloatRows, own: bytes) -> None:
+def _length(file: BinaryIO, shape: tuple[int, ...]) -> int:
+    if file.read(_HEADER.size) != _header(shape):
+        raise ValueError(f"is no index of {shape[0]:,} rows of {shape[1]} numbers")
+    return _HEADER.size + 4 * math.prod(shape)
+
+
+def _length_in_lists(file: BinaryIO, shape: tuple[int, ...]) -> int:
+    header = file.read(LISTS_HEADER.size)
+    if len(header) < LISTS_HEADER.size:
+        raise ValueError("is cut short")
+    return length_of(header, shape)
+
+
+def _write(path: Path, index: FloatRows | Lists, own: bytes) -> None:
     total = google_crc32c.Checksum()
     with whole_file(path) as file:
 
@@ -158,9 +183,15 @@ def _write(path: Path, unit: FloatRows, own: bytes) -> None:
             file.write(part)
             total.update(part)
 
-        put(_header(unit.shape))
-        for piece in _pieces(unit):
-            put(piece)
+        if isinstance(index, Lists):
+            put(header_of(index))
+            held = [*arrays(index)]
+        else:
+            put(_header(index.shape))
+            held = [index]
+        for array in held:
+            for piece in _pieces(array):
+                put(piece)
         put(_OF + own)
         file.write(SEAL + total.digest()[::-1])
 
@@ -172,8 +203,9 @@ def _sum_of(rows: FloatRows) -> bytes:
     return total.digest()[::-1]
 
 
-def _pieces(rows: FloatRows) -> Iterator[bytes]:
-    """The bytes of rows, little-endian, piece by piece."""
-    flat = np.ascontiguousarray(rows, dtype="<f4").reshape(-1)
-    for begin in range(0, len(flat), _PIECE // 4):
-        yield flat[begin : begin + _PIECE // 4].tobytes()
+def _pieces(rows: NDArray) -> Iterator[bytes]:
+    """The bytes of an array, little-endian, piece by piece."""
+    flat = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<")).reshape(-1)
+    step = _PIECE // rows.itemsize
+    for begin in range(0, len(flat), step):
+        yield flat[begin : begin + step].tobytes()

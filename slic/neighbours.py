@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by cosine similarity, with faiss."""
+"""Exact nearest neighbours by cosine similarity: faiss on the CPU, blocks on a GPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
+from slic.device_search import device_for, search_blocks
 from slic.errors import InputError, WorkError
 
 KMEANS_ROUNDS = 25
@@ -74,10 +75,13 @@ def first_neighbours(embeddings: npt.ArrayLike, *, block: int = 4096) -> Indices
     rows = unit_float32(embeddings, name="embeddings")
     if len(rows) < 2:
         raise InputError(f"a first neighbour needs two rows or more, got {len(rows)}")
-    _, index = _search(rows, rows, k=2, block=block)
+    return first_other(nearest_units(rows, rows, k=2, block=block)[1])
+
+
+def first_other(index: Indices) -> Indices:
+    """Of the two rows (N, 2) found nearest to each, the first that is not the row itself."""
     # Among duplicates a row may come second or not at all: then the first one found is another.
-    found_itself = index[:, 0] == np.arange(len(rows))
-    return np.where(found_itself, index[:, 1], index[:, 0])
+    return np.where(index[:, 0] == np.arange(len(index)), index[:, 1], index[:, 0])
 
 
 def unit_float32(rows: npt.ArrayLike, *, name: str) -> FloatRows:
@@ -106,17 +110,30 @@ def unit_float32(rows: npt.ArrayLike, *, name: str) -> FloatRows:
 def _search(
     rows: FloatRows, gallery: FloatRows, *, k: int, block: int
 ) -> tuple[FloatRows, Indices]:
-    faiss = _faiss()
     similarity = np.empty((len(rows), k), dtype=np.float32)
     neighbour = np.empty((len(rows), k), dtype=np.int64)
+    device = device_for(float(len(rows)) * gallery.size)
+    if device is not None:
+        return by_similarity(*search_blocks(rows, gallery, k=k, device=device))
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
-        # As IndexFlatIP does, without its copy of the rows.
-        found, where = faiss.knn(rows[part], gallery, k, faiss.METRIC_INNER_PRODUCT)
-        order = np.lexsort((where, -found), axis=1)
-        similarity[part] = np.take_along_axis(found, order, axis=1)
-        neighbour[part] = np.take_along_axis(where, order, axis=1)
+        similarity[part], neighbour[part] = by_similarity(*products(rows[part], gallery, k=k))
     return similarity, neighbour
+
+
+def products(rows: FloatRows, gallery: FloatRows, *, k: int) -> tuple[FloatRows, Indices]:
+    """The `k` largest inner products (Q, k) of each row, in float32, and their gallery rows.
+
+    As IndexFlatIP does, without its copy of the rows; working memory is faiss's few megabytes.
+    """
+    faiss = _faiss()
+    return faiss.knn(rows, gallery, k, faiss.METRIC_INNER_PRODUCT)
+
+
+def by_similarity(similarity: FloatRows, index: Indices) -> tuple[FloatRows, Indices]:
+    """Neighbours (Q, k) in falling order, equal ones by index."""
+    order = np.lexsort((index, -similarity), axis=1)
+    return np.take_along_axis(similarity, order, axis=1), np.take_along_axis(index, order, axis=1)
 
 
 def kmeans_assignment(unit: FloatRows, clusters: int, *, seed: int) -> Indices:
@@ -130,18 +147,23 @@ def kmeans_assignment(unit: FloatRows, clusters: int, *, seed: int) -> Indices:
     Returns:
         (N,) int64 in 0..clusters-1.
     """
-    faiss = _faiss()
-    found = faiss.Kmeans(
+    centres = kmeans_centres(unit, clusters, seed=seed, rounds=KMEANS_ROUNDS)
+    return products(unit, centres, k=1)[1][:, 0]
+
+
+def kmeans_centres(unit: FloatRows, clusters: int, *, seed: int, rounds: int) -> FloatRows:
+    """(clusters, D) centres by spherical k-means of (N, D), from a random start."""
+    found = _faiss().Kmeans(
         unit.shape[1],
         clusters,
-        niter=KMEANS_ROUNDS,
+        niter=rounds,
         seed=seed,
         spherical=True,
         min_points_per_centroid=1,
         max_points_per_centroid=len(unit),
     )
     found.train(unit)
-    return found.assign(unit)[1].astype(np.int64)
+    return found.centroids
 
 
 def _faiss() -> ModuleType:

@@ -111,3 +111,15 @@ def test_train_speed() -> None:
         assert row["ratio"] == pytest.approx(peer["epoch_s"] / row["epoch_s"])
     assert found["ratio"] == ours[-1]["ratio"]
     assert all(0 < row["clustering_share"] < 1 for row in ours)
+
+
+def test_neighbours_at_size() -> None:
+    found = results("neighbours_at_size.py")
+    *exact, ivf, spread = found["sides"]
+    assert [row["rows"] for row in exact] == [300, 900]
+    assert ivf["rows"] == 900
+    assert ivf["lists"] == 120 > ivf["probes"] >= 1
+    assert 0.99 <= ivf["recall"] == pytest.approx(ivf["as_exact"])
+    assert ivf["clusters"] == pytest.approx(exact[1]["clusters"], abs=9)
+    assert spread["lists"] == 80 >= spread["probes"] > ivf["probes"]
+    assert all(row["peak_mb"] >= row["before_mb"] > 10 for row in found["sides"])

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import EmbeddingCache
 from slic.embed import FloatRows
+from slic.inverted_lists import Lists
 from slic.neighbours import nearest_units
 
 _AT_FIRST, _MORE = 4, 4  # candidates for each window that is listed, and how many times more
@@ -49,24 +51,27 @@ def place_of(cache: EmbeddingCache, row: int) -> Place:
 
 
 def nearest_places(
-    asked: Asked, units: FloatRows, cache: EmbeddingCache, *, k: int
+    asked: Asked, units: FloatRows | Lists, cache: EmbeddingCache, *, k: int
 ) -> list[list[tuple[int, float]]]:
-    """Of each query the `k` rows most similar to it, exactly, with their similarities.
+    """Of each query the `k` rows most similar to it, with their similarities.
+
+    Exactly, or as an IVF index finds them.
 
     Of rows that overlap, only the most similar is listed; of equal ones, the first.
 
     Args:
         asked: Q queries.
-        units: `(N, D)` rows of the cache, each of length one.
+        units: `(N, D)` rows of the cache, each of length one; or in lists.
         cache: where they lie.
         k: how many; there may be fewer.
     """
     answers: list[list[tuple[int, float]]] = [[] for _ in asked.own]
     left = np.arange(len(asked.own))
+    search = units.nearest if isinstance(units, Lists) else partial(nearest_units, units=units)
     # Videos do not overlap, but for the query itself.
     wanted = k + 1 if cache.places is None else _AT_FIRST * (k + 1)
     while len(left):
-        similarity, found = nearest_units(asked.rows[left], units, k=wanted)
+        similarity, found = search(asked.rows[left], k=wanted)
         for query, values, rows in zip(left.tolist(), similarity, found, strict=True):
             answers[query] = _apart(values, rows, asked.own[query], cache, k=k)
         if wanted >= len(units):

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from slic.errors import InputError, LabelsMissing
+from slic.inverted_lists import first_neighbours_of
 from slic.metrics import missing_labels
-from slic.neighbours import first_neighbours, kmeans_assignment, unit_float32
+from slic.neighbours import kmeans_assignment, unit_float32
+from slic.printing import say as said
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def finch(embeddings: npt.ArrayLike | Tensor, *, partition: int = 0) -> npt.NDArray[np.int64]:
+def finch(
+    embeddings: npt.ArrayLike | Tensor,
+    *,
+    partition: int = 0,
+    say: Callable[[str], None] = said,
+) -> npt.NDArray[np.int64]:
     """Cluster embeddings by FINCH and take the first, finest partition, or a coarser one.
 
-    Each row is joined to its most similar other row (cosine, exact at every N); the connected
-    components are the clusters. The next partition joins the clusters' means likewise.
+    Each row is joined to its most similar other row (cosine; exact below a million rows, from
+    there by an IVF index); the connected components are the clusters. The next partition joins
+    the clusters' means likewise.
     Method: Sarfraz et al., "Efficient Parameter-free Clustering Using First Neighbor
     Relations", CVPR 2019; in SLIC: paper, section 3, iterative clustering.
 
@@ -29,6 +37,7 @@ def finch(embeddings: npt.ArrayLike | Tensor, *, partition: int = 0) -> npt.NDAr
         embeddings: (N, D) array or tensor of any real dtype; need not be normalised.
         partition: how many times to join clusters; where one cluster is all that would be left,
             the partition before it is taken.
+        say: takes a line where an IVF index is used: how large, and its recall.
 
     Returns:
         (N,) int64, clusters numbered from 0 in the order of their first row.
@@ -44,12 +53,12 @@ def finch(embeddings: npt.ArrayLike | Tensor, *, partition: int = 0) -> npt.NDAr
         raise InputError(f"partition {partition}: must be 0 or more")
     if len(rows) == 1:
         return np.zeros(1, dtype=np.int64)
-    labels = _components(rows, first_neighbours(rows))
+    labels = _components(rows, first_neighbours_of(rows, say=say))
     for _ in range(partition):
         if labels.max() < 2:
             break  # two clusters would be joined into one
-        means = _means(rows, labels)
-        coarser = _components(means, first_neighbours(means))[labels]
+        means = unit_float32(_means(rows, labels), name="means")
+        coarser = _components(means, first_neighbours_of(means, say=say))[labels]
         if coarser.max() == 0:
             break
         labels = coarser

@@ -1,0 +1,73 @@
+"""The search of a GPU, on the CPU: the same code but for the device."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from slic import neighbours
+from slic.device_search import device_for, search_blocks
+
+CPU = torch.device("cpu")
+
+
+def naive(rows: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
+    """Largest products of each row, one by one in float64."""
+    return np.array(
+        [sorted((float(row @ other) for other in gallery), reverse=True)[:k] for row in rows]
+    )
+
+
+@pytest.mark.parametrize(("queries", "others"), [(1, 1), (3, 7), (64, 5), (10, 1000)])
+@pytest.mark.parametrize("k", [1, 2, 9, 43])
+def test_blocks_of_any_size_give_what_a_naive_loop_finds(queries, others, k):
+    random = np.random.default_rng(k)
+    gallery = random.integers(-2, 3, size=(43, 3)).astype(np.float32)  # full of ties
+    gallery[5] = gallery[17] = gallery[40]
+    rows = random.integers(-2, 3, size=(10, 3)).astype(np.float32)
+    sizes = {"queries": queries, "others": others}
+    product, index = search_blocks(rows, gallery, k=k, device=CPU, **sizes)
+    assert (product.dtype, index.dtype) == (np.float32, np.int64)
+    np.testing.assert_array_equal(product, naive(rows, gallery, k))
+    np.testing.assert_array_equal(np.einsum("qd,qkd->qk", rows, gallery[index]), product)
+    assert all(len(set(found)) == k for found in index.tolist())
+
+
+def test_no_rows_give_none():
+    product, index = search_blocks(
+        np.empty((0, 4), np.float32), np.ones((3, 4), np.float32), k=2, device=CPU
+    )
+    assert product.shape == index.shape == (0, 2)
+
+
+def test_neighbours_found_on_a_device_are_those_of_faiss(monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(500, 8))
+    rows.setflags(write=False)
+    similarity, found = neighbours.nearest(rows[:77], rows, k=6)
+    first = neighbours.first_neighbours(rows)
+    monkeypatch.setattr(neighbours, "device_for", lambda _: CPU)
+    blocks = partial(search_blocks, queries=64, others=33)
+    monkeypatch.setattr(neighbours, "search_blocks", blocks)
+    again = neighbours.nearest(rows[:77], rows, k=6)
+    np.testing.assert_allclose(again[0], similarity, atol=1e-6)
+    np.testing.assert_array_equal(again[1], found)
+    np.testing.assert_array_equal(neighbours.first_neighbours(rows), first)
+
+
+def test_a_gpu_is_for_large_searches(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_for(1e9) is None
+    assert device_for(1e12) == torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_for(1e12) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_finds_what_faiss_finds():
+    rows = np.random.default_rng(0).normal(size=(20_000, 32)).astype(np.float32)
+    product, index = search_blocks(rows[:9_000], rows, k=3, device=torch.device("cuda"))
+    theirs, where = neighbours.products(rows[:9_000], rows, k=3)
+    np.testing.assert_allclose(product, theirs, rtol=1e-5)
+    assert (index == where).mean() > 0.999
