@@ -3,10 +3,9 @@
 import io
 import json
 import os
-import re
 import sys
 import textwrap
-from typing import IO, Any, cast
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -22,21 +21,8 @@ def console() -> Console:
     """Of stdout; where that is no terminal, lines are as long as they are, to be copied whole."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr's
-    if sys.stdout.isatty():
-        return Console(highlight=False)
-    width = None if "COLUMNS" in os.environ else UNLIMITED
-    return Console(highlight=False, width=width, file=cast(IO[str], _Unpadded()))
-
-
-class _Unpadded(io.TextIOBase):
-    """stdout without the blanks that pad a table's lines."""
-
-    def write(self, text: str) -> int:
-        sys.stdout.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
-        return len(text)
-
-    def flush(self) -> None:
-        sys.stdout.flush()
+    free = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNLIMITED
+    return Console(highlight=False, width=free)
 
 
 def plain(value: object) -> Text:

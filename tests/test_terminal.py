@@ -126,12 +126,6 @@ def test_pipes_get_plain_lines_and_json_alone(work: Path) -> None:
     assert done.stdout.count("\n") == 1
 
 
-def test_lines_in_a_pipe_end_where_they_end(work: Path) -> None:
-    done = piped("eval", "retrieve", "--per-class", "--workers", "0")
-    assert done.returncode == 0
-    assert [line for line in done.stdout.splitlines() if line != line.rstrip()] == []
-
-
 def test_no_colour(work: Path) -> None:
     words = ("eval", "retrieve", "--per-class", "--workers", "0")
     assert COLOUR.search(terminal(*words)[1])  # of the progress bar

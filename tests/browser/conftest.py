@@ -17,9 +17,11 @@ if HERE not in sys.path:
 from pages import DRAWN, NAMES, QUIET, Opened, listen  # noqa: E402
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Headless Chromium of the system.
+
+    It ends with the module: Playwright's event loop would be in the way of other tests.
 
     Without one the tests are skipped, which pytest's summary says; with SLIC_BROWSER=required
     they fail.

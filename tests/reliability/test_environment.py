@@ -25,7 +25,7 @@ import torch
 from cases import Material
 from environments import check_said, finish, run_limited
 
-import slic.prep.frames as frames_module
+import slic.prep.crew as crew
 import slic.prep.frames_video as video_module
 import slic.prep.space as space_module
 import slic.prep.tvl1.device as device_module
@@ -54,10 +54,10 @@ def videos(tmp_path: Path) -> Path:
 def serial(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Jobs of `prep frames` run in this process."""
 
-    def run(work: Callable, jobs: list, *, workers: int) -> Iterator[Any]:
+    def run(work: Callable, jobs: list, *, workers: int, counted: Any = None) -> Iterator[Any]:
         yield from map(work, jobs)
 
-    monkeypatch.setattr(frames_module, "run_jobs", run)
+    monkeypatch.setattr(crew, "run_jobs", run)
     yield
     video_module.close_decoder()
 
