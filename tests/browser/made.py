@@ -16,7 +16,7 @@ HOSTILE = [
     "a" * 400,
     "ünïcödé 漢字 عربى 🏃",
     "<!--",
-    "]]>",
+    "</script x ]]>",
     "&lt;b&gt;",
 ]
 STILLS = {"width": 80, "height": 60, "columns": 10, "rows": 10}
