@@ -1,10 +1,12 @@
 """FINCH at size: exact first neighbours, and those of an IVF index.
 
-    python benchmarks/neighbours_at_size.py [--quick] [--json] [--exact N,N,...] [--ivf N,N,...]
+    python benchmarks/neighbours_at_size.py [--quick] [--json] [--exact N,...] [--ivf N,...]
+        [--part N,...]
 
 Rows of 128 numbers about a tenth as many centres (cosine about 0.8 to rows of the same centre), and
 for the IVF index also normal numbers about none, of which only the index is made: that tells how
-many lists it would look at. Each size and side runs once in a fresh process on one thread,
+many lists it would look at. Where an exact search of all would take an hour, `part` is that of the
+first 20,000 rows among all. Each size and side runs once in a fresh process on one thread,
 libraries loaded before the clock starts; peak memory is of the whole process. The growth is the
 power of the rows that the CPU time grows by, from the size before. Exits if the IVF index gives
 fewer of the exact first neighbours than 97 %, where both sides run.
@@ -23,11 +25,12 @@ from common import Column, Row, machine, refuse, say, show, show_json
 
 from slic import inverted_lists
 from slic.inverted_lists import build_lists, first_neighbours_of
-from slic.neighbours import unit_float32
+from slic.neighbours import nearest_units, unit_float32
 from slic.train.clustering import finch
 
 EXACT, IVF, SPREAD = (10_000, 100_000, 200_000), (10_000, 100_000, 1_000_000), (100_000,)
-QUICK_EXACT, QUICK_IVF, QUICK_SPREAD = (300, 900), (900,), (400,)
+PART, ROWS_OF_PART = (1_000_000,), 20_000
+QUICK_EXACT, QUICK_IVF, QUICK_SPREAD, QUICK_PART = (300, 900), (900,), (400,), (900,)
 WIDTH = 128
 A_CENTRE, NOISE = 10, 0.5
 FEW = 50  # rows of a first call, which loads libraries
@@ -48,7 +51,7 @@ Rows = npt.NDArray[np.float32]
 
 
 class Job(NamedTuple):
-    """So many rows, and how they are searched: `exact`, `IVF`, `IVF, no clusters`."""
+    """So many rows, and how they are searched: `exact`, `part`, `IVF`, `IVF, no clusters`."""
 
     count: int
     side: str
@@ -80,8 +83,12 @@ def answered(job: Job) -> Answer:
     rows = clustered_rows(job.count, WIDTH)
     if job.side == "IVF, no clusters":
         rows = np.random.default_rng(0).standard_normal(rows.shape, dtype=np.float32)
-    inverted_lists.APPROXIMATE_FROM = math.inf if job.side == "exact" else 2
+    inverted_lists.APPROXIMATE_FROM = 2 if "IVF" in job.side else math.inf
     finch(rows[:FEW], say=str)
+    if job.side == "part":
+        unit = unit_float32(rows, name="rows")
+        _, took = spent(lambda: nearest_units(unit[:ROWS_OF_PART], unit, k=2))
+        return Answer(None, None, {}, took)
     if job.side == "IVF, no clusters":
         unit = unit_float32(rows, name="rows")
         lists, took = spent(lambda: build_lists(unit, k=1))
@@ -150,10 +157,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--exact", metavar="N,N,...", help="sizes of the exact side")
     parser.add_argument("--ivf", metavar="N,N,...", help="sizes of the IVF index")
+    parser.add_argument("--part", metavar="N,N,...", help="sizes of which some rows are searched")
     options = parser.parse_args()
     quick = options.quick
     sizes = {
         "exact": numbers(options.exact, QUICK_EXACT if quick else EXACT),
+        "part": numbers(options.part, QUICK_PART if quick else PART),
         "IVF": numbers(options.ivf, QUICK_IVF if quick else IVF),
         "IVF, no clusters": QUICK_SPREAD if quick else SPREAD,
     }

@@ -1,12 +1,12 @@
 """What `slic plan` says that a data set takes, against what it takes.
 
-    python benchmarks/plan.py [--json] [--epochs 15] DATASET
+    python benchmarks/plan.py [--quick] [--json] [--epochs 15] [DATASET]
 
 `slic plan DATASET` for one core (preset cpu-small), then `slic prep frames`, `slic prep flow`,
 `slic train` and `slic eval retrieve` in a folder aside, one process or thread each, and `slic plan`
-once more; predicted is the mean of both. Taken is the processor time of all processes of a command,
-less that of the same command again, which finds it all done: that is starting up. Bytes are those
-that the store's files take on disk.
+once more; predicted is the mean of both. Taken is the processor time of all processes of a command.
+Bytes are those that the store's files take on disk. Without DATASET, clips are drawn. `--quick`
+takes the rates of another machine, so that only amounts and bytes can agree.
 """
 
 import argparse
@@ -21,6 +21,11 @@ from typing import Any
 from common import Column, Row, machine, say, show, show_json
 from measured import run_measured
 
+from slic.prep.drawn import draw_dataset
+
+RATES = Path(__file__).parent / "results" / "rates-epyc.json"
+DRAWN = {"actions": 4, "groups": 5, "clips": 2, "frames": 60, "size": (320, 240)}
+QUICK_DRAWN = {"actions": 2, "groups": 2, "clips": 1, "frames": 20, "size": (64, 48)}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 COLUMNS = (
     Column("what", "what"),
@@ -32,21 +37,14 @@ COLUMNS = (
 
 def slic(*words: str) -> tuple[Any, float]:
     """What a command on one thread prints as JSON, and the processor time that it took."""
+    say(f"slic {' '.join(words[:2])}")
     done = run_measured([sys.executable, "-m", "slic.cli", *words, "--json"])
     return json.loads(done.stdout), done.cpu_seconds
 
 
-def timed(*words: str) -> tuple[Any, float]:
-    """The same, less starting up."""
-    say(f"slic {' '.join(words[:2])}")
-    told, seconds = slic(*words)
-    return told, max(1e-3, seconds - slic(*words)[1])
-
-
-def planned(dataset: str, epochs: int) -> dict[str, float]:
+def planned(dataset: str, epochs: int, *more: str) -> dict[str, float]:
     """Seconds and amounts by name."""
-    say("slic plan")
-    options = ("--gpus", "0", "--cores", "1", "--epochs", str(epochs))
+    options = ("--gpus", "0", "--cores", "1", "--epochs", str(epochs), *more)
     told, _ = slic("plan", dataset, "--preset", "cpu-small", *options)
     seconds = {stage["name"]: stage["seconds"] for stage in told["stages"]}
     return {
@@ -62,11 +60,11 @@ def planned(dataset: str, epochs: int) -> dict[str, float]:
 def taken(dataset: str, epochs: int) -> dict[str, float]:
     """The same, done."""
     one = ("--workers", "1")
-    frames, frames_s = timed("prep", "frames", dataset, "--store", "x.zarr", *one)
-    _, flow_s = timed("prep", "flow", "x.zarr", *one)
+    frames, frames_s = slic("prep", "frames", dataset, "--store", "x.zarr", *one)
+    _, flow_s = slic("prep", "flow", "x.zarr", *one)
     options = ("--preset", "cpu-small", "--device", "cpu", "--epochs", str(epochs))
-    _, training_s = timed("train", "x.zarr", "--run", "run", *options, *one)
-    _, evaluation_s = timed("eval", "retrieve", "--run", "run", "--device", "cpu")
+    _, training_s = slic("train", "x.zarr", "--run", "run", *options, *one)
+    _, evaluation_s = slic("eval", "retrieve", "--run", "run", "--device", "cpu")
     return {
         "frames, s": frames_s,
         "flow, s": flow_s,
@@ -84,24 +82,35 @@ def on_disk(folder: Path) -> int:
     return sum(os.lstat(path).st_blocks * 512 for path in found)
 
 
-def main() -> None:
-    """Predict, do, predict again, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset")
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    given = (os.path.abspath(options.dataset), options.epochs)
-    before = os.getloadavg()[0]
-    os.environ |= ONE_THREAD
+def rows_of(dataset: str | None, epochs: int, *, quick: bool) -> list[Row]:
+    """Predict, do, predict again, in a folder aside."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        first, done, last = planned(*given), taken(*given), planned(*given)
+        if dataset is None:
+            draw_dataset(Path("drawn"), **(QUICK_DRAWN if quick else DRAWN))
+        found = dataset or "drawn"
+        rates = ("--rates", str(RATES)) if quick else ()
+        first, done = planned(found, epochs, *rates), taken(found, epochs)
+        last = first if quick else planned(found, epochs)
     rows: list[Row] = []
     for what, value in done.items():
         predicted = (first[what] + last[what]) / 2
-        rows.append(
-            {"what": what, "predicted": predicted, "taken": value, "ratio": predicted / value}
-        )
+        ratio = predicted / value
+        rows.append({"what": what, "predicted": predicted, "taken": value, "ratio": ratio})
+    return rows
+
+
+def main() -> None:
+    """Predict and do, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", nargs="?")
+    parser.add_argument("--quick", action="store_true", help="few clips; check amounts")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    dataset = options.dataset and os.path.abspath(options.dataset)
+    before = os.getloadavg()[0]
+    os.environ |= ONE_THREAD
+    rows = rows_of(dataset, 1 if options.quick else options.epochs, quick=options.quick)
     facts = machine(load=f"{before:.1f} to {os.getloadavg()[0]:.1f}")
     if options.json:
         show_json(facts, rows=rows)

@@ -112,7 +112,7 @@ def _show_stages(result: dict[str, Any]) -> None:
 def _rows(result: dict[str, Any]) -> dict[str, str]:
     data, fleet, sizes, totals = (result[key] for key in ("data", "fleet", "bytes", "totals"))
     first = result["first"]
-    gpus = counted(fleet["gpus"], "GPU") + (f" ({fleet['gpu']}*)" if fleet["gpu"] else "")
+    gpus = counted(fleet["gpus"], "GPU") + _kind(fleet["gpu"], result["rates"])
     rows = {
         "data": f"{data['name']}: {number(data['videos'])} videos, {number(data['frames'])} frames",
         "sizes": data["basis"],
@@ -130,6 +130,12 @@ def _rows(result: dict[str, Any]) -> dict[str, str]:
     }
     rows |= _sources(result["rates"])
     return rows
+
+
+def _kind(gpu: str | None, rates: dict[str, Any]) -> str:
+    """The kind of GPUs, marked where something of them is assumed."""
+    told = [rates[name]["how"] for name in ("compute_gpu", "flow_gpu") if name in rates]
+    return f" ({gpu}{'*' * ('assumed' in told)})" if gpu else ""
 
 
 def _hours(totals: dict[str, float]) -> str:

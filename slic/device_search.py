@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +11,21 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
-WORTH_A_GPU = 1e11  # multiplications: seconds of a core, as PyTorch takes seconds to load
+WORTH_A_GPU = 1e11  # multiplications: a second of a core
 QUERIES, OTHERS = 8192, 16384  # rows of a block: their product takes 512 MiB
 
 
 def device_for(multiplications: float) -> torch.device | None:
-    """The GPU to search on; None where there is none, or it is not worth its while."""
-    if multiplications < WORTH_A_GPU:
-        return None
-    import torch
+    """The GPU that this process computes on; None if it uses none, or for so little work.
 
-    return torch.device("cuda") if torch.cuda.is_available() else None
+    One that it does not use is left alone: `--device cpu` may have been given for a reason.
+    """
+    torch = sys.modules.get("torch")
+    if multiplications < WORTH_A_GPU or torch is None or not torch.cuda.is_initialized():
+        return None
+    return torch.device(
+        "cuda", max(range(torch.cuda.device_count()), key=torch.cuda.memory_allocated)
+    )
 
 
 def search_blocks(

@@ -25,7 +25,7 @@ from slic.neighbours import (
 
 APPROXIMATE_FROM = 1_000_000  # rows; fewer are searched exactly
 RECALL = 0.99  # of a sample's neighbours, which so many lists find
-SAMPLE = 1_000
+SAMPLE = 1_000  # that the lists are chosen by, and as many others that tell the recall
 WORTH = 0.5  # share of the lists to look at, above which an exact search takes no longer
 LISTS_PER_ROOT = 4  # lists: so many times the square root of the rows
 TRAINED_ON = 40  # rows a centre
@@ -46,8 +46,8 @@ class Lists:
         order: (N,) int64: which row of the caller's each one is.
         rows: (N, D) of length one, in the order of the lists.
         probes: lists that a query is compared with.
-        recall: measured share of the `k` nearest rows that are found.
-        sample: queries that it was measured on.
+        recall: share of the `k` nearest rows that are found, by rows that chose no `probes`.
+        sample: how many rows those are.
         k: neighbours that it was measured of.
     """
 
@@ -64,8 +64,18 @@ class Lists:
         return len(self.rows)
 
     @property
+    def worth(self) -> bool:
+        """Whether a query is compared with few enough lists to gain by it."""
+        return self.probes <= WORTH * len(self.centres)
+
+    @property
     def told(self) -> str:
         """What a user should know of it."""
+        if not self.worth:
+            return (
+                f"{len(self):,} rows: nearest neighbours by an exact search, as an IVF index would "
+                f"look at {self.probes:,} of its {len(self.centres):,} lists"
+            )
         nearest = "the nearest" if self.k == 1 else f"the {self.k} nearest"
         return (
             f"{len(self):,} rows: nearest neighbours by an IVF index of {len(self.centres):,} "
@@ -77,9 +87,10 @@ class Lists:
         """As `nearest_units` of the rows in the caller's order, but for what other lists hold.
 
         A query whose lists hold fewer than `k` rows is compared with all, as is one for more
-        neighbours than `MOST`: of these the lists looked at may hold too few.
+        neighbours than `MOST`: of these the lists looked at may hold too few. So is any, where
+        too many lists would have to be looked at.
         """
-        exactly = k > MOST
+        exactly = k > MOST or not self.worth
         search = partial(nearest_units, units=self.rows) if exactly else self.nearest_places
         similarity, place = search(queries, k=k)
         return by_similarity(similarity, self.order[place])
@@ -131,7 +142,7 @@ def build_lists(units: FloatRows, *, k: int, seed: int = 0) -> Lists:
     offsets = np.concatenate(([0], np.cumsum(np.bincount(home, minlength=count))))
     held = min(k, len(units) - 1)
     lists = Lists(centres, offsets, order, units[order], probes=1, recall=0.0, sample=0, k=held)
-    return _measured(lists, _drawn(random, len(units), SAMPLE))
+    return _measured(lists, random)
 
 
 def approximate(count: int) -> bool:
@@ -152,13 +163,9 @@ def first_neighbours_of(units: FloatRows, *, say: Callable[[str], None]) -> Indi
     if not approximate(len(units)):
         return first_other(nearest_units(units, units, k=2)[1])
     lists = build_lists(units, k=1)
-    if lists.probes > WORTH * len(lists.centres):
-        say(
-            f"{len(units):,} rows: nearest neighbours by an exact search, as an IVF index would "
-            f"look at {lists.probes:,} of its {len(lists.centres):,} lists"
-        )
-        return first_other(nearest_units(units, units, k=2)[1])
     say(lists.told)
+    if not lists.worth:
+        return first_other(nearest_units(units, units, k=2)[1])
     # In the lists' order, so that a block's queries have lists in common.
     place = first_other(lists.nearest_places(lists.rows, k=2)[1])
     neighbour = np.empty(len(units), dtype=np.int64)
@@ -166,21 +173,34 @@ def first_neighbours_of(units: FloatRows, *, say: Callable[[str], None]) -> Indi
     return neighbour
 
 
-def _measured(lists: Lists, asked: Indices) -> Lists:
-    """With as many probes as find the nearest others of these rows, and their recall."""
-    queries, k = lists.rows[asked], lists.k
-    exact = _others(asked, *nearest_units(queries, lists.rows, k=k + 1))
+def _measured(lists: Lists, random: np.random.Generator) -> Lists:
+    """With as many probes as some rows take, and the recall of others, which did not choose."""
+    drawn = random.permutation(_drawn(random, len(lists), 2 * SAMPLE))
+    choosing, judging = np.split(drawn, [len(drawn) // 2])
+    lists = replace(lists, probes=_probes(lists, np.sort(choosing)), sample=len(judging))
+    return replace(lists, recall=_recall(lists, np.sort(judging)))
+
+
+def _probes(lists: Lists, asked: Indices) -> int:
+    """Lists to look at, to find `RECALL` of the nearest others of these rows."""
+    queries = lists.rows[asked]
+    exact = _others(asked, *nearest_units(queries, lists.rows, k=lists.k + 1))
     to_centre = queries @ lists.centres.T
     number = np.searchsorted(lists.offsets, exact[1], side="right") - 1
     own = np.take_along_axis(to_centre, number, axis=1)
-    nearer = [(to_centre > own[:, [rank]]).sum(axis=1) for rank in range(k)]
+    nearer = [(to_centre > own[:, [rank]]).sum(axis=1) for rank in range(lists.k)]
     # Nothing else decides whether a row is found: within its lists, a search is exact.
-    probes = 1 + int(np.quantile(nearer, RECALL, method="inverted_cdf"))
-    lists = replace(lists, probes=probes, sample=len(asked))
-    ours = _others(asked, *lists.nearest_places(queries, k=k + 1))
+    return 1 + int(np.quantile(nearer, RECALL, method="inverted_cdf"))
+
+
+def _recall(lists: Lists, asked: Indices) -> float:
+    """Share of the nearest others of these rows that the lists looked at hold."""
+    queries, k = lists.rows[asked], lists.k + 1
+    exact = _others(asked, *nearest_units(queries, lists.rows, k=k))
+    ours = _others(asked, *lists.nearest_places(queries, k=k))
     found = (exact[1][:, :, None] == ours[1][:, None, :]).any(axis=2)
     found |= exact[0] <= ours[0][:, -1:] + TIE
-    return replace(lists, recall=float(found.mean()))
+    return float(found.mean())
 
 
 def _best(similarity: FloatRows, place: Indices, *, k: int) -> tuple[FloatRows, Indices]:

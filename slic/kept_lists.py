@@ -37,8 +37,9 @@ def length_of(header: bytes, shape: tuple[int, ...]) -> int:
     Raises:
         ValueError: it is no header of an IVF index of rows of this shape.
     """
-    kind, count, width, lists, probes, *_ = HEADER.unpack(header)
-    if kind != _KIND or (count, width) != shape or not 1 <= probes <= lists <= count:
+    kind, count, width, lists, probes, sample, k, recall = HEADER.unpack(header)
+    possible = 1 <= probes <= lists <= count and 0 <= recall <= 1 and max(sample, k) <= count
+    if kind != _KIND or (count, width) != shape or not possible:
         raise ValueError(f"is no index of lists of {shape[0]:,} rows of {shape[1]} numbers")
     return HEADER.size + 8 * (lists + 1) + 8 * count + 4 * width * (lists + count)
 

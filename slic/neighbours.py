@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from types import ModuleType
 
@@ -23,7 +24,7 @@ def nearest(
     """The `k` gallery rows most similar to each query, exactly.
 
     Equal similarities among the `k` are ordered by gallery index; which of several equal rows
-    take the last places is faiss's choice. A row of zeros is similar to nothing (0).
+    take the last places is open. A row of zeros is similar to nothing (0).
 
     Args:
         queries: (Q, D) of any real dtype; need not be normalised.
@@ -114,7 +115,10 @@ def _search(
     neighbour = np.empty((len(rows), k), dtype=np.int64)
     device = device_for(float(len(rows)) * gallery.size)
     if device is not None:
-        return by_similarity(*search_blocks(rows, gallery, k=k, device=device))
+        from torch import OutOfMemoryError
+
+        with contextlib.suppress(OutOfMemoryError):  # others fill the GPU; the cores still can
+            return by_similarity(*search_blocks(rows, gallery, k=k, device=device))
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
         similarity[part], neighbour[part] = by_similarity(*products(rows[part], gallery, k=k))

@@ -20,8 +20,9 @@ from slic.cost.measure import (
     net_of,
     preparing,
     reading,
+    starting,
 )
-from slic.cost.model import FILES_A_VIDEO, FOLDERS_A_VIDEO, Fleet, Model, Stage, needed
+from slic.cost.model import FILES_A_VIDEO, FOLDERS_A_VIDEO, ON_GPUS, Fleet, Model, Stage, needed
 from slic.cost.rates import (
     UNITS,
     Rate,
@@ -32,6 +33,7 @@ from slic.cost.rates import (
     write_rates,
 )
 from slic.cost.sampled import Sampler, sampled, stored, take_drawn
+from slic.disk import check_writable
 from slic.errors import InputError
 from slic.listing import shown
 from slic.prep.frames_video import FRAMES
@@ -99,7 +101,7 @@ def plan(asked: Asked, *, say: Callable[[str], None] = print) -> dict[str, Any]:
     preset = asked.preset or (GPU_PRESET if fleet.gpus else CPU_PRESET)
     settings = make_settings(preset, options={"epochs": asked.epochs})
     given = read_rates(Path(asked.rates)) if asked.rates else {}
-    known_rates = {**assumed_here(), **(assumed_gpu(kind) if kind else {}), **given}
+    known_rates = {**assumed_here(), **_of_gpu(kind, given), **given}
     path = _data_there(asked)
     told = _told(asked) if path is None or asked.videos is not None else None
     left = missing(known_rates, needed(fleet))
@@ -119,13 +121,15 @@ def measure_rates(asked: Asked, file: Path, *, say: Callable[[str], None] = prin
         Names of the rates measured.
 
     Raises:
+        InputError: there is a file of that name that holds no rates.
         DiskError: the file cannot be written.
     """
+    _check_target(file)
     fleet = _fleet(asked)
     preset = asked.preset or (GPU_PRESET if torch.cuda.is_available() else CPU_PRESET)
     settings = make_settings(preset)
     wanted = needed(Fleet(1, fleet.cores, 0))
-    wanted += ["compute_gpu", "flow_gpu"] if torch.cuda.is_available() else []
+    wanted += ON_GPUS if torch.cuda.is_available() else []
     path = _data_there(asked)
     if path is None and asked.dataset is not None:
         _told(asked)
@@ -134,6 +138,18 @@ def measure_rates(asked: Asked, file: Path, *, say: Callable[[str], None] = prin
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     write_rates(file, rates, about={"cores": default_workers(), "gpu": gpu, "preset": preset})
     return [name for name, rate in rates.items() if rate.how == "measured"]
+
+
+def _check_target(file: Path) -> None:
+    """Refuse what cannot be written before it is measured, and to take another file's place."""
+    if os.path.lexists(file):
+        try:
+            read_rates(file)
+        except InputError:
+            raise InputError(
+                f"--measure {shown(file)}: there is such a file, not of rates"
+            ) from None
+    check_writable(file.absolute().parent)
 
 
 def _fleet(asked: Asked) -> Fleet:
@@ -161,6 +177,13 @@ def _gpu_kind(asked: Asked, fleet: Fleet) -> str | None:
     if name and (kind is None or kind in name.lower()):
         return None
     return kind or DEFAULT_GPU
+
+
+def _of_gpu(kind: str | None, given: Mapping[str, Rate]) -> dict[str, Rate]:
+    """What is assumed of a GPU that is not here, unless all of it is given."""
+    if kind is None or not missing(given, ON_GPUS):
+        return {}
+    return assumed_gpu(kind)
 
 
 def _data_there(asked: Asked) -> Path | None:
@@ -234,6 +257,8 @@ def _measured(
         rates |= computing_on_gpu(settings, torch.device("cuda"))
     if "neighbours" in wanted:
         rates |= neighbours()
+    if "start" in wanted:
+        rates |= starting()
     return rates
 
 
@@ -241,9 +266,10 @@ def _result(
     model: Model, rates: Mapping[str, Rate], *, preset: str, kind: str | None
 ) -> dict[str, Any]:
     data, fleet, stages = model.data, model.fleet, model.stages()
-    listed = [_stage(stage, fleet, rates) for stage in stages]
+    listed = [_stage(stage, rates) for stage in stages]
     longest = max(stages, key=lambda stage: stage.time)
     used = {name for stage in stages for names in stage.rates.values() for name in names}
+    used |= {"start"}
     return {
         "data": asdict(data),
         "preset": preset,
@@ -262,9 +288,8 @@ def _result(
     }
 
 
-def _stage(stage: Stage, fleet: Fleet, rates: Mapping[str, Rate]) -> dict[str, Any]:
-    hours = stage.time / 3600
-    on_gpus = "GPU" in stage.seconds
+def _stage(stage: Stage, rates: Mapping[str, Rate]) -> dict[str, Any]:
+    hours, held = stage.time / 3600, stage.fleet
     return {
         "name": stage.name,
         "amount": round(stage.amount),
@@ -273,6 +298,6 @@ def _stage(stage: Stage, fleet: Fleet, rates: Mapping[str, Rate]) -> dict[str, A
         "limit": stage.limit,
         "assumed": stage.assumes(rates),
         "by": dict(stage.seconds),
-        "gpu_hours": hours * fleet.gpus * on_gpus,
-        "core_hours": hours * fleet.all_cores * (not on_gpus),
+        "gpu_hours": hours * held.gpus,
+        "core_hours": hours * held.all_cores * (not held.gpus),
     }

@@ -15,6 +15,15 @@ from slic.prep.drawn import draw_dataset
 from slic.prep.flow import prep_flow
 
 
+def pytest_configure() -> None:
+    """Let Ctrl-C be heard here and in what is started, as in a terminal.
+
+    A shell without job control has what it starts in the background ignore it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Commands run in this process leave no handlers behind, and no stop that was asked for."""

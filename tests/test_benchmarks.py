@@ -54,6 +54,13 @@ def test_flow_on_a_cluster() -> None:
     assert found["ratio"] == cluster["ratio"] == 1
 
 
+def test_plan() -> None:
+    found = {row["what"]: row for row in results("plan.py")["rows"]}
+    assert all(row["predicted"] > 0 and row["taken"] > 0 for row in found.values())
+    assert found["frames"]["predicted"] == pytest.approx(found["frames"]["taken"], rel=0.06)
+    assert found["frames, MB"]["ratio"] == pytest.approx(1, abs=0.5)
+
+
 def test_memory_by_length() -> None:
     rows = results("prep_flow.py", "--memory")["lengths"]
     assert [row["frames"] for row in rows] == [40, 160]

@@ -55,12 +55,27 @@ def test_neighbours_found_on_a_device_are_those_of_faiss(monkeypatch):
     np.testing.assert_array_equal(neighbours.first_neighbours(rows), first)
 
 
-def test_a_gpu_is_for_large_searches(monkeypatch):
+def test_a_gpu_is_for_large_searches_of_a_process_that_uses_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda number: [0, 7, 0][number])
     assert device_for(1e9) is None
-    assert device_for(1e12) == torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_for(1e12) is None
+    assert device_for(1e12) == torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert device_for(1e12) is None  # it is there, but `--device cpu` was given
+
+
+def test_a_full_gpu_leaves_the_search_to_the_cores(monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(50, 4))
+    expected = neighbours.first_neighbours(rows)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(neighbours, "device_for", lambda _: CPU)
+    monkeypatch.setattr(neighbours, "search_blocks", full)
+    np.testing.assert_array_equal(neighbours.first_neighbours(rows), expected)
 
 
 @pytest.mark.gpu

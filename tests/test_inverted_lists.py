@@ -1,5 +1,7 @@
 """The IVF index: its recall is what a naive recount finds, and what it misses is known."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -22,33 +24,70 @@ def silent(line: str) -> None:
     raise AssertionError(line)
 
 
-def recounted(lists: Lists, rows: np.ndarray) -> float:
-    """Share of the k nearest others of every row that its lists hold, one by one in float64."""
+def recounted(lists: Lists, rows: np.ndarray, asked: np.ndarray) -> float:
+    """Share of the k nearest others of some rows that their lists hold, one by one in float64."""
     home = np.empty(len(rows), dtype=int)
     for number, (begin, end) in enumerate(zip(lists.offsets[:-1], lists.offsets[1:], strict=True)):
         home[lists.order[begin:end]] = number
     found = 0
-    for row, unit in enumerate(rows.astype(float)):
+    for row in asked:
+        unit = rows[row].astype(float)
         similarity = rows @ unit
         similarity[row] = -2
         best = np.argsort(-similarity, kind="stable")[: lists.k]
         probed = np.argsort(-(lists.centres @ unit), kind="stable")[: lists.probes]
         found += int(np.isin(home[best], probed).sum())
-    return found / (len(rows) * lists.k)
+    return found / (len(asked) * lists.k)
+
+
+@pytest.fixture
+def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """Which rows choose the lists to look at, and which tell the recall, by place."""
+    taken: dict[str, np.ndarray] = {}
+
+    def spy(name: str) -> None:
+        of = getattr(inverted_lists, name)
+
+        def spied(lists: Lists, asked: np.ndarray):
+            taken[name] = asked
+            return of(lists, asked)
+
+        monkeypatch.setattr(inverted_lists, name, spied)
+
+    spy("_probes")
+    spy("_recall")
+    return taken
 
 
 @pytest.mark.parametrize(("count", "k"), [(2, 1), (3, 5), (57, 1), (600, 1), (997, 10)])
 @pytest.mark.parametrize("noise", [0.1, 2.0])
-def test_the_recall_is_that_of_a_naive_recount(count, k, noise):
+def test_the_recall_is_that_of_a_naive_recount(samples, count, k, noise):
     rows = units(count, noise=noise)
     lists = build_lists(rows, k=k)
+    chose, judged = (lists.order[samples[name]] for name in ("_probes", "_recall"))
     assert sorted(lists.order.tolist()) == list(range(count))
     np.testing.assert_array_equal(lists.rows, rows[lists.order])
-    assert lists.sample == count  # fewer than are drawn, so that all were asked
-    assert lists.recall == pytest.approx(recounted(lists, rows), abs=1e-9)
-    assert lists.recall >= RECALL
+    # Fewer than are drawn, so that each row is in one sample or the other.
+    assert sorted([*chose, *judged]) == list(range(count))
+    assert lists.sample == len(judged) == (count + 1) // 2
+    assert lists.recall == pytest.approx(recounted(lists, rows, judged), abs=1e-9)
+    assert recounted(lists, rows, chose) >= RECALL
     fewer = Lists(**{**vars(lists), "probes": lists.probes - 1})
-    assert lists.probes == 1 or recounted(fewer, rows) < RECALL
+    assert lists.probes == 1 or recounted(fewer, rows, chose) < RECALL
+
+
+def test_the_recall_told_is_not_that_of_the_rows_that_chose(monkeypatch):
+    monkeypatch.setattr(inverted_lists, "SAMPLE", 25)
+    told, true = [], []
+    for seed in range(12):
+        rows = units(600, noise=0.8, seed=seed)
+        lists = build_lists(rows, k=1, seed=seed)
+        assert lists.sample == 25
+        told.append(lists.recall)
+        true.append(recounted(lists, rows, np.arange(600)))
+    # By the rows that chose it would be 0.99 and more each time.
+    assert np.mean(true) < RECALL
+    assert np.mean(told) == pytest.approx(np.mean(true), abs=0.02)
 
 
 def test_each_row_stands_in_the_list_of_its_nearest_centre():
@@ -70,7 +109,8 @@ def check(answer, expected: np.ndarray, rows: np.ndarray, queries: np.ndarray) -
 
 
 @pytest.mark.parametrize("k", [1, 3, 20])
-def test_answers_are_the_nearest_of_the_lists_looked_at(k):
+def test_answers_are_the_nearest_of_the_lists_looked_at(k, monkeypatch):
+    monkeypatch.setattr(inverted_lists, "WORTH", 1)
     rows, queries = units(801, noise=1.0), units(33, noise=1.0, seed=5)
     lists = build_lists(rows, k=20)
     home = np.repeat(np.arange(len(lists.centres)), np.diff(lists.offsets))[lists.order.argsort()]
@@ -89,11 +129,13 @@ def test_very_many_or_more_than_the_lists_hold_are_found_exactly(k, monkeypatch)
     lists = build_lists(rows, k=5)
     check(lists.nearest(queries, k=k), nearest(queries, rows, k=k)[0], rows, queries)
     monkeypatch.setattr(inverted_lists, "MOST", 300)
+    monkeypatch.setattr(inverted_lists, "WORTH", 1)
     one = Lists(**{**vars(lists), "probes": 1})  # no list holds so many
     check(one.nearest(queries, k=200), nearest(queries, rows, k=200)[0], rows, queries)
 
 
 def test_blocks_of_any_size_give_the_same(monkeypatch):
+    monkeypatch.setattr(inverted_lists, "WORTH", 1)
     rows = units(400, noise=1.0)
     lists = build_lists(rows, k=5)
     whole = lists.nearest(rows, k=5)[0]
@@ -115,8 +157,9 @@ def test_first_neighbours_by_lists_are_said_and_as_many_right_as_said(monkeypatc
     [line] = said
     assert "900 rows" in line
     assert "120 lists" in line
-    right = (found == first_neighbours(rows)).mean()
-    assert f"{100 * right:.1f} % of the nearest of a sample of 900" in line
+    told = re.search(r"([\d.]+) % of the nearest of a sample of 450 ", line)
+    assert told is not None
+    assert (found == first_neighbours(rows)).mean() == pytest.approx(float(told[1]) / 100, abs=0.02)
     assert (found != np.arange(900)).all()
     first_neighbours_of(rows[1:], say=silent)
 
@@ -126,8 +169,12 @@ def test_rows_without_lists_to_speak_of_are_searched_exactly(monkeypatch):
     rows, said = units(500, width=64, noise=50.0), []
     found = first_neighbours_of(rows, say=said.append)
     np.testing.assert_array_equal(found, first_neighbours(rows))
-    assert len(said) == 1
+    lists = build_lists(rows, k=1)
+    assert said == [lists.told]
     assert "exact search" in said[0]
+    assert "%" not in said[0]
+    queries = units(7, width=64, noise=50.0, seed=4)
+    check(lists.nearest(queries, k=3), nearest(queries, rows, k=3)[0], rows, queries)
 
 
 @pytest.mark.parametrize("partition", [0, 1, 2])

@@ -109,9 +109,10 @@ def forged(content: bytes) -> dict[str, bytes]:
     kind, count, width, lists, *rest = HEADER.unpack(content[: HEADER.size])
     offsets, order = HEADER.size, HEADER.size + 8 * (lists + 1)
 
-    def header(**changed: int) -> bytes:
-        sizes = {"count": count, "width": width, "lists": lists, "probes": rest[0]} | changed
-        return resealed(content, 0, HEADER.pack(kind, *sizes.values(), *rest[1:]))
+    def header(**changed: float) -> bytes:
+        told = dict(zip(("probes", "sample", "k", "recall"), rest, strict=True))
+        sizes = {"count": count, "width": width, "lists": lists, **told} | changed
+        return resealed(content, 0, HEADER.pack(kind, *sizes.values()))
 
     return {
         "more rows": header(count=1 << 40),
@@ -121,6 +122,10 @@ def forged(content: bytes) -> dict[str, bytes]:
         "no lists": header(lists=0, probes=0),
         "no probes": header(probes=0),
         "more probes than lists": header(probes=lists + 1),
+        "a sample of more rows than there are": header(sample=count + 1),
+        "more neighbours than rows": header(k=1 << 60),
+        "a recall above all": header(recall=1e300),
+        "a recall that is no number": header(recall=float("nan")),
         "a list before the first row": resealed(content, offsets, struct.pack("<q", -1)),
         "a list behind the last row": resealed(content, offsets + 8, struct.pack("<q", 1 << 40)),
         "a list that ends before it begins": resealed(content, offsets + 8, struct.pack("<q", -5)),

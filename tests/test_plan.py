@@ -19,7 +19,7 @@ SMALL = ("--preset", "cpu-small", "--gpus", "0")
 @pytest.fixture
 def rates(tmp_path: Path) -> str:
     """A file of all rates, so that nothing is measured."""
-    values = dict.fromkeys(UNITS, 1e6) | {"video": 0.01}
+    values = dict.fromkeys(UNITS, 1e6) | {"video": 0.01, "start": 0.01}
     file = tmp_path / "rates.json"
     told = {name: Rate(value, "measured", "a rack") for name, value in values.items()}
     write_rates(file, told, about={})
@@ -33,6 +33,7 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(measure, name, 0.05)
     monkeypatch.setattr(measure, "STEP_FLOPS", 2e9)
     monkeypatch.setattr(measure, "ROWS", 500)
+    monkeypatch.setattr(measure, "STARTED", "print")
 
 
 def files_below(folder: Path) -> list[str]:
@@ -110,6 +111,23 @@ def test_a_gpu_that_is_not_here_is_told_as_assumed(rates: str, slic: Any, tmp_pa
     code, out, _ = slic(*words)
     assert code == 0
     assert "assumed" in out
+
+
+def test_the_rates_of_any_gpu_may_be_given(rates: str, slic: Any) -> None:
+    words = ("plan", "ucf101", "--gpus", "2", "--gpu", "b200", "--rates", rates)
+    code, out, err = slic(*words, "--json")
+    assert code == 0, err
+    assert json.loads(out)["fleet"]["gpu"] == "b200"
+    assert "*" not in slic(*words)[1]
+
+
+def test_no_other_file_is_written_over(slic: Any, tmp_path: Path) -> None:
+    mine = tmp_path / "videos.csv"
+    mine.write_text("path,label\n")
+    code, _, err = slic("plan", "--measure", str(mine))
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert mine.read_text() == "path,label\n"
 
 
 def test_the_table_fits_80_columns(rates: str, slic: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ leaves the rates as they are, of cores that are free.
 """
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,8 +20,9 @@ from slic.cache.clipstore import FLOW_QUALITY, fingerprint
 from slic.config import Settings
 from slic.cost.model import PROJECTION, TRAIN_PASSES, VIEWS, Net
 from slic.cost.rates import Rate
-from slic.cost.sampled import SHORTEST_S, Look
+from slic.cost.sampled import SHORTEST_S, Look, children_s
 from slic.devices import tune
+from slic.disk import starting_processes
 from slic.encoders import Encoder, new_encoder
 from slic.errors import WorkError
 from slic.neighbours import first_neighbours
@@ -36,6 +39,7 @@ STEP_FLOPS = 5e11  # of the step that is timed on a CPU: some seconds
 FEWEST_FRAMES = 8
 MOST_SAMPLES_GPU = 16
 ROWS = 6000
+STARTED = f"import {__name__}"
 CPU = torch.device("cpu")
 
 
@@ -177,6 +181,14 @@ def neighbours() -> dict[str, Rate]:
     seconds = _core_seconds(lambda: first_neighbours(rows))
     flops = 2.0 * ROWS * ROWS * PROJECTION
     return {"neighbours": Rate(flops / seconds, "measured", f"{ROWS} drawn rows of {PROJECTION}")}
+
+
+def starting() -> dict[str, Rate]:
+    """What it takes to start a process that has PyTorch and slic in it."""
+    before = children_s()
+    with starting_processes():
+        subprocess.run([sys.executable, "-c", STARTED], check=True)
+    return {"start": Rate(max(children_s() - before, SHORTEST_S), "measured", "one started")}
 
 
 def _core_seconds(work: Callable[[], object]) -> float:

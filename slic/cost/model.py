@@ -1,12 +1,13 @@
 """The model of cost: amounts over rates, stage by stage.
 
-A stage takes as long as the slowest of what works in it side by side, its limit. Stages follow
-one another. Work spreads evenly over cores, GPUs and machines; starting up, compiling, the choice
-of negatives and the optimiser are left out. docs/scale.md tells how far that holds.
+A stage takes as long as the slowest of what works in it side by side, its limit, once its
+processes have started. Stages follow one another. Work spreads evenly over cores, GPUs and
+machines; compiling, the choice of negatives and the optimiser are left out. docs/scale.md tells
+how far that holds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slic.config import Settings
 from slic.cost.data import Data
@@ -16,7 +17,9 @@ VIEWS = 3  # clips of a sample
 TRAIN_PASSES = 3  # forward, and twice as much back
 GREY = 2 / 3  # a field's two planes, of a frame's three
 READERS_A_GPU = 16  # slic.devices.MOST_READERS
+QUERIES = 1 / 4  # of the training videos, of which training reports the recall
 FLOAT = 4
+STARTING = "starting"
 PROJECTION = 128
 INDEX_ROW = 286  # bytes: 68.6 MB of 240,000 videos (benchmarks/README.md)
 FILES_A_VIDEO, FOLDERS_A_VIDEO = 4, 2  # of its frames and flow
@@ -71,6 +74,8 @@ class Stage:
         amount, unit: how much there is to do.
         seconds: by what works side by side, the time that it needs.
         rates: names of the rates that these follow from, by the same keys.
+        fleet: what it works with, or holds.
+        starting: seconds before any of it begins.
     """
 
     name: str
@@ -78,20 +83,24 @@ class Stage:
     unit: str
     seconds: Mapping[str, float]
     rates: Mapping[str, tuple[str, ...]]
+    fleet: Fleet
+    starting: float = 0.0
 
     @property
     def limit(self) -> str:
-        """What takes longest."""
-        return max(self.seconds, key=lambda name: self.seconds[name])
+        """What takes longest, which may be that processes start."""
+        found = max(self.seconds, key=lambda name: self.seconds[name])
+        return found if self.seconds[found] >= self.starting else STARTING
 
     @property
     def time(self) -> float:
-        """Seconds that the stage takes."""
-        return self.seconds[self.limit]
+        """Seconds that the stage takes; none where there is nothing to do."""
+        return (max(self.seconds.values()) + self.starting) * (self.amount > 0)
 
     def assumes(self, rates: Mapping[str, Rate]) -> bool:
         """Whether its time follows from a rate that is assumed."""
-        return any(rates[name].how == "assumed" for name in self.rates[self.limit])
+        names = self.rates.get(self.limit, ("start",))
+        return any(rates[name].how == "assumed" for name in names)
 
 
 class Model:
@@ -140,6 +149,8 @@ class Model:
             "frames",
             {"decoding": a_core / self.fleet.all_cores, "disk": written / r["disk"]},
             {"decoding": ("decode", "encode", "video"), "disk": ("disk",)},
+            replace(self.fleet, gpus=0),
+            self._starting,
         )
 
     def flow(self) -> Stage:
@@ -159,35 +170,34 @@ class Model:
         else:
             seconds["flow"] = pixels / r["flow_cpu"] / fleet.all_cores
             of["flow"] = ("flow_cpu",)
-        return Stage("flow", share, "pairs", seconds, of)
+        return Stage("flow", share, "pairs", seconds, of, fleet, self._starting)
 
     def train(self) -> Stage:
         """Steps, while readers read; gradients are summed over machines at each step."""
         s, r = self.settings, self._rate
         samples = s.epochs * self.data.train
         clips = VIEWS * samples
-        stage = self._computed(
-            "train", clips, flops=TRAIN_PASSES * self.net.flops, rate="augment", size=self._sample
-        )
+        how = {"flops": TRAIN_PASSES * self.net.flops, "size": self._sample}
+        stage = self._computed("train", clips, self.fleet, rate="augment", **how)
+        stage = replace(stage, starting=self._starting)
         if self.fleet.machines < 2:
             return stage
         steps = s.epochs * -(-self.data.train // s.batch_size)
         moved = 2 * FLOAT * self.net.parameters * (self.fleet.machines - 1) / self.fleet.machines
-        return Stage(
-            stage.name,
-            stage.amount,
-            stage.unit,
-            {**stage.seconds, "network": steps * moved / r["network"]},
-            {**stage.rates, "network": ("network",)},
+        return replace(
+            stage,
+            seconds={**stage.seconds, "network": steps * moved / r["network"]},
+            rates={**stage.rates, "network": ("network",)},
         )
 
     def embed(self) -> Stage:
         """The centre clip of each training and labelled test video, at each clustering."""
-        return self._forward("embed", self.clusterings * (self.data.train + self.data.test))
+        clips = self.clusterings * (self.data.train + self.data.test)
+        return self._forward("embed", clips, self.fleet)
 
     def cluster(self) -> Stage:
-        """First neighbours of each clustering, on the cores of one machine."""
-        rows = self.data.train
+        """First neighbours of each clustering, and its recalls, on the cores of one machine."""
+        rows, s = self.data.train, self.settings
         compared, of = float(rows * rows), tuple[str, ...](("neighbours",))
         if rows >= APPROXIMATE_FROM:
             lists = LISTS_PER_ROOT * rows**0.5
@@ -195,18 +205,30 @@ class Model:
             compared = self._rate["lists"] * rows * rows + 2 * rows * lists
             compared += KMEANS_ROUNDS * TRAINED_ON * lists * lists
             of = ("neighbours", "lists")
-        flops = 2.0 * compared * PROJECTION * self.clusterings
+        width = PROJECTION if s.retrieval_feature == "projection" else self.net.features
+        recalled = QUERIES * (1 - QUERIES) * rows * rows if self.data.labelled else 0.0
+        recalled += float(rows) * self.data.test
+        flops = 2.0 * (compared * PROJECTION + recalled * width) * self.clusterings
         seconds = flops / self._rate["neighbours"] / self.fleet.cores
         rows *= self.clusterings
-        return Stage("cluster", rows, "rows", {"neighbours": seconds}, {"neighbours": of})
+        of_it = {"neighbours": seconds}, {"neighbours": of}
+        return Stage("cluster", rows, "rows", *of_it, self.fleet)
 
     def evaluate(self) -> Stage:
-        """Some clips of every video, for retrieval, the linear probe and search."""
-        return self._forward("evaluate", self.settings.retrieval_clips * self.data.videos)
+        """Some clips of every video, for retrieval, the linear probe and search, on one GPU."""
+        alone = Fleet(1, self.fleet.cores, min(1, self.fleet.gpus))
+        clips = self.settings.retrieval_clips * self.data.videos
+        return replace(self._forward("evaluate", clips, alone), starting=self._starting)
 
-    def _forward(self, name: str, clips: float) -> Stage:
+    @property
+    def _starting(self) -> float:
+        """Seconds to start a command, and then what decodes or reads for it, side by side."""
+        return 2 * self._rate["start"]
+
+    def _forward(self, name: str, clips: float, fleet: Fleet) -> Stage:
         size = self.settings.frames * self.data.frame_bytes
-        return self._computed(name, clips, flops=self.net.flops, rate="read", size=size)
+        how = {"flops": self.net.flops, "size": size}
+        return self._computed(name, clips, fleet, rate="read", **how)
 
     @property
     def _sample(self) -> float:
@@ -215,9 +237,11 @@ class Model:
         frames, fields = 2 - p, 2 * p
         return self.settings.frames * (frames * d.frame_bytes + fields * d.flow_bytes) / VIEWS
 
-    def _computed(self, name: str, clips: float, *, flops: float, rate: str, size: float) -> Stage:
+    def _computed(
+        self, name: str, clips: float, fleet: Fleet, *, flops: float, rate: str, size: float
+    ) -> Stage:
         """Clips that are read and passed through the encoder; on CPUs by the same cores."""
-        r, fleet = self._rate, self.fleet
+        r = self._rate
         pixels = clips * self.settings.frames * self.data.pixels
         seconds = {"disk": clips * size / r["disk"]}
         of: dict[str, tuple[str, ...]] = {"disk": ("disk",)}
@@ -230,7 +254,7 @@ class Model:
             a_core = clips * flops / r["compute_cpu"] + pixels / r[rate]
             seconds["cores"] = a_core / fleet.all_cores
             of["cores"] = ("compute_cpu", rate)
-        return Stage(name, clips, "clips", seconds, of)
+        return Stage(name, clips, "clips", seconds, of, fleet)
 
     def sizes(self) -> dict[str, float]:
         """What the finished work holds on disk, and the memory of a clustering."""
@@ -249,8 +273,10 @@ class Model:
 
 def needed(fleet: Fleet) -> list[str]:
     """Names of the rates that the model takes."""
-    common = ["decode", "encode", "video", "read", "neighbours", "lists", "disk", "network"]
-    return [*common, *(["flow_gpu", "compute_gpu"] if fleet.gpus else _ON_CPUS)]
+    common = ["decode", "encode", "video", "read", "neighbours", "lists", "start"]
+    common += ["disk", "network"]
+    return [*common, *(ON_GPUS if fleet.gpus else _ON_CPUS)]
 
 
+ON_GPUS = ["flow_gpu", "compute_gpu"]
 _ON_CPUS = ["flow_cpu", "compute_cpu", "augment"]

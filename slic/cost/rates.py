@@ -30,6 +30,7 @@ UNITS: Mapping[str, str] = {
     "compute_gpu": "floating-point operations a second of training, one GPU",
     "neighbours": "floating-point operations a second of exact first neighbours, one core",
     "lists": "share of an IVF index's lists that a query looks at, from 1,000,000 rows on",
+    "start": "seconds of a core to start a command, or a process that reads for one",
     "disk": "bytes a second, of the file system that holds the store",
     "network": "bytes a second, of one machine's network",
 }

@@ -107,19 +107,19 @@ class Sampler:
 
     def _start(self, path: Path, files: list[list[Path]]) -> None:
         """Learn what starting the child takes, and start it anew for what is timed."""
-        before = _children_s()
+        before = children_s()
         self._decoded(path, files, Decoding(), 1)
         self._decoder.close()
-        self._starting = _children_s() - before
+        self._starting = children_s() - before
 
     def decoding_s(self) -> float | None:
         """Seconds of a core to decode and resize a frame, of the files taken since the last call.
 
         None where there were none.
         """
-        before = _children_s()
+        before = children_s()
         self._decoder.close()
-        child, frames = _children_s() - before, self._frames
+        child, frames = children_s() - before, self._frames
         spent = self._decoding + max(0.0, child - self._starting)
         self._decoding, self._frames = 0.0, 0
         return max(spent, SHORTEST_S) / frames if frames else None
@@ -162,7 +162,7 @@ class Sampler:
         return stored / count * whole
 
 
-def _children_s() -> float:
+def children_s() -> float:
     """Processor time of all child processes that have ended."""
     times = os.times()
     return times.children_user + times.children_system

@@ -40,6 +40,7 @@ VALUES = {
     "compute_gpu": 1e7,
     "neighbours": 128.0,
     "lists": 0.5,
+    "start": 1.5,
     "disk": 1e9,
     "network": 1000.0,
 }
@@ -74,7 +75,16 @@ def test_cores_share_and_the_disk_does_not(settings: Settings) -> None:
     stage = model(settings, Fleet(5, 7, 0), disk=1000.0).frames()
     assert isclose(stage.seconds["decoding"], 1.0)
     assert isclose(stage.seconds["disk"], 160.0)
-    assert (stage.limit, stage.time) == ("disk", stage.seconds["disk"])
+    # A command starts, and then the processes that decode for it.
+    assert (stage.limit, stage.time) == ("disk", stage.seconds["disk"] + 2 * 1.5)
+
+
+def test_short_work_takes_as_long_as_starting_it(settings: Settings) -> None:
+    stage = model(settings, Fleet(1, 1, 0), start=1000.0).flow()
+    assert (stage.limit, stage.time) == ("starting", 2000 + stage.seconds["flow"])
+    guessed = RATES | {"start": Rate(1.0, "assumed", "")}
+    assert stage.assumes(guessed)
+    assert not stage.assumes(RATES)
 
 
 def test_flow_by_hand(settings: Settings) -> None:
@@ -120,8 +130,15 @@ def test_gradients_travel_between_machines(settings: Settings) -> None:
 def test_clustering_by_hand(settings: Settings) -> None:
     of = model(settings, Fleet(3, 2, 0))
     assert of.embed().amount == 3 * (6 + 3)
-    # Of three clusterings, 2 x 6 x 6 x 128 operations each, on one machine's two cores.
-    assert isclose(of.cluster().time, 3 * 72 / 2)
+    # Of three clusterings, 2 x 6 x 6 x 128 operations each, on one machine's two cores. Then a
+    # quarter of the six look among the others for the recall, and the three of the test split.
+    compared = 6 * 6 + 1.5 * 4.5 + 6 * 3
+    assert isclose(of.cluster().time, 3 * 2 * compared / 2)
+    unlabelled = replace(DATA, labelled=False, test=0)
+    assert isclose(model(settings, Fleet(3, 2, 0), data=unlabelled).cluster().time, 3 * 2 * 36 / 2)
+    by_backbone = replace(settings, retrieval_feature="backbone")
+    compared = 6 * 6 + 0.5 * (1.5 * 4.5 + 6 * 3)  # 64 numbers in place of 128
+    assert isclose(model(by_backbone, Fleet(3, 2, 0)).cluster().time, 3 * 2 * compared / 2)
 
 
 def test_a_million_rows_are_searched_in_lists(settings: Settings) -> None:
@@ -129,8 +146,10 @@ def test_a_million_rows_are_searched_in_lists(settings: Settings) -> None:
     of = model(settings, Fleet(1, 1, 0), data=replace(DATA, train=rows))
     # 4,000 lists: half of the rows, both ways to the lists, and k-means of 40 rows a list.
     compared = 0.5 * rows**2 + 2 * rows * 4000 + 10 * 40 * 4000**2
-    assert isclose(of.cluster().time, 3 * 2 * compared)
-    fewer = model(settings, Fleet(1, 1, 0), data=replace(DATA, train=rows - 1))
+    recalls = 3 * rows**2 / 16 + 3 * rows  # exact at any size
+    assert isclose(of.cluster().time, 3 * 2 * (compared + recalls))
+    unlabelled = replace(DATA, train=rows - 1, test=0, labelled=False)
+    fewer = model(settings, Fleet(1, 1, 0), data=unlabelled)
     assert isclose(fewer.cluster().time, 3 * 2 * (rows - 1) ** 2)
 
 
@@ -138,6 +157,23 @@ def test_evaluation_embeds_every_video(settings: Settings) -> None:
     stage = model(settings, Fleet(1, 1, 0)).evaluate()
     assert stage.amount == 50
     assert isclose(stage.seconds["cores"], 50 + 50 * 400 / 1000)
+    assert isclose(stage.time, stage.seconds["cores"] + 2 * 1.5)
+
+
+def test_one_machine_evaluates_on_one_gpu(settings: Settings) -> None:
+    stage = model(settings, Fleet(3, 4, 24)).evaluate()
+    assert isclose(stage.seconds["GPU"], 50 * 1e6 / 1e7)
+    assert isclose(stage.seconds["reading"], 50 * 400 / 1000 / 4)
+    assert stage.fleet == Fleet(1, 4, 1)
+    on_cores = model(settings, Fleet(3, 4, 0)).evaluate()
+    assert isclose(on_cores.seconds["cores"], (50 + 50 * 400 / 1000) / 4)
+
+
+def test_what_is_held(settings: Settings) -> None:
+    held = {stage.name: stage.fleet for stage in model(settings, Fleet(2, 3, 4)).stages()}
+    assert held.pop("frames") == Fleet(2, 3, 0)
+    assert held.pop("evaluate") == Fleet(1, 3, 1)
+    assert set(held.values()) == {Fleet(2, 3, 4)}  # a clustering keeps the GPUs waiting
 
 
 def test_sizes_by_hand(settings: Settings) -> None:
@@ -152,8 +188,9 @@ def test_twice_the_videos_take_twice_the_time(settings: Settings) -> None:
     names = ("videos", "train", "test", "frames", "frames_left", "pairs_left", "videos_left")
     double = replace(DATA, **{name: 2 * getattr(DATA, name) for name in names})
     fleet, network = Fleet(2, 3, 4), 1e9  # steps are whole, and gradients a share of each
-    single = model(settings, fleet, network=network).stages()
-    both = model(settings, fleet, data=double, network=network).stages()
+    how = {"network": network, "start": 1e-12}
+    single = model(settings, fleet, **how).stages()
+    both = model(settings, fleet, data=double, **how).stages()
     for one, two in zip(single, both, strict=True):
         # Neighbours of each among all the others.
         assert isclose(two.time, (4 if one.name == "cluster" else 2) * one.time), one.name
@@ -166,7 +203,9 @@ def test_empty_data_takes_no_time(settings: Settings) -> None:
 
 
 def test_what_is_assumed_is_told() -> None:
-    stage = Stage("x", 1, "y", {"a": 2.0, "b": 1.0}, {"a": ("decode",), "b": ("disk",)})
+    stage = Stage(
+        "x", 1, "y", {"a": 2.0, "b": 1.0}, {"a": ("decode",), "b": ("disk",)}, Fleet(1, 1, 0)
+    )
     assumed = Rate(1.0, "assumed", "")
     assert not stage.assumes(RATES | {"disk": assumed})  # it does not decide
     assert stage.assumes(RATES | {"decode": assumed})
