@@ -50,7 +50,9 @@ def case(frames: str, blocks: tuple[int, int] = ONE_STEP, **parameters: Any) -> 
 
 CASES = {
     "defaults": case("drift", warps=2),
-    "in steps": case("drift", MANY_STEPS, **{**SHORT, "warps": 1}),
+    "in steps": case(
+        "drift", MANY_STEPS, nscales=2, warps=1, outer_iterations=2, inner_iterations=3
+    ),
     "median 3": case("drift", **SHORT, median_filtering=3),
     "no median": case("drift", **SHORT, median_filtering=1),
     "other terms": case("drift", **SHORT, tau=0.15, lambda_=0.05, theta=0.5, scale_step=0.7),
