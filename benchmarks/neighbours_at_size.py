@@ -30,7 +30,7 @@ from slic.train.clustering import finch
 
 EXACT, IVF, SPREAD = (10_000, 100_000, 200_000), (10_000, 100_000, 1_000_000), (100_000,)
 PART, ROWS_OF_PART = (1_000_000,), 20_000
-QUICK_EXACT, QUICK_IVF, QUICK_SPREAD, QUICK_PART = (300, 900), (900,), (400,), (900,)
+QUICK_EXACT, QUICK_IVF, QUICK_SPREAD, QUICK_PART = (900,), (900,), (400,), (900,)
 WIDTH = 128
 A_CENTRE, NOISE = 10, 0.5
 FEW = 50  # rows of a first call, which loads libraries
@@ -79,20 +79,28 @@ def clustered_rows(count: int, width: int, *, seed: int = 0, drawn: int | None =
 
 
 def answered(job: Job) -> Answer:
-    """One side of one size: FINCH, timed; then its neighbours once more, not timed."""
+    """One side of one size."""
     rows = clustered_rows(job.count, WIDTH)
+    return clustered(rows, job) if job.side in ("exact", "IVF") else searched(rows, job)
+
+
+def searched(rows: Rows, job: Job) -> Answer:
+    """What clusters nothing: the neighbours of some rows, or an index of normal numbers."""
     if job.side == "IVF, no clusters":
         rows = np.random.default_rng(0).standard_normal(rows.shape, dtype=np.float32)
-    inverted_lists.APPROXIMATE_FROM = 2 if "IVF" in job.side else math.inf
-    finch(rows[:FEW], say=str)
+    unit = unit_float32(rows, name="rows")
+    nearest_units(unit[:FEW], unit[:FEW], k=2)
     if job.side == "part":
-        unit = unit_float32(rows, name="rows")
         _, took = spent(lambda: nearest_units(unit[:ROWS_OF_PART], unit, k=2))
         return Answer(None, None, {}, took)
-    if job.side == "IVF, no clusters":
-        unit = unit_float32(rows, name="rows")
-        lists, took = spent(lambda: build_lists(unit, k=1))
-        return Answer(None, None, facts(lists), took)
+    lists, took = spent(lambda: build_lists(unit, k=1))
+    return Answer(None, None, facts(lists), took)
+
+
+def clustered(rows: Rows, job: Job) -> Answer:
+    """FINCH, timed; then its neighbours once more, not timed."""
+    inverted_lists.APPROXIMATE_FROM = 2 if job.side == "IVF" else math.inf
+    finch(rows[:FEW], say=str)
     kept: dict[str, Any] = {}
 
     def build(units: Rows, **how: Any) -> Any:

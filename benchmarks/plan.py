@@ -6,7 +6,7 @@
 `slic train` and `slic eval retrieve` in a folder aside, one process or thread each, and `slic plan`
 once more; predicted is the mean of both. Taken is the processor time of all processes of a command.
 Bytes are those that the store's files take on disk. Without DATASET, clips are drawn. `--quick`
-takes the rates of another machine, so that only amounts and bytes can agree.
+ends with flow, and takes the rates of another machine: only amounts and bytes can agree.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from slic.prep.drawn import draw_dataset
 RATES = Path(__file__).parent / "results" / "rates-epyc.json"
 DRAWN = {"actions": 4, "groups": 5, "clips": 2, "frames": 60, "size": (320, 240)}
 QUICK_DRAWN = {"actions": 2, "groups": 2, "clips": 1, "frames": 20, "size": (64, 48)}
+ONE_WORKER = ("--workers", "1")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 COLUMNS = (
     Column("what", "what"),
@@ -57,23 +58,25 @@ def planned(dataset: str, epochs: int, *more: str) -> dict[str, float]:
     }
 
 
-def taken(dataset: str, epochs: int) -> dict[str, float]:
-    """The same, done."""
-    one = ("--workers", "1")
-    frames, frames_s = slic("prep", "frames", dataset, "--store", "x.zarr", *one)
-    _, flow_s = slic("prep", "flow", "x.zarr", *one)
-    options = ("--preset", "cpu-small", "--device", "cpu", "--epochs", str(epochs))
-    _, training_s = slic("train", "x.zarr", "--run", "run", *options, *one)
-    _, evaluation_s = slic("eval", "retrieve", "--run", "run", "--device", "cpu")
+def prepared(dataset: str) -> dict[str, float]:
+    """The same of preparation, done."""
+    frames, frames_s = slic("prep", "frames", dataset, "--store", "x.zarr", *ONE_WORKER)
+    _, flow_s = slic("prep", "flow", "x.zarr", *ONE_WORKER)
     return {
         "frames, s": frames_s,
         "flow, s": flow_s,
-        "training, s": training_s,
-        "evaluation, s": evaluation_s,
         "frames, MB": on_disk(Path("x.zarr") / "frames") / 1e6,
         "flow, MB": on_disk(Path("x.zarr") / "flow") / 1e6,
         "frames": frames["frames"],
     }
+
+
+def trained(epochs: int) -> dict[str, float]:
+    """The same of training and evaluation."""
+    options = ("--preset", "cpu-small", "--device", "cpu", "--epochs", str(epochs))
+    _, training_s = slic("train", "x.zarr", "--run", "run", *options, *ONE_WORKER)
+    _, evaluation_s = slic("eval", "retrieve", "--run", "run", "--device", "cpu")
+    return {"training, s": training_s, "evaluation, s": evaluation_s}
 
 
 def on_disk(folder: Path) -> int:
@@ -89,7 +92,8 @@ def rows_of(dataset: str | None, epochs: int, *, quick: bool) -> list[Row]:
             draw_dataset(Path("drawn"), **(QUICK_DRAWN if quick else DRAWN))
         found = dataset or "drawn"
         rates = ("--rates", str(RATES)) if quick else ()
-        first, done = planned(found, epochs, *rates), taken(found, epochs)
+        first, done = planned(found, epochs, *rates), prepared(found)
+        done |= {} if quick else trained(epochs)
         last = first if quick else planned(found, epochs)
     rows: list[Row] = []
     for what, value in done.items():
@@ -110,7 +114,7 @@ def main() -> None:
     dataset = options.dataset and os.path.abspath(options.dataset)
     before = os.getloadavg()[0]
     os.environ |= ONE_THREAD
-    rows = rows_of(dataset, 1 if options.quick else options.epochs, quick=options.quick)
+    rows = rows_of(dataset, options.epochs, quick=options.quick)
     facts = machine(load=f"{before:.1f} to {os.getloadavg()[0]:.1f}")
     if options.json:
         show_json(facts, rows=rows)

@@ -14,6 +14,7 @@ import pytest
 
 from slic import doctor as doctors
 from slic.doctor import PACKAGES, TRIALS, TRITON, doctor
+from slic.inverted_lists import APPROXIMATE_FROM
 from slic.machine import LOCKS_WORK, NOT_WRITABLE, locks, machine
 from slic.probing import Answer, probe
 
@@ -141,6 +142,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
         return doctor()
 
     return tell
+
+
+def test_how_neighbours_are_found_is_told(told: Callable[..., dict[str, Any]]) -> None:
+    on_cpu = told(well())["neighbours"]
+    assert f"exact, from {APPROXIMATE_FROM:,} rows" in on_cpu
+    assert "GPU" not in on_cpu
+    assert "GPU" in told(well(gpu=Answer(GPU)))["neighbours"]
+    assert told(well(import_faiss=Answer(error="ImportError: no")))["neighbours"] is None
 
 
 def test_a_machine_without_a_gpu_lacks_nothing(told) -> None:

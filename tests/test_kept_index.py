@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slic import kept_index
 from slic.cache import EmbeddingCache
 from slic.cache.embeddings import write_embeddings
 from slic.cache.hdf5 import seal_of
@@ -122,11 +123,12 @@ def test_a_damaged_index_is_made_again(cache, how):
     assert index_fault(path) is None
 
 
-def test_every_truncation_and_flip_is_noticed(tmp_path):
+def test_every_truncation_and_flip_is_noticed(tmp_path, monkeypatch):
     cache = make(tmp_path / "a.h5", rows_of(3, 3, 2))
     unit_rows(cache, "backbone", say=silent)
     path = index_path(cache.path, "backbone")
     content = path.read_bytes()
+    monkeypatch.setattr(kept_index, "EmbeddingCache", lambda _: cache)  # opened once
     for length in range(len(content)):
         path.write_bytes(content[:length])
         assert index_fault(path), length

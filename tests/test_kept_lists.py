@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slic import inverted_lists
+from slic import inverted_lists, kept_index
 from slic.cache import EmbeddingCache
 from slic.cache.embeddings import write_embeddings
 from slic.cache.hdf5 import seal_of
@@ -153,11 +153,12 @@ def test_a_forged_index_is_made_again(cache, how):
     assert path.read_bytes() == content
 
 
-def test_every_truncation_and_flip_is_noticed(tmp_path):
+def test_every_truncation_and_flip_is_noticed(tmp_path, monkeypatch):
     cache = make(tmp_path / "a.h5", rows_of(3, 3, 1))
     lists_of(cache)
     path = index_path(cache.path, "backbone")
     content = path.read_bytes()
+    monkeypatch.setattr(kept_index, "EmbeddingCache", lambda _: cache)  # opened once
     for length in range(len(content)):
         path.write_bytes(content[:length])
         assert index_fault(path), length

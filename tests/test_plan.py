@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from slic.cost import measure
+from slic.cost import measure, model
 from slic.cost.rates import UNITS, Rate, write_rates
+from slic.devices import MOST_READERS
 from slic.errors import InputError
 from slic.plan import Asked, plan
+from slic.prep.space import OVERHEAD
+from slic.train.recluster import QUERY_SHARE
 
 STAGES = ["frames", "flow", "train", "embed", "cluster", "evaluate"]
 SMALL = ("--preset", "cpu-small", "--gpus", "0")
@@ -19,7 +22,7 @@ SMALL = ("--preset", "cpu-small", "--gpus", "0")
 @pytest.fixture
 def rates(tmp_path: Path) -> str:
     """A file of all rates, so that nothing is measured."""
-    values = dict.fromkeys(UNITS, 1e6) | {"video": 0.01, "start": 0.01}
+    values = dict.fromkeys(UNITS, 1e6) | {"video": 0.01, "start": 0.01, "lists": 0.5}
     file = tmp_path / "rates.json"
     told = {name: Rate(value, "measured", "a rack") for name, value in values.items()}
     write_rates(file, told, about={})
@@ -88,6 +91,12 @@ def test_amounts_by_hand(rates: str) -> None:
     assert result["first"]["stage"] == "train"
     gpus = by_name["train"]["by"]["GPU"]
     assert gpus == pytest.approx(600 * 9_537 * 9 * 111.24e9 / 1e6 / 2, rel=1e-3)
+
+
+def test_the_model_is_of_what_is_done() -> None:
+    assert model.READERS_A_GPU == MOST_READERS
+    assert model.QUERIES == 1 / QUERY_SHARE
+    assert model.ARRAY_BYTES == OVERHEAD
 
 
 def test_rates_of_the_file_are_not_assumed(rates: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ STARTED = f"import {__name__}"
 CPU = torch.device("cpu")
 
 
+@cache
 def net_of(settings: Settings) -> Net:
     """What an encoder takes: counted without computing anything."""
     encoder = new_encoder(settings.encoder, seed=0).to("meta").eval()

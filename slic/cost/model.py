@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from slic.config import Settings
 from slic.cost.data import Data
 from slic.cost.rates import Rate
+from slic.inverted_lists import APPROXIMATE_FROM, LISTS_PER_ROOT, ROUNDS, TRAINED_ON
 
 VIEWS = 3  # clips of a sample
 TRAIN_PASSES = 3  # forward, and twice as much back
 GREY = 2 / 3  # a field's two planes, of a frame's three
 READERS_A_GPU = 16  # slic.devices.MOST_READERS
-QUERIES = 1 / 4  # of the training videos, of which training reports the recall
+QUERIES = 1 / 4  # of the training videos: slic.train.recluster.QUERY_SHARE
 FLOAT = 4
 STARTING = "starting"
 PROJECTION = 128
@@ -26,8 +27,6 @@ FILES_A_VIDEO, FOLDERS_A_VIDEO = 4, 2  # of its frames and flow
 ARRAY_BYTES = 12_000  # of folder, metadata and half-filled blocks, as slic.prep.space counts
 # Memory of a clustering for each byte of embeddings: 68.5 MB of 10,000 videos of 1 kB (same place).
 COPIES = 6.7
-# Of slic.inverted_lists: from so many rows on, neighbours are searched in lists.
-APPROXIMATE_FROM, LISTS_PER_ROOT, TRAINED_ON, KMEANS_ROUNDS = 1_000_000, 4, 40, 10
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ class Model:
             lists = LISTS_PER_ROOT * rows**0.5
             # Rows are listed, and asked about, by the centres, which k-means has found.
             compared = self._rate["lists"] * rows * rows + 2 * rows * lists
-            compared += KMEANS_ROUNDS * TRAINED_ON * lists * lists
+            compared += ROUNDS * TRAINED_ON * lists * lists
             of = ("neighbours", "lists")
         width = PROJECTION if s.retrieval_feature == "projection" else self.net.features
         recalled = QUERIES * (1 - QUERIES) * rows * rows if self.data.labelled else 0.0

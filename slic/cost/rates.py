@@ -12,7 +12,7 @@ from slic.listing import is_one_line, shown
 from slic.regular import SMALL, brief, read_regular
 
 FORMAT = 1
-LARGEST = 1e30
+LEAST, LARGEST = 1e-30, 1e30
 LONGEST_SOURCE = 200  # characters
 How = Literal["measured", "assumed"]
 
@@ -152,8 +152,10 @@ def _rate(where: str, name: str, told: Any) -> Rate:
         raise SettingsError(f"{where}: {name}: must hold value, how and source")
     value, how, source = told.get("value"), told.get("how"), told.get("source")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value < LARGEST:
+    if not number or not LEAST < value < LARGEST:
         raise SettingsError(f"{where}: {name}: value {brief(value)}: must be a number above 0")
+    if name == "lists" and value > 1:
+        raise SettingsError(f"{where}: {name}: value {brief(value)}: is a share, 1 at most")
     if how not in get_args(How):
         allowed = " or ".join(get_args(How))
         raise SettingsError(f"{where}: {name}: how {brief(how)}: must be {allowed}")

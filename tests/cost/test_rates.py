@@ -35,6 +35,7 @@ def test_a_gpu_of_no_known_kind_is_refused() -> None:
     [
         ({**GOOD, "value": 0}, "value"),
         ({**GOOD, "value": -1.0}, "value"),
+        ({**GOOD, "value": 5e-324}, "value"),  # by which anything takes infinitely long
         ({**GOOD, "value": float("nan")}, "value"),
         ({**GOOD, "value": float("inf")}, "value"),
         ({**GOOD, "value": True}, "value"),
@@ -55,6 +56,13 @@ def test_an_impossible_rate_is_refused_by_name(tmp_path: Path, told: Any, word: 
         read_rates(file)
     assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_more_than_all_lists_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rates.json"
+    file.write_text(json.dumps({"format": 1, "rates": {"lists": GOOD}}))
+    with pytest.raises(SettingsError, match="share"):
+        read_rates(file)
 
 
 @pytest.mark.parametrize(
