@@ -1,7 +1,10 @@
 """Processes that train one run together: which this is, and what they tell each other."""
 
 import contextlib
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from slic.errors import InputError, SlicError, WorkError
+from slic.readers import PR_SET_PDEATHSIG
 from slic.stopping import exit_code_of_stop
 
 Item = TypeVar("Item")
@@ -21,6 +25,10 @@ Made = TypeVar("Made")
 PATIENCE = timedelta(minutes=30)
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 CPU = torch.device("cpu")
+
+
+class OtherFailed(WorkError):
+    """Another of the processes has failed, and says why."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,35 @@ class Ranks:
     def _heard(self, content: list[Any]) -> list[Any]:
         dist.broadcast_object_list(content, src=0, device=CPU)
         return content
+
+    def agreed(self, failure: Exception | None, *flags: bool) -> tuple[bool, ...]:
+        """`any` of the flags, unless a process has failed: then all do.
+
+        Raises:
+            Exception: the failure; if the first process has failed too, it alone raises its own.
+            OtherFailed: another process has failed.
+        """
+        here = failure is not None
+        anywhere, at_first, *told = self.any(here, here and self.first, *flags)
+        if failure is not None and (self.first or not at_first):
+            raise failure
+        if anywhere:
+            raise OtherFailed("another process has failed, and says why")
+        return tuple(told)
+
+    def each(self, make: Callable[[], Made]) -> Made:
+        """What each process makes for itself; if one fails, all do.
+
+        Raises:
+            SlicError: as `agreed` raises it.
+        """
+        failure: SlicError | None = None
+        try:
+            made = make()
+        except SlicError as error:
+            failure = error
+        self.agreed(failure)
+        return made
 
     def collected(self, value: Made) -> list[Made]:
         """What all have, in order, at the first process; nothing at the others."""
@@ -170,23 +207,29 @@ def this_rank() -> Ranks:
         beside = int(found["LOCAL_WORLD_SIZE"] or "1")
     except ValueError:
         rank = size = local = beside = -1
-    if not 0 <= local <= rank < size:
-        told = ", ".join(f"{name}={found[name]}" for name in NAMES)
-        raise InputError(f"{told}: as no torchrun sets them; unset them, or start by torchrun")
+    if not 0 <= local <= rank < size or beside < 1:
+        raise _no_torchruns()
     return ALONE if size == 1 else Ranks(rank, size, local, beside)
+
+
+def _no_torchruns() -> InputError:
+    told = ", ".join(f"{name}={os.environ.get(name)}" for name in NAMES)
+    return InputError(f"{told}: as no torchrun sets them; unset them, or start by torchrun")
 
 
 @contextlib.contextmanager
 def joined(*, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
     """Within, the processes that `torchrun` has started hear each other.
 
-    Errors name the process they are of; of a stop the first alone tells.
+    Errors name the process they are of. Of a stop, and of what has failed in another one, the first
+    alone tells.
 
     Args:
         patience: the longest that one waits for the others.
 
     Raises:
-        WorkError: another process has ended, or is silent for too long.
+        InputError: an environment that no `torchrun` makes.
+        WorkError: another process has ended, cannot be reached, or is silent for too long.
     """
     ranks = this_rank()
     if ranks.alone:
@@ -194,10 +237,14 @@ def joined(*, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
         return
     where = f"process {ranks.rank} of {ranks.size}"
     try:
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=patience)
+        _stop_with_parent()
+        _connect(patience)
         yield ranks
         dist.destroy_process_group()
+    except OtherFailed as error:
+        if ranks.first:
+            raise OtherFailed(f"{where}: {error}") from error
+        raise SystemExit(error.exit_code) from None
     except SlicError as error:
         raise type(error)(f"{where}: {error}") from error
     except KeyboardInterrupt:
@@ -210,6 +257,27 @@ def joined(*, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
         raise WorkError(
             f"{where}: lost contact with another one, which has ended or is silent; the same"
             " command continues"
+        ) from error
+
+
+def _stop_with_parent() -> None:
+    """Ask Linux to stop this process when a `torchrun` ends that could not stop it itself."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _connect(patience: timedelta) -> None:
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=patience)
+    except ValueError:  # no address of the first process, or none that is one
+        raise _no_torchruns() from None
+    except RuntimeError as error:
+        if not _is_of_contact(error):
+            raise
+        raise WorkError(
+            "cannot reach the others: see that all are started; GLOO_SOCKET_IFNAME and"
+            " NCCL_SOCKET_IFNAME name the network to take, where there are several"
         ) from error
 
 

@@ -23,6 +23,7 @@ def claim_of(store: Path) -> Iterator[Path]:
     """
     path = store.absolute() / "index" / "writing" / aside_name("claim")
     with writes(store):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(uuid.uuid4().hex)
     try:
         yield path

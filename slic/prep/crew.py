@@ -1,7 +1,7 @@
 """Who does the jobs of `prep`: processes here, or the workers of a Dask cluster."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -36,8 +36,8 @@ class Crew(Protocol):
         lost: Callable[[J, str], Result],
         counted: Callable[[int], None] | None = None,
         device: str = "cpu",
-    ) -> Iterator[Result]:
-        """Outcomes in order of completion.
+    ) -> Generator[Result]:
+        """Outcomes in order of completion; to be closed where they are not all taken.
 
         Args:
             work: a function of a module, picklable.
@@ -79,9 +79,9 @@ class Processes:
         lost: Callable[[J, str], Result],
         counted: Callable[[int], None] | None = None,
         device: str = "cpu",
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         """As `Crew.run`; a worker that dies ends it all."""
-        return run_jobs(work, jobs, workers=self._count(len(jobs)), counted=counted)
+        yield from run_jobs(work, jobs, workers=self._count(len(jobs)), counted=counted)
 
     def engine(self, engine: str, device: str | None) -> tuple[str, str]:
         """As `Crew.engine`, of this machine."""

@@ -1,7 +1,8 @@
 """`slic prep flow`: TV-L1 optical flow of the stored frames, beside them, or imported flow."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
@@ -235,9 +236,10 @@ def _run(
             result.frames += pairs
             advance(0, pairs)
 
-        for done in _solved(jobs, device, crew, counted, result.notes):
-            enter_flow(store, done, result)
-            advance(1, 0)
+        with closing(_solved(jobs, device, crew, counted, result.notes)) as outcomes:
+            for done in outcomes:
+                enter_flow(store, done, result)
+                advance(1, 0)
 
 
 def _pairs(job: FlowJob) -> int:
@@ -250,7 +252,7 @@ def _solved(
     crew: Crew,
     counted: Callable[[int], None],
     notes: list[str],
-) -> Iterator[FlowDone]:
+) -> Generator[FlowDone]:
     """Outcomes of all jobs as they come, by processes, workers or devices."""
     engine, parameters = jobs[0].engine, jobs[0].parameters
     version = engine_version(engine)

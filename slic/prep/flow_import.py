@@ -6,6 +6,7 @@ resized with the frames, and quantised as all flow of a store; flow that is 0 st
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,9 +178,11 @@ def _run(store: ClipStore, jobs: list[ImportJob], crew: Crew, result: PrepResult
         advance(0, pairs)
 
     with progress(len(jobs), f"flow ({IMPORTED})", unit="pairs") as advance:
-        for done in crew.run(store_imported, jobs, lost=unsolved, counted=counted):
-            enter_flow(store, done, result)
-            advance(1, 0)
+        run = crew.run(store_imported, jobs, lost=unsolved, counted=counted)
+        with closing(run) as outcomes:
+            for done in outcomes:
+                enter_flow(store, done, result)
+                advance(1, 0)
 
 
 def _weight(job: ImportJob) -> int:

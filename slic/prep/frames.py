@@ -1,6 +1,7 @@
 """`slic prep frames`: decode every video once, or take in its images, into a clip store."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +185,12 @@ def _same_source(entry: Entry, path: Path) -> int | None:
 def _run(store: ClipStore, jobs: list[FrameJob], crew: Crew, result: PrepResult) -> None:
     if not jobs:
         return
-    with progress(len(jobs), "frames", unit="frames") as advance:
+    with (
+        progress(len(jobs), "frames", unit="frames") as advance,
+        closing(crew.run(store_frames, jobs, lost=unstored)) as outcomes,
+    ):
         stored = set(store.ids)
-        for entry in crew.run(store_frames, jobs, lost=unstored):
+        for entry in outcomes:
             unread = entry.reason is not None and entry.source_digest is None
             if unread and entry.id in stored:
                 # What cannot be read now takes nothing with it that was stored before.

@@ -9,8 +9,8 @@ import logging
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,7 +19,7 @@ from slic.cache import video_key
 from slic.errors import InputError, WorkError
 from slic.prep.claims import claim_of, content, renew
 from slic.prep.crew import J, Result
-from slic.prep.on_worker import Place, look_around, run_job, unseen_line, versions
+from slic.prep.on_worker import Place, look_around, other_version, run_job, versions
 from slic.prep.tvl1 import ON_DEVICES, resolve_engine
 from slic.printing import say
 from slic.processes import IN_FLIGHT_PER_WORKER, in_flight
@@ -85,7 +85,8 @@ def _check_address(address: str) -> None:
         return await asyncio.wait_for(identity(), CONNECT_S)
 
     try:
-        kind = asyncio.run(soon())["type"]
+        with ThreadPoolExecutor(1) as thread:  # in this one, a notebook's loop may be running
+            kind = thread.submit(lambda: asyncio.run(soon())).result()["type"]
         said = "" if kind == "Scheduler" else f"that is a {str(kind).lower()}"
     except TimeoutError:
         said = f"not within {CONNECT_S:g} s"
@@ -105,7 +106,8 @@ def _first_line(error: Exception) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Within, what Dask logs of lost connections does not mix with the progress."""
-    names = ("distributed", *(n for n in logging.root.manager.loggerDict if "distributed." in n))
+    logs = "distributed", "tornado.application"
+    names = (*logs, *(n for n in logging.root.manager.loggerDict if "distributed." in n))
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -142,22 +144,30 @@ class Cluster:
         lost: Callable[[J, str], Result],
         counted: Callable[[int], None] | None = None,
         device: str = "cpu",
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         """As `Crew.run`; jobs whose worker dies are done by another.
 
         Raises:
             InputError: a worker is of another version, or does not see store or data set.
             WorkError: the scheduler or all workers are gone, or the store cannot be written.
         """
+        from distributed.client import ClosedClientError
+
+        gone = WorkError(f"{self.address}: {GONE}")
+        if self.client.status == "closed":  # as it does when it has waited for a scheduler in vain
+            raise gone
         with claim_of(jobs[0].store) as claim:
             roots = {root.absolute() for job in jobs if (root := getattr(job, "root", None))}
-            place = Place(claim, content(claim) or "", tuple(sorted(roots)))
-            self._look_around(place)
+            place = Place(claim, content(claim) or "", tuple(sorted(roots)), versions())
+            try:
+                self._look_around(place)
+            except OSError:
+                raise gone from None
             stage = _Stage(self, work, place, counted=counted, device=device)
             try:
                 yield from stage.results(jobs, lost)
-            except CancelledError:
-                raise WorkError(f"{self.address}: {GONE}") from None
+            except (CancelledError, ClosedClientError):
+                raise gone from None
             finally:
                 stage.close()
 
@@ -166,30 +176,22 @@ class Cluster:
 
         Raises:
             InputError: one does not fit.
+            OSError: the scheduler is gone.
         """
         try:
-            self._check_versions("the scheduler", self.client.run_on_scheduler(versions))
+            theirs = self.client.run_on_scheduler(versions)
         except (ImportError, RuntimeError) as error:
-            self._check_versions("the scheduler", error)
+            raise InputError(_without_slic("the scheduler", error)) from None
+        if said := other_version("the scheduler", theirs, place.versions):
+            raise InputError(said)
         found = self.client.run(look_around, place, on_error="return")
         for worker, facts in sorted(found.items()):
+            if isinstance(facts, OSError):
+                continue  # it has just left; should it come back, it looks around by itself
             if isinstance(facts, Exception):
-                self._check_versions(f"worker {worker}", facts)
-            who = f"worker {worker} ({facts.host})"
-            self._check_versions(who, facts.versions)
-            if facts.unseen is not None:
-                raise InputError(unseen_line(who, facts.unseen))
-
-    def _check_versions(self, who: str, found: tuple[str, str] | Exception) -> None:
-        if isinstance(found, Exception):
-            raise InputError(
-                f"{who} cannot use slic ({_first_line(found)}): install slic {versions()[0]} there"
-            )
-        for what, theirs, ours in zip(("slic", "Python"), found, versions(), strict=True):
-            if theirs != ours:
-                raise InputError(
-                    f"{who} has {what} {theirs}, and this machine {ours}: install the same on all"
-                )
+                raise InputError(_without_slic(f"worker {worker}", facts))
+            if said := facts.misfit(f"worker {worker} ({facts.host})", place):
+                raise InputError(said)
 
     def engine(self, engine: str, device: str | None) -> tuple[str, str]:
         """As `Crew.engine`, of the workers: `auto` is `cuda` where one of them has a GPU.
@@ -204,6 +206,8 @@ class Cluster:
         if engine not in ON_DEVICES:
             return resolve_engine(engine, wanted)
         wanted = wanted or ("cuda" if gpus or engine == "cuda" else "cpu")
+        if engine == "cuda" and wanted == "cpu":
+            raise InputError("TV-L1 engine 'cuda' does not run on device 'cpu': use engine 'cpu'")
         if wanted not in ("cuda", "cpu"):
             raise InputError(f"--device {wanted}: with --scheduler each worker has its own: cuda")
         if wanted == "cuda" and not gpus:
@@ -275,7 +279,8 @@ class _Stage(Generic[J, Result]):
 
     def close(self) -> None:
         """Cancel what is under way."""
-        self._executor.shutdown(wait=False)
+        if self.cluster.client.status != "closed":
+            self._executor.shutdown(wait=False)
 
     def _taken(self, outcome: tuple[Result, int]) -> Result:
         result, units = outcome
@@ -297,6 +302,8 @@ class _Stage(Generic[J, Result]):
         if now - self._looked < LOOK_EVERY_S:
             return
         self._looked = now
+        if self.cluster.client.status == "closed":  # what it was just fetching never ends
+            raise WorkError(f"{self.cluster.address}: {GONE}")
         renew(self.place.claim)
         self._threads = self.cluster.threads(self.resource)
         if self._threads:
@@ -308,6 +315,10 @@ class _Stage(Generic[J, Result]):
             )
         else:
             say(f"no worker is left at {self.cluster.address}: waiting for others")
+
+
+def _without_slic(who: str, error: Exception) -> str:
+    return f"{who} cannot use slic ({_first_line(error)}): install slic {versions()[0]} there"
 
 
 def _absolute(job: J, claim: Path) -> J:
@@ -332,6 +343,8 @@ def _surviving(
             told.set_result(done.result())
         except KilledWorker:
             told.set_result(_Lost(job))
+        except ImportError as error:
+            told.set_exception(WorkError(_without_slic("a worker that has joined", error)))
         except (CancelledError, Exception) as error:
             told.set_exception(error)
 

@@ -236,14 +236,13 @@ class Training:
                 with stops_held():
                     self._save_within(epoch)
             raise
-        self._check(epoch)
-        record = epoch.record(self.truth)
         # The optimiser's own is not that of the last step where a run goes on after it.
         steps = self.settings.epochs * self.epoch_steps
         lr = learning_rate(progress.total_steps - 1, steps, settings=self.settings)
-        took = {"lr": lr, "seconds": round(time.monotonic() - begin, 3)}
         with stops_held():
-            line = {"epoch": progress.epoch, **record, **took}
+            self._check(epoch)
+            took = {"lr": lr, "seconds": round(time.monotonic() - begin, 3)}
+            line = {"epoch": progress.epoch, **epoch.record(self.truth), **took}
             progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
             self._save(("epoch", line))
         if self.ranks.first:  # of an attempt before

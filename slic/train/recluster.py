@@ -17,13 +17,13 @@ from slic.errors import DamagedChunk
 from slic.listing import counted
 from slic.metrics import cluster_agreement, recall_at_k
 from slic.neighbours import nearest
-from slic.ranks import ALONE, Ranks
+from slic.ranks import ALONE, OtherFailed, Ranks
 from slic.reading import ReaderPool
 from slic.runs import Run
 from slic.train.clustering import finch, kmeans, label_codes, singleton_labels
 from slic.train.record import record_clusters
 from slic.train.safety import check_embeddings, has_collapsed, mean_distance
-from slic.train.together import Shares, embed_shares, shown
+from slic.train.together import embed_shares, shown
 
 RECALL_AT = (1, 5)
 QUERY_SHARE = 4
@@ -103,17 +103,21 @@ def cluster_videos(
     embed a share each; the first clusters, and all receive what it found.
 
     Raises:
-        WorkError: embeddings are not finite.
+        DamagedChunk: stored bytes of a training video are damaged.
+        WorkError: embeddings are not finite, or another process has failed.
     """
     s = run.settings
     protocol = Protocol(1, s.frames, s.stride, s.size)
     how: Any = {"protocol": protocol, "device": device, "precision": s.precision, "ranks": ranks}
     with shown(ranks, len(ranks.share(entries)), "cluster") as advance:
-        shares = embed_shares(encoder, readers, entries, advance=advance, **how)
-    tested = embed_shares(encoder, readers, test, **how) if test else None
+        embedded = embed_shares(encoder, readers, entries, advance=advance, **how)
+    tested = None
+    with contextlib.suppress(DamagedChunk, OtherFailed):  # what is only recorded stops no training
+        tested = embed_shares(encoder, readers, test, **how) if test else None
 
     def found() -> Clustering:
-        backbone, projection = shares.rows()
+        assert embedded is not None
+        backbone, projection = embedded
         check_embeddings([entry.id for entry in entries], projection, where=run.path)
         checkpoint = f"e{epoch:05d}.{weights_digest(encoder.state_dict())}"
         name = CacheName(readers.store.name, run.store_digest, checkpoint, protocol, training=True)
@@ -143,7 +147,7 @@ def _replace_cache(
 
 
 def _test_recall(
-    tested: Shares | None,
+    tested: tuple[FloatRows, FloatRows] | None,
     among: FloatRows,
     entries: Sequence[Entry],
     test: Sequence[Entry],
@@ -152,11 +156,9 @@ def _test_recall(
 ) -> dict[str, float] | None:
     if tested is None:
         return None
-    with contextlib.suppress(DamagedChunk):  # what is only recorded stops no training
-        backbone, projection = tested.rows()
-        asked = backbone if settings.retrieval_feature == "backbone" else projection
-        return _recall(asked, _labels(test), among, _labels(entries))
-    return None
+    backbone, projection = tested
+    asked = backbone if settings.retrieval_feature == "backbone" else projection
+    return _recall(asked, _labels(test), among, _labels(entries))
 
 
 def _clustering(

@@ -1,7 +1,7 @@
 """What `slic train` does around the loop: choose the run, say what will happen, train, report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -9,22 +9,21 @@ from typing import Any, Literal
 import torch
 
 from slic.cache import ClipStore, Entry
-from slic.config import Settings, make_settings
-from slic.devices import pick_device, reading_workers, resolve_precision, tune
-from slic.encoders import Encoder, least_input, new_encoder, weights_digest
-from slic.errors import CheckpointError, InputError, LabelsMissing, SettingsError, StoreError
+from slic.config import Settings
+from slic.devices import pick_device, reading_workers, resolve_precision
+from slic.encoders import Encoder, new_encoder
+from slic.errors import InputError, StoreError
 from slic.progress import clock
 from slic.ranks import ALONE, Ranks, joined
-from slic.runs import Run, choose_run, only_store, run_of_any_batch
+from slic.runs import Run
+from slic.train.choice import Choice, choose
 from slic.train.compute import Means
 from slic.train.entries import tested_entries, training_entries
-from slic.train.fitting import fitting_batch
 from slic.train.loop import Training
 from slic.train.optimise import estimate_seconds
-from slic.train.outcome import is_done, result
-from slic.train.recluster import CLUSTERINGS, clusterings_left, pseudo_labels
+from slic.train.outcome import result
+from slic.train.recluster import CLUSTERINGS, clusterings_left
 from slic.train.sampling import plan_epoch
-from slic.weights import Weights, described, read_weights
 
 GPU_PRESET, CPU_PRESET = "ucf101-16f", "cpu-small"
 
@@ -79,14 +78,19 @@ def train(
     """
     with joined() as ranks:
         tell = say if ranks.first else _unsaid
-        means = partial(means_of, ranks, device, workers=workers, augment_on=augment_on)
         speed: dict[str, Any] = {"compile": compile, "recompute": recompute, "profile": profile}
+        means = ranks.each(
+            lambda: replace(
+                means_of(ranks, device, workers=workers, augment_on=augment_on), **speed
+            )
+        )
+        check_devices(ranks, means)
         chosen = ranks.decided(
-            lambda: _choose(
+            lambda: choose(
                 ranks,
-                replace(means(), **speed),
+                means,
                 store=store,
-                preset=preset,
+                preset=preset or (GPU_PRESET if means.device.type == "cuda" else CPU_PRESET),
                 config=config,
                 options=dict(options or {}),
                 init=init,
@@ -98,7 +102,7 @@ def train(
         if chosen.done:
             tell(f"{chosen.run.path}: done already; give --new for another run of these settings")
         else:
-            _train(ranks, replace(means(), **speed), chosen, keep=keep_checkpoints, say=tell)
+            _train(ranks, means, chosen, keep=keep_checkpoints, say=tell)
         return ranks.decided(partial(result, chosen.run))
 
 
@@ -106,68 +110,11 @@ def _unsaid(line: str) -> None:
     """Say nothing, in all processes but the first."""
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """What is to be trained.
-
-    Attributes:
-        run: new, to be continued, or done.
-        preset: the one asked for.
-        weights: to start from.
-        done: whether nothing is left to do.
-    """
-
-    run: Run
-    preset: str
-    weights: Weights | None
-    done: bool
-
-
-def _choose(
-    ranks: Ranks,
-    means: Means,
-    *,
-    store: str | None,
-    preset: str | None,
-    config: str | None,
-    options: dict[str, Any],
-    init: str | None,
-    run: str | None,
-    new: bool,
-    say: Callable[[str], None],
-) -> _Chosen:
-    """The run that the arguments of `train` mean; made, if there is none."""
-    named = preset or (GPU_PRESET if means.device.type == "cuda" else CPU_PRESET)
-    fit = options.get("batch_size") == "auto"
-    if fit:
-        del options["batch_size"]
-    settings, weights = _settings(named, config, options, init, say)
-    tune(means.device, settings.precision)
-    path = only_store(store)
-    clips = ClipStore(path)
-    entries = training_entries(clips, settings)
-    _say_enlarged(entries, settings, say)
-    if settings.cluster == "labels":
-        _require_labels(entries, path, settings)
-    # A run that uses flow does not go on with other flow.
-    digest = clips.digest(flow=settings.flow_probability > 0)
-    if fit:
-        known = None if new else run_of_any_batch(settings, path, digest, name=run)
-        batch = known or _fitting(ranks, means, settings, videos=len(entries))
-        settings = replace(settings, batch_size=batch)
-        say(f"batch size {batch}: {'that of the run' if known else 'what fits the GPU'}")
-    check_shares(ranks, settings, videos=len(entries))
-    chosen = choose_run(
-        settings, store=path, store_digest=digest, preset=named, name=run, new=new, fitted=fit
-    )
-    return _Chosen(chosen, named, weights, is_done(chosen))
-
-
 def _train(
-    ranks: Ranks, means: Means, chosen: _Chosen, *, keep: bool, say: Callable[[str], None]
+    ranks: Ranks, means: Means, chosen: Choice, *, keep: bool, say: Callable[[str], None]
 ) -> None:
     if not ranks.alone:
-        check_store(chosen.run)
+        ranks.each(partial(check_store, chosen.run))
         if means.device.type == "cuda":
             torch.cuda.set_device(means.device)
     training = Training(
@@ -216,18 +163,15 @@ def means_for(
     )
 
 
-def _fitting(ranks: Ranks, means: Means, settings: Settings, *, videos: int) -> int:
-    return ranks.size * fitting_batch(settings, means=means, videos=videos // ranks.size)
+def check_devices(ranks: Ranks, means: Means) -> None:
+    """Refuse GPUs for some processes and CPUs for others, which could not tell each other much."""
 
+    def refuse() -> None:
+        raise InputError("some processes see a GPU, and some none: mend that, or --device cpu")
 
-def check_shares(ranks: Ranks, settings: Settings, *, videos: int) -> None:
-    """Refuse more processes than the smallest batch of an epoch has samples."""
-    smallest = videos // -(-videos // settings.batch_size)
-    if smallest < ranks.size:
-        raise InputError(
-            f"{ranks.size} processes for batches of {smallest} samples: start at most {smallest},"
-            " or give a larger --batch-size"
-        )
+    on_gpu = means.device.type == "cuda"
+    if all(ranks.any(on_gpu, not on_gpu)):
+        ranks.decided(refuse)
 
 
 def check_store(run: Run) -> None:
@@ -236,70 +180,11 @@ def check_store(run: Run) -> None:
         raise StoreError(f"{run.store}: holds here what it does not hold for the first process")
 
 
-def _settings(
-    preset: str,
-    config: str | None,
-    options: dict[str, Any],
-    init: str | None,
-    say: Callable[[str], None],
-) -> tuple[Settings, Weights | None]:
-    """The settings asked for, and the weights to start from, whose encoder is the default one."""
-    weights = None if init is None else read_weights(init)
-    if weights is not None and config is None and options.get("encoder") is None:
-        options = {**options, "encoder": weights.encoder}
-    settings = make_settings(preset, config=Path(config) if config else None, options=options)
-    _check_clip(settings)
-    if settings.init and weights is None:
-        raise SettingsError(f"settings: init = {settings.init!r}: give the file itself, by --init")
-    if weights is not None:
-        settings = _starting_from(settings, weights, Path(init or ""), say)
-    return settings, weights
-
-
-def _check_clip(settings: Settings) -> None:
-    frames, size = least_input(settings.encoder)
-    if settings.frames < frames or settings.size < size:
-        raise SettingsError(
-            f"settings: {settings.encoder} takes clips of {frames} frames of {size} pixels at"
-            f" least, not of {settings.frames} of {settings.size}"
-        )
-
-
-def _starting_from(
-    settings: Settings, weights: Weights, file: Path, say: Callable[[str], None]
-) -> Settings:
-    if weights.encoder != settings.encoder:
-        raise CheckpointError(
-            f"{file}: weights of {weights.encoder}, but the run's encoder is {settings.encoder}:"
-            f" give --encoder {weights.encoder}"
-        )
-    say(f"{file}: {described(weights)}")
-    return replace(settings, init=f"{file.name}@{weights_digest(weights.state)}")
-
-
-def _say_enlarged(entries: Sequence[Entry], settings: Settings, say: Callable[[str], None]) -> None:
-    sides = [min(entry.height or 0, entry.width or 0) for entry in entries]
-    smaller = sum(side < settings.size for side in sides)
-    if smaller:
-        say(
-            f"{smaller} of {len(sides)} videos are stored at a short side below {settings.size}"
-            f" pixels (the least is {min(sides)}) and are enlarged; `slic prep frames"
-            " --short-side` decides"
-        )
-
-
 def _say_profile(training: Training, say: Callable[[str], None]) -> None:
     say(f"where the time of {training.profile.steps} steps went:")
     for name, seconds, a_step, share in training.profile.rows():
         each = "" if a_step is None else f"{a_step:.1f} ms a step"
         say(f"  {name:<18} {seconds:>9.2f} s {share:>6.1%}  {each}".rstrip())
-
-
-def _require_labels(entries: Sequence[Entry], store: Path, settings: Settings) -> None:
-    try:
-        pseudo_labels(entries, {}, settings=settings, epoch=0)
-    except LabelsMissing as error:
-        raise LabelsMissing(f"{store}: {error}") from None
 
 
 def _announce(training: Training, run: Run, preset: str, say: Callable[[str], None]) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from slic.cache import Entry
 from slic.embed import FloatRows, embed
 from slic.encoders import Encoder
-from slic.errors import SlicError, WorkError
 from slic.progress import progress
 from slic.ranks import Ranks
 from slic.reading import ReaderPool
@@ -59,7 +57,7 @@ def in_step(items: Iterator[Item], ranks: Ranks) -> Iterator[Iterator[Item]]:
     Raises:
         StoppedTogether: in all, if one was told to stop.
         KeyboardInterrupt: this one was told to stop, and another has ended for it already.
-        WorkError: another process has failed.
+        OtherFailed: another process has failed.
     """
     if ranks.alone:
         yield items
@@ -69,59 +67,30 @@ def in_step(items: Iterator[Item], ranks: Ranks) -> Iterator[Iterator[Item]]:
 
 
 def _agreed(items: Iterator[Item], ranks: Ranks, asked: Callable[[], bool]) -> Iterator[Item]:
+    over: Any = object()
     while True:
-        failure: Exception | None = None
+        item, failure = over, None
         try:
-            item = next(items)
-        except StopIteration:
-            return
+            item = next(items, over)
         except Exception as error:
             failure = error
         try:
-            stop, failed = ranks.any(asked(), failure is not None)
-        except RuntimeError:
-            if asked():
+            (stop,) = ranks.agreed(failure, asked())
+        except RuntimeError as error:
+            if asked() and error is not failure:
                 raise KeyboardInterrupt from None
             raise
-        if failure is not None:
-            raise failure
-        if failed:
-            raise WorkError("another process has failed; the same command continues")
         if stop:
             raise StoppedTogether
+        if item is over:
+            return
         yield item
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Embeddings of some videos, a share of each process; at the first process.
-
-    Attributes:
-        parts: of each process, in the order of the videos: rows, None without videos, or why
-            there are none.
-    """
-
-    parts: Sequence[tuple[FloatRows, FloatRows] | SlicError | None]
-
-    def rows(self) -> tuple[FloatRows, FloatRows]:
-        """Backbone `(N, D)` and projection `(N, 128)` of all videos.
-
-        Raises:
-            SlicError: a process could not embed its share.
-        """
-        for part in self.parts:
-            if isinstance(part, SlicError):
-                raise part
-        found = [part for part in self.parts if isinstance(part, tuple)]
-        if len(found) == 1:
-            return found[0]
-        return np.concatenate([b for b, _ in found]), np.concatenate([p for _, p in found])
 
 
 def embed_shares(
     encoder: Encoder, readers: ReaderPool, entries: Sequence[Entry], *, ranks: Ranks, **how: Any
-) -> Shares:
-    """Embed videos, each process a consecutive share; the first then has them all.
+) -> tuple[FloatRows, FloatRows] | None:
+    """Embed videos, each process a consecutive share.
 
     Args:
         encoder: the same in all processes.
@@ -129,11 +98,16 @@ def embed_shares(
         entries: the videos.
         ranks: the processes.
         how: the further arguments of `embed`.
+
+    Returns:
+        At the first process backbone `(N, D)` and projection `(N, 128)` of all videos; else None.
+
+    Raises:
+        SlicError: a process could not embed its share.
     """
     mine = ranks.share(entries)
-    found: tuple[FloatRows, FloatRows] | SlicError | None
-    try:
-        found = embed(encoder, readers, mine, **how) if mine else None
-    except SlicError as error:
-        found = error
-    return Shares(ranks.collected(found))
+    found = ranks.each(lambda: embed(encoder, readers, mine, **how) if mine else None)
+    parts = [part for part in ranks.collected(found) if part is not None]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return np.concatenate([b for b, _ in parts]), np.concatenate([p for _, p in parts])

@@ -1,19 +1,27 @@
 """`--scheduler` on a cluster within this process: what it refuses, and what it comes to."""
 
+import asyncio
+import re
 import shutil
 import socket
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from distributed import LocalCluster
+from distributed.comm import CommClosedError
 
 from slic.cache import ClipStore, Codec
+from slic.cache.index import Index
 from slic.errors import DiskError, InputError, WorkError
 from slic.prep import flow_on_worker, on_worker, scheduler
 from slic.prep.claims import check_claim, claim_of
@@ -21,11 +29,13 @@ from slic.prep.drawn import draw_dataset
 from slic.prep.flow import prep_flow
 from slic.prep.flow_batches import DeviceFailed
 from slic.prep.frames import prep_frames
-from slic.prep.frames_video import FrameJob, close_decoder, store_frames
+from slic.prep.frames_video import FrameJob, close_decoder, store_frames, unstored
 from slic.prep.on_worker import Place, run_job
+from slic.prep.store import PrepResult
 from slic.videos import Video
 
 BOUND = 3.0
+NAMES = ("<script>alert(1)<", "a'b\"c", "tab\there", "\U0001f600" * 20, "x" * 240, "plain")
 
 
 def cluster(**options: Any) -> LocalCluster:
@@ -40,9 +50,15 @@ def cluster(**options: Any) -> LocalCluster:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with cluster(n_workers=2, threads_per_worker=2) as found:
-        yield found.scheduler_address
+def both() -> Iterator[LocalCluster]:
+    """Two workers."""
+    with cluster(n_workers=2, threads_per_worker=1) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address(both: LocalCluster) -> str:
+    return both.scheduler_address
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +77,16 @@ def gpus() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("few") / "few"
-    draw_dataset(root, actions=2, groups=2, clips=1, frames=8, size=(40, 32))
-    return root
+    """Six videos of 8 frames, most of odd names, and one that is broken."""
+    root = tmp_path_factory.mktemp("few")
+    draw_dataset(root / "drawn", actions=1, groups=2, clips=1, frames=8, size=(40, 32))
+    clips = [clip.read_bytes() for clip in sorted((root / "drawn").rglob("*.avi"))]
+    for number, name in enumerate(NAMES):
+        clip = root / "few" / ("run", "a b")[number % 2] / f"{name}.avi"
+        clip.parent.mkdir(parents=True, exist_ok=True)
+        clip.write_bytes(clips[number % 2])
+    (root / "few" / "run" / "broken.avi").write_bytes(clips[0][:100])
+    return root / "few"
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +94,14 @@ def here(videos: Path) -> Path:
     """The store that this machine makes of them, with flow. Tests read it only."""
     store = videos.with_name("here.zarr")
     result = prep_flow(str(videos), store=str(store), engine="cpu", bound=BOUND, workers=1)
-    assert (result.written, result.failed, result.frames) == (4, 0, 28)
+    assert (result.written, result.failed, result.frames) == (6, 1, 42)
     return store
+
+
+@pytest.fixture
+def own(here: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(here, tmp_path / "own.zarr"))
 
 
 def files(store: Path) -> dict[str, bytes]:
@@ -86,49 +115,40 @@ def files(store: Path) -> dict[str, bytes]:
 
 
 def test_flow_of_a_cluster_is_that_of_this_machine(
-    address: str, videos: Path, here: Path, tmp_path: Path
+    address: str, videos: Path, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "there.zarr"
-    result = prep_flow(str(videos), store=str(path), engine="cpu", bound=BOUND, scheduler=address)
-    assert (result.written, result.failed, result.frames) == (4, 0, 28)
-    assert "by 2 workers of" in result.notes[-1]
-    assert ClipStore(path).digest(flow=True) == ClipStore(here).digest(flow=True)
-    assert files(path) == files(here)
-    assert not list((path / "index" / "writing").iterdir())
-    close_decoder()
-
-
-def test_relative_paths_are_those_of_the_command(
-    address: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    """Paths are those of the command's folder, which is not the workers'."""
     (tmp_path / "there").symlink_to(videos.parent)
     monkeypatch.chdir(tmp_path)
-    assert prep_frames("there/few", store="s.zarr", scheduler=address).written == 4
-    close_decoder()
+    found = prep_flow("there/few", store="s.zarr", engine="cpu", bound=BOUND, scheduler=address)
+    assert (found.written, found.failed, found.frames) == (6, 1, 42)
+    assert "by 2 workers of" in found.notes[-1]
+    assert ClipStore("s.zarr").index.entries() == ClipStore(here).index.entries()
+    assert files(Path("s.zarr")) == files(here)
+    assert not list(Path("s.zarr/index/writing").iterdir())
 
 
-def test_hostile_names_are_videos_like_others(address: str, videos: Path, tmp_path: Path) -> None:
-    clip = next(videos.rglob("*.avi")).read_bytes()
-    names = [
-        "<script>alert(1)</script>",
-        "a'b\"c",
-        "tab\there",
-        "\U0001f600" * 20,
-        "x" * 240,
-    ]
-    folder = tmp_path / "odd"
-    folder.mkdir()
-    for name in names:
-        (folder / f"{name.replace('/', '-')}.avi").write_bytes(clip)
-    (folder / "broken.avi").write_bytes(clip[:100])
-    stores = tmp_path / "here.zarr", tmp_path / "there.zarr"
-    prep_frames(str(folder), store=str(stores[0]), layout="flat", workers=1)
-    result = prep_frames(str(folder), store=str(stores[1]), layout="flat", scheduler=address)
-    assert result.written + result.failed == len(names) + 1
-    rows = [ClipStore(store).index.entries() for store in stores]
-    assert rows[0] == rows[1]
-    assert files(stores[0]) == files(stores[1])
-    close_decoder()
+def test_a_notebook_has_a_loop_of_its_own(address: str, own: Path) -> None:
+    async def cell() -> PrepResult:
+        return prep_flow(str(own), engine="cpu", bound=BOUND, limit=1, scheduler=address)
+
+    assert asyncio.run(cell()).skipped == 1
+
+
+def test_what_fails_here_ends_the_command_for_the_workers_too(
+    address: str, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though who has caught the error may keep it, and with it all that it came through."""
+    shutil.rmtree(own / "index" / "writing")  # as a copy that leaves out empty folders
+
+    def full(*_: Any) -> bool:
+        raise DiskError("No space left on device")
+
+    monkeypatch.setattr(Index, "set_flow", full)
+    with pytest.raises(DiskError) as caught:
+        prep_flow(str(own), engine="cpu", bound=BOUND, overwrite=True, scheduler=address)
+    assert not list((own / "index" / "writing").glob("claim*"))
+    del caught
 
 
 def test_imported_flow(address: str, tmp_path: Path) -> None:
@@ -155,12 +175,7 @@ class TestGpus:
     """What is for GPUs, on a worker that only says it has one."""
 
     def test_one_batcher_serves_all_threads_of_a_worker(
-        self,
-        gpus: str,
-        videos: Path,
-        here: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, gpus: str, here: Path, own: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = []
         real = flow_on_worker._batcher.__wrapped__
@@ -172,29 +187,27 @@ class TestGpus:
             return made[0]
 
         monkeypatch.setattr(flow_on_worker, "_batcher", batcher)
-        store = tmp_path / "there.zarr"
-        result = prep_flow(str(videos), store=str(store), bound=BOUND, scheduler=gpus)
-        assert (result.written, result.frames) == (4, 28)
+        result = prep_flow(str(own), bound=BOUND, limit=4, overwrite=True, scheduler=gpus)
+        assert result.written + result.failed == 4
+        assert result.frames == 7 * result.written >= 21
         assert len(made) == 1
         assert "flow by cuda-1 on cuda by 1 worker of" in result.notes[-1]
         made[0].close()
         for video in ClipStore(here).ids:
             ours, theirs = (
-                ClipStore(s).read(video, 0, 7, view="flow").astype(int) for s in (here, store)
+                ClipStore(s).read(video, 0, 7, view="flow").astype(int) for s in (here, own)
             )
             assert abs(ours - theirs).mean() < 1
-        close_decoder()
 
     def test_a_device_that_fails_is_one_line(
-        self, gpus: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, gpus: str, own: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def failing(*_: Any) -> Any:
             raise DeviceFailed("an illegal memory access")
 
         monkeypatch.setattr(flow_on_worker, "_batcher", failing)
         with pytest.raises(WorkError, match=r"cuda of .* failed: an illegal .*--engine cpu"):
-            prep_flow(str(videos), store=str(tmp_path / "s.zarr"), scheduler=gpus)
-        close_decoder()
+            prep_flow(str(own), bound=BOUND, overwrite=True, scheduler=gpus)
 
     def test_what_the_workers_have_decides(self, gpus: str, address: str) -> None:
         with scheduler.connected(gpus) as found:
@@ -203,6 +216,8 @@ class TestGpus:
             assert found.engine("torch", "auto") == ("torch", "cuda")
             with pytest.raises(InputError, match="cuda:1"):
                 found.engine("cuda", "cuda:1")
+            with pytest.raises(InputError, match="use engine 'cpu'"):
+                found.engine("cuda", "cpu")
         with scheduler.connected(address) as found:
             assert found.engine("auto", "auto") == ("cpu", "cpu")
             assert found.engine("torch", None) == ("torch", "cpu")
@@ -267,7 +282,7 @@ class TestRefusals:
     ) -> None:
         mine = tuple(a or b for a, b in zip(ours, scheduler.versions(), strict=True))
         monkeypatch.setattr(scheduler, "versions", VersionsHere(mine))
-        with pytest.raises(InputError, match=f"has {what} .*, and this machine (99|2.7): install"):
+        with pytest.raises(InputError, match=f"has {what} .*, and this command (99|2.7): install"):
             prep_frames(str(videos), store="s.zarr", scheduler=address)
         close_decoder()
 
@@ -304,17 +319,110 @@ def test_a_worker_that_joins_later_looks_around_too(
         run_job(len, [1, 2], place)
     place.claim.parent.mkdir(parents=True)
     place.claim.write_text("said")
-    with pytest.raises(WorkError, match=r"does not see .*gone: "):
-        run_job(len, [1, 2], replace(place, folders=(tmp_path, tmp_path / "gone")))
+    (tmp_path / "mounted").mkdir()
+    for name in ("gone", "mounted"):
+        with pytest.raises(WorkError, match=rf"does not see .*{name}: "):
+            run_job(len, [1, 2], replace(place, folders=(tmp_path, tmp_path / name)))
+    for theirs in (("99", place.versions[1]), (place.versions[0], "2.7")):
+        with pytest.raises(WorkError, match=r"has .*, and this command (99|2\.7): install"):
+            run_job(len, [1, 2], replace(place, versions=theirs))
     assert run_job(len, [1, 2], place) == (2, 0)
 
 
-def test_what_is_asked_for_no_longer_is_not_published(
-    videos: Path, here: Path, tmp_path: Path
-) -> None:
+class TestAtTheStart:
+    """What workers answer when they are asked."""
+
+    def looked(self, address: str, tmp_path: Path, monkeypatch: Any, answer: Exception) -> None:
+        with scheduler.connected(address) as found:
+            monkeypatch.setattr(found.client, "run", lambda *_, **__: {"tcp://x:1": answer})
+            found._look_around(Place(tmp_path, "", ()))
+
+    def test_one_that_has_just_died_is_no_wrong_one(
+        self, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.looked(address, tmp_path, monkeypatch, CommClosedError("in <TCP>: Stream is closed"))
+
+    def test_one_without_slic_is(
+        self, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        missing = ModuleNotFoundError("No module named 'slic'")
+        with pytest.raises(InputError, match=r"tcp://x:1 cannot use slic \(No module"):
+            self.looked(address, tmp_path, monkeypatch, missing)
+
+
+def job_of(videos: Path, store: Path) -> FrameJob:
+    """A job for workers that do something else with it."""
+    return FrameJob(
+        videos, store, Video("a", "a", None, None, {}), 8, Codec("zstd", quality=0), "x"
+    )
+
+
+RELEASED = Event()
+
+
+def held(job: FrameJob) -> str:
+    """A job that lasts until it is released."""
+    assert RELEASED.wait(60)
+    return job.id
+
+
+def test_the_dashboard_shows_the_jobs(both: LocalCluster, videos: Path, tmp_path: Path) -> None:
+    root = both.dashboard_link.removesuffix("/status")
+
+    def page(path: str) -> str:
+        with urllib.request.urlopen(f"{root}/{path}", timeout=30) as answer:
+            return answer.read().decode()
+
+    def shown() -> bool:
+        workers = re.findall(r"worker/[^\"]+\.html", page("info/main/workers.html"))
+        return any("held" in page(f"info/{worker}") for worker in workers)
+
+    jobs = [job_of(videos, tmp_path)]
+    with scheduler.connected(both.scheduler_address) as found, ThreadPoolExecutor(1) as thread:
+        done = thread.submit(lambda: list(found.run(held, jobs, lost=lambda job, why: why)))
+        try:
+            until = time.monotonic() + 30
+            while not shown():
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert "bokeh" in page("status").lower()
+        finally:
+            RELEASED.set()
+        assert done.result() == ["a"]
+
+
+class TestAScheduler:
+    """One that ends."""
+
+    def test_between_two_stages(self, videos: Path, tmp_path: Path) -> None:
+        job = job_of(videos, tmp_path)
+        with cluster(n_workers=1) as one, scheduler.connected(one.scheduler_address) as found:
+            one.close()
+            with pytest.raises(WorkError, match=f"{found.address}: the scheduler is gone"):
+                list(found.run(store_frames, [job], lost=unstored))
+            found.client.close()
+            with pytest.raises(WorkError, match=f"{found.address}: the scheduler is gone"):
+                list(found.run(store_frames, [job], lost=unstored))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ModuleNotFoundError("No module named 'slic'"), WorkError),
+        (DiskError("full"), DiskError),
+    ],
+)
+def test_a_job_fails_in_one_line(error: Exception, told: type[Exception]) -> None:
+    """Also where a worker that has joined has no slic to load it by."""
+    task: Future[Any] = Future()
+    task.set_exception(error)
+    with pytest.raises(told, match=r"slic|full"):
+        scheduler._surviving(task, None).result()
+
+
+def test_what_is_asked_for_no_longer_is_not_published(videos: Path, own: Path) -> None:
     """A worker that was taken for dead comes back when others have done its video, and the flow."""
-    path = Path(shutil.copytree(here, tmp_path / "s.zarr"))
-    store, before = ClipStore(path), files(path)
+    path, store, before = own, ClipStore(own), files(own)
     entry = store.entries()[0]
     video = Video(entry.id, entry.path, entry.label, entry.group, {})
     job = FrameJob(videos, path, video, 16, Codec("jpeg", quality=50), "other")
@@ -330,11 +438,11 @@ def test_what_is_asked_for_no_longer_is_not_published(
     close_decoder()
 
 
-def test_few_are_submitted_at_once(address: str, videos: Path, tmp_path: Path) -> None:
+def test_few_are_submitted_at_once(address: str, tmp_path: Path) -> None:
     with scheduler.connected(address) as found:
-        assert found.threads() == 4
+        assert found.threads() == 2
         stage = scheduler._Stage(
             found, store_frames, Place(tmp_path, "", ()), counted=None, device="cpu"
         )
-        assert stage._most() == 12
+        assert stage._most() == 6
         stage.close()

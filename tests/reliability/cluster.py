@@ -13,6 +13,8 @@ from random import Random
 from threading import Event, Thread
 from typing import Any
 
+from distributed import Client
+
 from slic.cache import Entry
 from slic.prep.frames_video import FrameJob, store_frames
 
@@ -29,39 +31,45 @@ def store_frames_or_die(job: FrameJob) -> Entry:
     return store_frames(job)
 
 
+def _forgive(workers: int, dask_scheduler: Any) -> None:
+    dask_scheduler.allowed_failures = workers
+
+
 class LocalCluster:
     """A scheduler and workers of one thread each.
 
     Args:
         folder: for the scheduler's address and all logs.
         workers: how many.
-        nannies: whether each has a parent that starts it again, as is Dask's default.
-        forgiven: how many workers a task may lose before it fails.
+        nannies: how many of them have a parent that starts them again, as is Dask's default.
     """
 
-    def __init__(self, folder: Path, workers: int, *, nannies: bool, forgiven: int = 3) -> None:
+    def __init__(self, folder: Path, workers: int, *, nannies: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._worker = ("--nthreads", "1", "--memory-limit", "0")
-        self._worker += () if nannies else ("--no-nanny",)
-        self._forgiven = forgiven
         self._found = folder / "scheduler.json"
         self._numbers = iter(range(10**6))
         where = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self._found))
         self.scheduler = self._start("scheduler", *where)
         self.workers: list[subprocess.Popen[bytes]] = []
         _wait_until(self._found.exists)
-        for _ in range(workers):
-            self.add_worker()
+        for number in range(workers):
+            self.add_worker(nanny=number < nannies)
 
     @property
     def address(self) -> str:
         """What `--scheduler` takes."""
         return str(json.loads(self._found.read_text())["address"])
 
-    def add_worker(self) -> None:
+    def add_worker(self, *, nanny: bool = False) -> None:
         """Start one more."""
-        self.workers.append(self._start("worker", self.address, *self._worker))
+        words = ("--nthreads", "1", "--memory-limit", "0", *(() if nanny else ("--no-nanny",)))
+        self.workers.append(self._start("worker", self.address, *words))
+
+    def forgive(self, workers: int) -> None:
+        """Let a task fail once it has lost more workers than that; Dask's default is 3."""
+        with Client(self.address, set_as_default=False) as client:
+            client.run_on_scheduler(_forgive, workers=workers)
 
     def kill(self, number: int) -> None:
         """Kill a worker with SIGKILL."""
@@ -90,12 +98,7 @@ class LocalCluster:
             return subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words, *QUIET],
                 cwd=self.folder,
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": "1",
-                    "PYTHONPATH": path,
-                    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(self._forgiven),
-                },
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

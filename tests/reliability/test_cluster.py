@@ -18,15 +18,16 @@ from states import store_faults, store_state
 
 from slic.cache import ClipStore
 from slic.prep import frames
+from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
+from slic.prep.store import PrepResult
 
-WHOLE = "prep frames and flow"
 STOPPED = "slic: stopped; the same command goes on from there"
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    with cluster_of(tmp_path_factory.mktemp("cluster"), 2, nannies=True, forgiven=0) as found:
+    with cluster_of(tmp_path_factory.mktemp("cluster"), 3, nannies=1) as found:
         yield found
 
 
@@ -35,20 +36,32 @@ def words(material: Material, cluster: LocalCluster) -> tuple[str, ...]:
     return ("prep", "flow", str(material.videos), *where, "--json")
 
 
+def of_one_machine(material: Material) -> dict[str, Any]:
+    """State of the store that processes of this machine have made."""
+    folder = material.folder()
+    material.with_store(folder)
+    return store_state(folder / STORE)
+
+
+def prepared(material: Material, cluster: LocalCluster, store: Path) -> PrepResult:
+    """What the command does, without the start of a process."""
+    where = {"store": str(store), "scheduler": cluster.address}
+    return prep_flow(str(material.videos), engine="cpu", **where)
+
+
 def test_a_cluster_comes_to_what_one_machine_comes_to(
     material: Material, cluster: LocalCluster
 ) -> None:
-    folder = material.folder()
-    ended = run(words(material, cluster), folder)
-    assert ended.code == 0, ended.err
-    assert ended.result["written"] == ended.result["videos"] == len(material.pictures) // 2
-    assert ended.result["frames"] == sum(
+    store = material.folder() / STORE
+    result = prepared(material, cluster, store)
+    assert result.written == result.videos == len(material.pictures) // 2
+    assert result.frames == sum(
         len(flow) for (view, _), flow in material.pictures.items() if view == "flow"
     )
-    assert store_state(folder / STORE) == material.uninterrupted(WHOLE).state
-    assert not list((folder / STORE / "index" / "writing").iterdir())
-    again = run(words(material, cluster), folder)
-    assert (again.result["written"], again.result["skipped"]) == (0, ended.result["videos"])
+    assert store_state(store) == of_one_machine(material)
+    assert not list((store / "index" / "writing").iterdir())
+    again = prepared(material, cluster, store)
+    assert (again.written, again.skipped) == (0, result.videos)
 
 
 def test_stopped_it_leaves_what_is_done_and_goes_on(
@@ -68,30 +81,8 @@ def test_stopped_it_leaves_what_is_done_and_goes_on(
     assert ended.err.splitlines()[-1] == STOPPED
     assert "Traceback" not in ended.err
     assert not store_faults(store, material.pictures)
-    again = run(words(material, cluster), folder)
-    assert again.code == 0, again.err
-    assert store_state(store) == material.uninterrupted(WHOLE).state
-
-
-def test_a_video_that_kills_its_workers_fails_alone(
-    material: Material, cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once by the scheduler's count of the killed, and once more with nothing else under way."""
-    videos = tmp_path / "videos"
-    shutil.copytree(material.videos, videos)
-    victim = sorted(videos.rglob("*.avi"))[3]
-    victim.rename(victim.with_name(f"{DEADLY}.avi"))
-    monkeypatch.setattr(frames, "store_frames", store_frames_or_die)
-    store = tmp_path / STORE
-    result = prep_frames(str(videos), store=str(store), scheduler=cluster.address)
-    count = len(material.pictures) // 2
-    assert (result.written, result.failed) == (count - 1, 1)
-    ((video, reason),) = result.failures
-    assert DEADLY in video
-    assert "died" in reason
-    monkeypatch.undo()
-    again = prep_frames(str(videos), store=str(store), workers=1)
-    assert (again.written, again.failed) == (1, 0)
+    assert prepared(material, cluster, store).failed == 0
+    assert store_state(store) == of_one_machine(material)
 
 
 def chaos(material: Material, cluster: LocalCluster, rng: Random, *, kills: int) -> Counter[str]:
@@ -109,15 +100,36 @@ def chaos(material: Material, cluster: LocalCluster, rng: Random, *, kills: int)
             ended = run(words(material, cluster), folder)
     assert ended.code == 0, (killed, ended.err, cluster.said()[-2000:])
     assert not store_faults(store, material.pictures), killed
-    assert store_state(store) == material.uninterrupted(WHOLE).state, killed
+    assert store_state(store) == of_one_machine(material), killed
     counts.update(stores=1, kills=len(killed))
     shutil.rmtree(folder)
     return counts
 
 
-def test_workers_killed_at_random_lose_nothing(material: Material, tmp_path: Path) -> None:
-    with cluster_of(tmp_path, 3, nannies=False) as cluster:
-        assert chaos(material, cluster, Random(7), kills=2)["kills"] == 2
+def test_workers_killed_at_random_lose_nothing(material: Material, cluster: LocalCluster) -> None:
+    assert chaos(material, cluster, Random(7), kills=2)["kills"] == 2
+
+
+def test_a_video_that_kills_its_workers_fails_alone(
+    material: Material, cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once by the scheduler's count of the killed, and once more with nothing else under way."""
+    videos = tmp_path / "videos"
+    shutil.copytree(material.videos, videos)
+    victim = sorted(videos.rglob("*.avi"))[3]
+    victim.rename(victim.with_name(f"{DEADLY}.avi"))
+    monkeypatch.setattr(frames, "store_frames", store_frames_or_die)
+    cluster.forgive(0)
+    store = tmp_path / STORE
+    result = prep_frames(str(videos), store=str(store), scheduler=cluster.address)
+    count = len(material.pictures) // 2
+    assert (result.written, result.failed) == (count - 1, 1)
+    ((video, reason),) = result.failures
+    assert DEADLY in video
+    assert "died" in reason
+    monkeypatch.undo()
+    again = prep_frames(str(videos), store=str(store), workers=1)
+    assert (again.written, again.failed) == (1, 0)
 
 
 def soak_chaos(seed: int, minutes: float) -> dict[str, Any]:
@@ -130,7 +142,7 @@ def soak_chaos(seed: int, minutes: float) -> dict[str, Any]:
     counts, lost = Counter[str](), list[str]()
     with TemporaryDirectory(prefix="slic-soak-", ignore_cleanup_errors=True) as root:
         material = Material(Path(root) / "material")
-        with cluster_of(Path(root) / "cluster", 3, nannies=False) as cluster:
+        with cluster_of(Path(root) / "cluster", 3, nannies=0) as cluster:
             while time.monotonic() < until:
                 try:
                     counts += chaos(material, cluster, rng, kills=rng.randint(1, 8))

@@ -1,4 +1,7 @@
-"""What each process of test_ranks.py does: `torchrun ... ranks_at_work.py STORE FOLDER`.
+"""What each of three processes of test_ranks.py does: `torchrun ... ranks_at_work.py STORE FOLDER`.
+
+First they work together; then two of them do, while the third trains alone: to start processes
+takes longer than what they do.
 
 All is computed in float64, and batch normalisation stays in eval mode, so that what is the same
 in one process and in several can be told from what is rounded otherwise.
@@ -9,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +25,7 @@ import torch
 from slic.cache import ClipStore
 from slic.config import Settings, make_settings
 from slic.embed import Protocol
-from slic.encoders import Encoder, new_encoder
+from slic.encoders import Encoder, load_checkpoint, new_encoder
 from slic.errors import DamagedChunk, InputError, SlicError, WorkError
 from slic.ranks import Ranks, joined
 from slic.reading import ReaderPool
@@ -32,23 +35,20 @@ from slic.train.compute import Means
 from slic.train.loop import Training
 
 CPU = torch.device("cpu")
-STOPPED_AT = 5
-# 18 training videos: 12 steps of 4 and 5 samples, or 9 of 6 and 12 with a further epoch.
+# 18 training videos: two epochs of 5 steps, of 3 and 4 samples. Of these, two processes divide the
+# one evenly, and three the other.
 BASE = make_settings(
     "cpu-small",
-    options={"frames": 2, "size": 12, "epochs": 3, "batch_size": 5, "cluster_every": 2},
+    options={"frames": 2, "size": 12, "epochs": 2, "batch_size": 4, "cluster_every": 1},
 )
 TRIPLET = replace(BASE, objective="triplet", optimiser="sgd", lr=0.1, warmup_epochs=0)
-INFONCE = replace(BASE, warmup_epochs=0)
 CASES = {
     "triplet": TRIPLET,
-    "triplet-even": replace(TRIPLET, batch_size=6, epochs=4),
     "all-pairs": replace(TRIPLET, pairs="all"),
-    "all-pairs-even": replace(TRIPLET, pairs="all", batch_size=6, epochs=4),
-    "infonce": INFONCE,
-    "infonce-even": replace(INFONCE, batch_size=6, epochs=4),
-    "interrupted": TRIPLET,
+    "infonce": replace(BASE, warmup_epochs=0),
 }
+NEVER = 0
+INTERRUPTED = "triplet"  # the case that is made once more, with stops
 
 
 @contextlib.contextmanager
@@ -79,17 +79,16 @@ def train_all(store: Path, folder: Path, ranks: Ranks) -> None:
     """A run of each case."""
     with exact():
         for name, settings in CASES.items():
-            if name != "interrupted" or ranks.alone:
-                train(store, folder / name, settings, ranks)
+            train(store, folder / name, settings, ranks)
 
 
 @contextlib.contextmanager
-def stopped_in_the_middle(ranks: Ranks) -> Iterator[None]:
-    """Within, the last process alone is told to stop, in the midst of a step."""
+def stopped(ranks: Ranks, *, at: int) -> Iterator[None]:
+    """Within, the last process alone is told to stop, in the midst of its step of that number."""
     real, steps = loop.forward_loss, iter(range(1, 100))
 
     def noting(*args: Any, **options: Any) -> Any:
-        if next(steps) == STOPPED_AT and ranks.rank == ranks.size - 1:
+        if next(steps) == at and ranks.rank == ranks.size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args, **options)
 
@@ -99,14 +98,11 @@ def stopped_in_the_middle(ranks: Ranks) -> Iterator[None]:
         yield
 
 
-def interrupted(store: Path, folder: Path, ranks: Ranks) -> str:
-    """Begin the interrupted case, or go on with it."""
-    with exact(), stopped_in_the_middle(ranks) if ranks.size == 2 else contextlib.nullcontext():
-        try:
-            train(store, folder.parent / "interrupted", CASES["interrupted"], ranks)
-        except KeyboardInterrupt:
-            return "stopped"
-    return "done"
+def interrupted(store: Path, path: Path, ranks: Ranks, *, at: int) -> int:
+    """Begin the interrupted run, or go on with it, up to a stop; the steps then done."""
+    with exact(), stopped(ranks, at=at), contextlib.suppress(KeyboardInterrupt):
+        train(store, path, CASES[INTERRUPTED], ranks)
+    return load_checkpoint(path / "checkpoints" / "latest")["progress"]["total_steps"]
 
 
 def outcome_of(call: Callable[[], Any]) -> str:
@@ -149,8 +145,7 @@ def embedded(store: Path, ranks: Ranks, *, damaged: bool) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         if damaged and ranks.rank == 1:
             patch.setattr(together, "embed", no_bytes)
-        shares = together.embed_shares(new_encoder("small", seed=0), readers, entries, **how)
-    return shares.rows() if ranks.first else None
+        return together.embed_shares(new_encoder("small", seed=0), readers, entries, **how)
 
 
 def taken_apart(store: Path, ranks: Ranks) -> dict[str, Any]:
@@ -170,13 +165,29 @@ def taken_apart(store: Path, ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Everything, in one go: to start processes takes longer."""
-    store, folder = map(Path, sys.argv[1:])
+def work_together(store: Path, folder: Path, *, stops: Sequence[int]) -> None:
+    """Train the cases, and go on with the interrupted run, once for each stop."""
     with joined(patience=timedelta(seconds=60)) as ranks:
-        train_all(store, folder, ranks)
-        found = {"parts": taken_apart(store, ranks), "end": interrupted(store, folder, ranks)}
-        (folder / f"{ranks.rank}.json").write_text(json.dumps(found))
+        made = folder / str(ranks.size)
+        train_all(store, made, ranks)
+        if ranks.alone:
+            return
+        found = taken_apart(store, ranks)
+        path = folder / "interrupted"
+        found["steps"] = [interrupted(store, path, ranks, at=at) for at in stops]
+        (made / f"{ranks.rank}.json").write_text(json.dumps(found))
+
+
+def main() -> None:
+    """Of three processes, and then of two and of one."""
+    store, folder = map(Path, sys.argv[1:])
+    work_together(store, folder, stops=[3])
+    size = "1" if os.environ["RANK"] == "2" else "2"
+    # As after a restart, so that they do not read what the three have told each other.
+    os.environ |= {"WORLD_SIZE": size, "TORCHELASTIC_RESTART_COUNT": "1"}
+    if size == "1":
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
+    work_together(store, folder, stops=[2, NEVER])
 
 
 if __name__ == "__main__":
