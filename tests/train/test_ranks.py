@@ -343,6 +343,6 @@ def test_others_that_cannot_be_reached_are_one_line(monkeypatch):
     environment(monkeypatch, **names, MASTER_ADDR="localhost")
     monkeypatch.setenv("MASTER_PORT", str(port))
     monkeypatch.setattr("slic.ranks._stop_with_parent", lambda: None)
-    refused = pytest.raises(WorkError, match="process 0 of 2: .*GLOO_SOCKET_IFNAME")
+    refused = pytest.raises(WorkError, match=r"process 0 of 2: .*GLOO_SOCKET_IFNAME")
     with refused, joined(patience=timedelta(seconds=1)):
         pass
