@@ -23,9 +23,9 @@ from alone import COST_COLUMNS, Spent, alone, costs, spent
 from clustering import versions
 from common import Column, Row, machine, refuse, say, show, show_json
 
-from slic import inverted_lists
-from slic.inverted_lists import build_lists, first_neighbours_of
-from slic.neighbours import nearest_units, unit_float32
+from slic.neighbours import lists as inverted_lists
+from slic.neighbours.exact import nearest_units, unit_float32
+from slic.neighbours.lists import build_lists, first_neighbours_of
 from slic.train.clustering import finch
 
 EXACT, IVF, SPREAD = (10_000, 100_000, 200_000), (10_000, 100_000, 1_000_000), (100_000,)

@@ -20,7 +20,7 @@ from clustering import versions
 from common import Column, machine, say, show, show_json
 
 from slic.metrics import recall_at_k
-from slic.neighbours import nearest
+from slic.neighbours.exact import nearest
 
 KS = (1, 5, 10, 20, 50)
 WIDTH, CLASSES = 512, 101

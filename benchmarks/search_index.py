@@ -30,9 +30,9 @@ from neighbours_at_size import clustered_rows
 
 from slic.cache import EmbeddingCache
 from slic.cache.embeddings import write_embeddings
-from slic.inverted_lists import Lists, approximate
-from slic.kept_index import index_path, unit_rows
-from slic.neighbours import nearest_units, unit_float32
+from slic.neighbours.exact import nearest_units, unit_float32
+from slic.neighbours.kept import index_path, unit_rows
+from slic.neighbours.lists import Lists, approximate
 
 SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000), (50, 300)
 WIDTH, K, MANY = 128, 10, 100

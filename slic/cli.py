@@ -9,16 +9,16 @@ import typer
 from typer.exceptions import TyperException
 
 from slic import __version__
-from slic.cli_cache import cache_app
-from slic.cli_classify import eval_classify_command
-from slic.cli_doctor import doctor_command
-from slic.cli_plan import plan_command
-from slic.cli_prep import prep_app
-from slic.cli_report import report_command
-from slic.cli_reproduce import reproduce_command
-from slic.cli_retrieve import eval_retrieve_command
-from slic.cli_search import search_command
-from slic.cli_train import train_command
+from slic.commands.cache import cache_app
+from slic.commands.classify import eval_classify_command
+from slic.commands.doctor import doctor_command
+from slic.commands.plan import plan_command
+from slic.commands.prep import prep_app
+from slic.commands.report import report_command
+from slic.commands.reproduce import reproduce_command
+from slic.commands.retrieve import eval_retrieve_command
+from slic.commands.search import search_command
+from slic.commands.train import train_command
 from slic.disk import failure
 from slic.errors import SlicError
 from slic.options import Json, Workers

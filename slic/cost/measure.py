@@ -26,7 +26,7 @@ from slic.devices import tune
 from slic.disk import starting_processes
 from slic.encoders import Encoder, new_encoder
 from slic.errors import WorkError
-from slic.neighbours import first_neighbours
+from slic.neighbours.exact import first_neighbours
 from slic.prep.flow_video import FlowJob, store_flow_here, to_gray
 from slic.prep.tvl1 import Tvl1Parameters, tvl1_flow
 from slic.reading import ReaderPool

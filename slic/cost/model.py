@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from slic.config import Settings
 from slic.cost.data import Data
 from slic.cost.rates import Rate
-from slic.inverted_lists import APPROXIMATE_FROM, LISTS_PER_ROOT, ROUNDS, TRAINED_ON
+from slic.neighbours.lists import APPROXIMATE_FROM, LISTS_PER_ROOT, ROUNDS, TRAINED_ON
 
 VIEWS = 3  # clips of a sample
 TRAIN_PASSES = 3  # forward, and twice as much back

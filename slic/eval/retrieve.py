@@ -14,7 +14,7 @@ from slic.eval.cached import (
     split_parts,
 )
 from slic.metrics import per_class_recall, recall_at_k
-from slic.neighbours import nearest
+from slic.neighbours.exact import nearest
 from slic.runs import Run
 
 

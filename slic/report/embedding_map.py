@@ -10,7 +10,7 @@ from slic.cache import EmbeddingCache
 from slic.config import Feature
 from slic.draws import seeded
 from slic.listing import counted
-from slic.neighbours import FloatRows, unit_float32
+from slic.neighbours.exact import FloatRows, unit_float32
 from slic.report.gallery import embeddings
 from slic.report.videos import Videos
 

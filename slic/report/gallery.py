@@ -12,7 +12,7 @@ from slic.config import Feature
 from slic.draws import seeded
 from slic.listing import counted
 from slic.metrics import per_class_recall
-from slic.neighbours import FloatRows, nearest
+from slic.neighbours.exact import FloatRows, nearest
 from slic.report.videos import Videos
 
 NEIGHBOURS = 6  # shown

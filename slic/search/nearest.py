@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from slic.cache import EmbeddingCache
 from slic.embed import FloatRows
-from slic.inverted_lists import Lists
-from slic.neighbours import nearest_units
+from slic.neighbours.exact import nearest_units
+from slic.neighbours.lists import Lists
 
 _AT_FIRST, _MORE = 4, 4  # candidates for each window that is listed, and how many times more
 

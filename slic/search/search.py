@@ -11,7 +11,7 @@ from slic.config import Feature
 from slic.disk import check_writable
 from slic.errors import InputError
 from slic.eval.cached import cached_embeddings, check_feature, evaluation_protocol
-from slic.kept_index import unit_rows
+from slic.neighbours.kept import unit_rows
 from slic.page import PAGES
 from slic.runs import Run
 from slic.search.gallery import write_gallery

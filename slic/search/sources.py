@@ -11,7 +11,7 @@ from slic.config import Feature
 from slic.embed import Protocol, Section
 from slic.errors import CacheError, InputError
 from slic.eval.cached import embed_entries
-from slic.neighbours import unit_float32
+from slic.neighbours.exact import unit_float32
 from slic.runs import Run
 from slic.search.nearest import Asked, Place
 from slic.search.queries import Query, section_of, stored_files

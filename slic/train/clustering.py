@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from slic.errors import InputError, LabelsMissing
-from slic.inverted_lists import first_neighbours_of
 from slic.metrics import missing_labels
-from slic.neighbours import kmeans_assignment, unit_float32
+from slic.neighbours.exact import kmeans_assignment, unit_float32
+from slic.neighbours.lists import first_neighbours_of
 from slic.printing import say as said
 
 if TYPE_CHECKING:

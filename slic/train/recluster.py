@@ -16,7 +16,7 @@ from slic.encoders import Encoder, weights_digest
 from slic.errors import DamagedChunk
 from slic.listing import counted
 from slic.metrics import cluster_agreement, recall_at_k
-from slic.neighbours import nearest
+from slic.neighbours.exact import nearest
 from slic.ranks import ALONE, OtherFailed, Ranks
 from slic.reading import ReaderPool
 from slic.runs import Run

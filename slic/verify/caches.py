@@ -9,7 +9,7 @@ from slic.cache.hdf5 import GuardedFile
 from slic.cache.writers import WriterLock, company_of, remove
 from slic.encoders import load_checkpoint, weights_digest
 from slic.errors import SlicError
-from slic.kept_index import index_paths, stray_indexes
+from slic.neighbours.kept import index_paths, stray_indexes
 from slic.runs import Run, open_run
 from slic.verify.run import is_trained_now, run_leftovers
 from slic.verify.strays import store_leftovers

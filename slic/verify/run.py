@@ -16,7 +16,7 @@ from slic.cache.hdf5 import GuardedFile
 from slic.cache.writers import LEFTOVER_S
 from slic.disk import raise_refusal
 from slic.errors import CacheError, SlicError
-from slic.kept_index import index_fault
+from slic.neighbours.kept import index_fault
 from slic.progress import progress
 from slic.runs import Run, lock_run, open_run
 from slic.verify.checkpoints import Checkpoints, aside_of, keep_lines, set_aside

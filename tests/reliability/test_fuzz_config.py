@@ -9,7 +9,7 @@ import pytest
 import tomli_w
 from fuzzing import NASTY, as_json, changed_somewhere, fuzz, mutated, outcome, soak
 
-from slic.cli_train import _changes
+from slic.commands.train import _changes
 from slic.config import make_settings, settings_from
 from slic.errors import CheckpointError, InputError, SettingsError
 from slic.eval.outcome import read_result, write_result
@@ -119,7 +119,7 @@ def lines_case(folder: Path, rng: random.Random) -> str:
 
 def result_case(folder: Path, rng: random.Random) -> str:
     """The file that a finished classification is answered from."""
-    from slic.cli_classify import _rows
+    from slic.commands.classify import _rows
 
     path = folder / "own.json"
     path.write_bytes(as_json(changed_somewhere(RESULT, rng)))

@@ -161,7 +161,7 @@ def test_a_page_from_before_stays_where_the_disk_is_full(work, slic, monkeypatch
 
 def test_help_needs_no_heavy_library(work):
     code = (
-        "import sys; from slic.cli import app; import slic.cli_report;"
+        "import sys; from slic.cli import app; import slic.commands.report;"
         "print({'torch', 'sklearn', 'matplotlib', 'h5py'} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

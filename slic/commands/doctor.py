@@ -14,7 +14,7 @@ def doctor_command(as_json: Json = False) -> None:
 
     Exit code 1 where something that slic needs does not work.
     """
-    from slic.doctor import doctor
+    from slic.doctor.doctor import doctor
 
     result = doctor()
     show(result, as_json=as_json, rows=_rows(result))

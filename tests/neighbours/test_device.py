@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from slic import neighbours
-from slic.device_search import device_for, search_blocks
+from slic.neighbours import exact as neighbours
+from slic.neighbours.device import device_for, search_blocks
 
 CPU = torch.device("cpu")
 

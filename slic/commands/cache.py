@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slic.cli_export import cache_export_command
+from slic.commands.export import cache_export_command
 from slic.completion import complete_store_or_run
 from slic.listing import counted
 from slic.options import Json, Workers

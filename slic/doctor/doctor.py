@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from slic import __version__
+from slic.doctor.machine import LOCKS_WORK, NOT_WRITABLE, machine
+from slic.doctor.probing import LIMIT_S, Answer, probe
 from slic.listing import shown
-from slic.machine import LOCKS_WORK, NOT_WRITABLE, machine
-from slic.probing import LIMIT_S, Answer, probe
 from slic.progress import progress
 
 _FAISS = ("faiss-gpu", "faiss-cpu")
@@ -70,7 +70,8 @@ def doctor(*, limit_s: float = LIMIT_S) -> dict[str, Any]:
     Returns:
         slic, python, platform, packages {name: version or null}, driver, cuda, gpus, training
         {device, precision, preset}, flow {engine, device}, neighbours, machine (as
-        `slic.machine`), trials {decoding, flow}, problems [{what, todo, needed}], ok, seconds.
+        `slic.doctor.machine`), trials {decoding, flow}, problems [{what, todo, needed}], ok,
+        seconds.
     """
     begin = time.monotonic()
     imports = {f"import {name}": name for name in (*PACKAGES, TRITON)}
@@ -106,7 +107,7 @@ def doctor(*, limit_s: float = LIMIT_S) -> dict[str, Any]:
 
 
 def _neighbours(answers: Mapping[str, Answer]) -> str | None:
-    """How nearest neighbours are found here; the number is slic.inverted_lists's."""
+    """How nearest neighbours are found here; the number is slic.neighbours.lists's."""
     if answers["import faiss"].error:
         return None
     on_gpu = bool(answers["gpu"].value.get("gpus"))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from slic.errors import InputError, WorkError
-from slic.neighbours import first_neighbours, nearest
+from slic.neighbours.exact import first_neighbours, nearest
 
 
 def at_angles(*degrees: float) -> np.ndarray:
@@ -143,7 +143,7 @@ def test_one_row_has_no_first_neighbour():
 
 def test_importing_is_light_and_searching_warns_of_nothing():
     script = (
-        "import sys, slic.neighbours as n\n"
+        "import sys, slic.neighbours.exact as n\n"
         "assert not {'faiss', 'torch'} & set(sys.modules), 'imported too early'\n"
         "print(n.first_neighbours([[1, 0], [0, 1]]).tolist())"
     )

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from slic.neighbours import (
+from slic.neighbours.exact import (
     FloatRows,
     Indices,
     by_similarity,

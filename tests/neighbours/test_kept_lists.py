@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slic import inverted_lists, kept_index
 from slic.cache import EmbeddingCache
 from slic.cache.embeddings import write_embeddings
 from slic.cache.hdf5 import seal_of
-from slic.inverted_lists import Lists, build_lists
-from slic.kept_index import index_fault, index_path, unit_rows
-from slic.kept_lists import HEADER
-from slic.neighbours import nearest, unit_float32
+from slic.neighbours import kept as kept_index
+from slic.neighbours import lists as inverted_lists
+from slic.neighbours.exact import nearest, unit_float32
+from slic.neighbours.kept import index_fault, index_path, unit_rows
+from slic.neighbours.kept_lists import HEADER
+from slic.neighbours.lists import Lists, build_lists
 from slic.search.nearest import Asked, nearest_places
 
 SIZE, WIDTH = 57, 13

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from slic import inverted_lists
-from slic.inverted_lists import RECALL, Lists, build_lists, first_neighbours_of
-from slic.neighbours import first_neighbours, nearest, unit_float32
+from slic.neighbours import lists as inverted_lists
+from slic.neighbours.exact import first_neighbours, nearest, unit_float32
+from slic.neighbours.lists import RECALL, Lists, build_lists, first_neighbours_of
 from slic.train.clustering import finch
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from slic.inverted_lists import Lists
+from slic.neighbours.lists import Lists
 
 # What it is, N, D, lists, probes, sample, k, recall; 64 bytes, so that all arrays are aligned.
 HEADER = struct.Struct("<8sQQQQQQd")

@@ -26,7 +26,7 @@ class Answer:
 def probe(
     names: Sequence[str], *, limit_s: float = LIMIT_S, advance: Callable[[int, float], None]
 ) -> dict[str, Answer]:
-    """Answers of probes by name, as slic.probes knows them; in one process while it lives.
+    """Answers of probes by name, as slic.doctor.probes knows them; in one process while it lives.
 
     Args:
         names: in this order.
@@ -46,7 +46,7 @@ def _answers(names: Sequence[str], folder: str, limit_s: float) -> Iterator[Answ
     """Answers of one process, up to the probe that ends it; at least one."""
     child = subprocess.Popen(
         # The current folder may hold a file that is named like a package.
-        [sys.executable, "-P", "-m", "slic.probes", *names],
+        [sys.executable, "-P", "-m", "slic.doctor.probes", *names],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The child process in which `slic doctor` tries things: `python -m slic.probes NAME...`.
+"""The child process in which `slic doctor` tries things: `python -m slic.doctor.probes NAME...`.
 
 Each probe is answered by a JSON line on stdout, its `value` or `error`. What hangs or kills this
 process, its parent reports, and goes on in another with the rest.

@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from slic.device_search import device_for, search_blocks
 from slic.errors import InputError, WorkError
+from slic.neighbours.device import device_for, search_blocks
 
 KMEANS_ROUNDS = 25
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from slic import doctor as doctors
-from slic.doctor import PACKAGES, TRIALS, TRITON, doctor
-from slic.inverted_lists import APPROXIMATE_FROM
-from slic.machine import LOCKS_WORK, NOT_WRITABLE, locks, machine
-from slic.probing import Answer, probe
+from slic.doctor import doctor as doctors
+from slic.doctor.doctor import PACKAGES, TRIALS, TRITON, doctor
+from slic.doctor.machine import LOCKS_WORK, NOT_WRITABLE, locks, machine
+from slic.doctor.probing import Answer, probe
+from slic.neighbours.lists import APPROXIMATE_FROM
 
-PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 GOOD_GPU = {"name": "GPU A", "memory": 80 << 30, "problem": None}
 
 
@@ -253,6 +253,6 @@ def test_locks(tmp_path: Path) -> None:
 
 
 def test_every_trial_is_known() -> None:
-    from slic.probes import PROBES
+    from slic.doctor.probes import PROBES
 
     assert set(TRIALS) == PROBES.keys()

@@ -1,0 +1,1 @@
+"""The commands of `slic`: options, and what is printed."""

@@ -1,0 +1,1 @@
+"""`slic doctor`: what is installed, and what works."""
