@@ -1,7 +1,4 @@
-"""What each of three processes of test_ranks.py does: `torchrun ... ranks_at_work.py STORE FOLDER`.
-
-First they work together; then two of them do, while the third trains alone: to start processes
-takes longer than what they do.
+"""What each process of test_ranks.py does: `torchrun ... ranks_at_work.py STORE FOLDER`.
 
 All is computed in float64, and batch normalisation stays in eval mode, so that what is the same
 in one process and in several can be told from what is rounded otherwise.
@@ -12,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -49,6 +46,8 @@ CASES = {
 }
 NEVER = 0
 INTERRUPTED = "triplet"  # the case that is made once more, with stops
+# In which step three processes stop it, and then two, who go on to the end.
+STOPS = {3: [3], 2: [2, NEVER]}
 
 
 @contextlib.contextmanager
@@ -165,29 +164,16 @@ def taken_apart(store: Path, ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def work_together(store: Path, folder: Path, *, stops: Sequence[int]) -> None:
+def main() -> None:
     """Train the cases, and go on with the interrupted run, once for each stop."""
+    store, folder = map(Path, sys.argv[1:])
     with joined(patience=timedelta(seconds=60)) as ranks:
         made = folder / str(ranks.size)
         train_all(store, made, ranks)
-        if ranks.alone:
-            return
         found = taken_apart(store, ranks)
         path = folder / "interrupted"
-        found["steps"] = [interrupted(store, path, ranks, at=at) for at in stops]
+        found["steps"] = [interrupted(store, path, ranks, at=at) for at in STOPS[ranks.size]]
         (made / f"{ranks.rank}.json").write_text(json.dumps(found))
-
-
-def main() -> None:
-    """Of three processes, and then of two and of one."""
-    store, folder = map(Path, sys.argv[1:])
-    work_together(store, folder, stops=[3])
-    size = "1" if os.environ["RANK"] == "2" else "2"
-    # As after a restart, so that they do not read what the three have told each other.
-    os.environ |= {"WORLD_SIZE": size, "TORCHELASTIC_RESTART_COUNT": "1"}
-    if size == "1":
-        os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
-    work_together(store, folder, stops=[2, NEVER])
 
 
 if __name__ == "__main__":

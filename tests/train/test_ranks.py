@@ -98,8 +98,10 @@ def folder(drawn_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     for processes in (1, 2, 3):
         (folder / str(processes)).mkdir()
-    code, _, err = done(started(3, SCRIPT, drawn_store, folder, folder=folder))
-    assert code == 0, err
+    AT_WORK["train_all"](drawn_store, folder / "1", ALONE)
+    for processes in (3, 2):
+        code, _, err = done(started(processes, SCRIPT, drawn_store, folder, folder=folder))
+        assert code == 0, err
     return folder
 
 
