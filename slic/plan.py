@@ -25,6 +25,7 @@ from slic.cost.measure import (
 from slic.cost.model import FILES_A_VIDEO, FOLDERS_A_VIDEO, ON_GPUS, Fleet, Model, Stage, needed
 from slic.cost.rates import (
     UNITS,
+    Given,
     Rate,
     assumed_gpu,
     assumed_here,
@@ -63,7 +64,7 @@ class Asked:
         gpus: in all; those here if None.
         gpu: kind of GPU, where it is not the one here.
         machines: how many.
-        cores: of each; as here if None.
+        cores: of each; as in the file of rates, or here, if None.
         rates: file of rates measured elsewhere.
     """
 
@@ -96,13 +97,15 @@ def plan(asked: Asked, *, say: Callable[[str], None] = print) -> dict[str, Any]:
     Raises:
         InputError and its kinds: a wrong option, or data that cannot be read.
     """
-    fleet = _fleet(asked)
+    given = read_rates(Path(asked.rates)) if asked.rates else Given({})
+    fleet = _fleet(asked, given.cores)
     kind = _gpu_kind(asked, fleet)
     preset = asked.preset or (GPU_PRESET if fleet.gpus else CPU_PRESET)
     settings = make_settings(preset, options={"epochs": asked.epochs})
-    given = read_rates(Path(asked.rates)) if asked.rates else {}
-    known_rates = {**assumed_here(), **_of_gpu(kind, given), **given}
+    known_rates = {**assumed_here(), **_of_gpu(kind, given.rates), **given.rates}
     path = _data_there(asked)
+    if path is not None and known(str(path)) is not None:
+        say(f"{path}: what is here by that name, not the published set")
     told = _told(asked) if path is None or asked.videos is not None else None
     left = missing(known_rates, needed(fleet))
     found, measured = _looked_at(path, asked, settings, left, say)
@@ -149,13 +152,17 @@ def _check_target(file: Path) -> None:
             raise InputError(
                 f"--measure {shown(file)}: there is such a file, not of rates"
             ) from None
-    check_writable(file.absolute().parent)
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"--measure {shown(file)}: there is no folder {shown(folder)}")
+    check_writable(folder)
 
 
-def _fleet(asked: Asked) -> Fleet:
+def _fleet(asked: Asked, measured_on: int | None = None) -> Fleet:
+    """The machines asked for; of as many cores as the one that rates were measured on, or this."""
     here = torch.cuda.device_count()
     gpus = asked.gpus if asked.gpus is not None else (here or int(asked.gpu is not None))
-    cores = default_workers() if asked.cores is None else asked.cores
+    cores = asked.cores if asked.cores is not None else (measured_on or default_workers())
     for option, value, least in (
         ("--gpus", gpus, 0),
         ("--machines", asked.machines, 1),

@@ -130,6 +130,32 @@ def test_the_rates_of_any_gpu_may_be_given(rates: str, slic: Any) -> None:
     assert "*" not in slic(*words)[1]
 
 
+def test_cores_are_those_that_rates_were_measured_on(rates: str, tmp_path: Path) -> None:
+    content = {**json.loads(Path(rates).read_text()), "cores": 48}
+    (tmp_path / "rack.json").write_text(json.dumps(content))
+    given = Asked("kinetics400", gpus=8, rates=str(tmp_path / "rack.json"))
+    assert plan(given, say=str)["fleet"]["cores"] == 48
+    given = Asked("kinetics400", gpus=8, cores=3, rates=str(tmp_path / "rack.json"))
+    assert plan(given, say=str)["fleet"]["cores"] == 3
+
+
+def test_a_folder_named_as_a_known_set_is_told(
+    drawn: Path, tmp_path: Path, rates: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hmdb51").symlink_to(drawn)
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    found = plan(Asked("hmdb51", preset="cpu-small", gpus=0, rates=rates), say=told.append)
+    assert found["data"]["videos"] == 24
+    assert any(line.startswith("hmdb51: ") for line in told)
+
+
+def test_rates_are_not_measured_into_a_folder_that_is_not_there(slic: Any, tmp_path: Path) -> None:
+    code, _, err = slic("plan", "--measure", str(tmp_path / "no" / "rates.json"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert not (tmp_path / "no").exists()
+
+
 def test_no_other_file_is_written_over(slic: Any, tmp_path: Path) -> None:
     mine = tmp_path / "videos.csv"
     mine.write_text("path,label\n")

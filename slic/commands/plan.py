@@ -50,7 +50,8 @@ def plan_command(
     ] = None,
     machines: Annotated[int, typer.Option("--machines", help="Machines.")] = 1,
     cores: Annotated[
-        int | None, typer.Option("--cores", help="Cores of each.", show_default="as here")
+        int | None,
+        typer.Option("--cores", help="Cores of each.", show_default="as in --rates, or here"),
     ] = None,
     rates: Annotated[
         str | None,
@@ -148,7 +149,9 @@ def _sources(rates: dict[str, Any]) -> dict[str, str]:
     rows = {"measured": ", ".join(measured) or "nothing"}
     for name, rate in rates.items():
         if rate["how"] == "assumed":
-            rows[f"* {name}"] = f"assumed {rate['value']:.3g}: {rate['source']}"
+            value, unit = rate["value"], rate["unit"].split(",")[0]
+            told = number(value) if value >= 1 else f"{value:.3g}"
+            rows[f"* {name}"] = f"assumed, {told} {unit}: {rate['source']}"
     return rows
 
 

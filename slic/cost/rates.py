@@ -120,7 +120,20 @@ def write_rates(path: Path, rates: Mapping[str, Rate], *, about: Mapping[str, An
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
-def read_rates(path: Path) -> dict[str, Rate]:
+@dataclass(frozen=True)
+class Given:
+    """What a file tells.
+
+    Attributes:
+        rates: by name.
+        cores: of the machine that they were measured on, if it says so.
+    """
+
+    rates: Mapping[str, Rate]
+    cores: int | None = None
+
+
+def read_rates(path: Path) -> Given:
     """Rates from a file that `slic plan --measure` wrote, or a person.
 
     Raises:
@@ -137,10 +150,14 @@ def read_rates(path: Path) -> dict[str, Rate]:
         raise SettingsError(f"{where}: not JSON; `slic plan --measure FILE` writes one") from None
     listed = content.get("rates") if isinstance(content, dict) else None
     if not isinstance(listed, dict):
-        raise SettingsError(f"{where}: holds no rates; `slic plan --measure FILE` writes them")
+        form = '{"format": 1, "rates": {"disk": {"value": 2e9}}}'
+        raise SettingsError(f"{where}: holds no rates; write {form}, or `slic plan --measure FILE`")
     if content.get("format") != FORMAT:
         raise SettingsError(f"{where}: format {brief(content.get('format'))}, not {FORMAT}")
-    return {name: _rate(where, name, told) for name, told in listed.items()}
+    cores = content.get("cores")
+    if cores is not None and (not isinstance(cores, int) or isinstance(cores, bool) or cores < 1):
+        raise SettingsError(f"{where}: cores {brief(cores)}: must be a whole number above 0")
+    return Given({name: _rate(where, name, told) for name, told in listed.items()}, cores)
 
 
 def _rate(where: str, name: str, told: Any) -> Rate:
@@ -149,8 +166,9 @@ def _rate(where: str, name: str, told: Any) -> Rate:
     if name not in UNITS:
         raise SettingsError(f"{where}: no rate {brief(name)}: choose of {', '.join(UNITS)}")
     if not isinstance(told, dict):
-        raise SettingsError(f"{where}: {name}: must hold value, how and source")
-    value, how, source = told.get("value"), told.get("how"), told.get("source")
+        raise SettingsError(f'{where}: {name}: write it as {{"value": NUMBER}}')
+    value, how = told.get("value"), told.get("how", "measured")
+    source = told.get("source", "given by --rates")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not LEAST < value < LARGEST:
         raise SettingsError(f"{where}: {name}: value {brief(value)}: must be a number above 0")

@@ -109,7 +109,8 @@ def cluster_videos(
     s = run.settings
     protocol = Protocol(1, s.frames, s.stride, s.size)
     how: Any = {"protocol": protocol, "device": device, "precision": s.precision, "ranks": ranks}
-    with shown(ranks, len(ranks.share(entries)), "cluster") as advance:
+    what = "cluster" if ranks.alone else f"cluster, 1 of {ranks.size} shares"
+    with shown(ranks, len(ranks.share(entries)), what) as advance:
         embedded = embed_shares(encoder, readers, entries, advance=advance, **how)
     tested = None
     with contextlib.suppress(DamagedChunk, OtherFailed):  # what is only recorded stops no training

@@ -15,7 +15,7 @@ GOOD = {"value": 3.5, "how": "measured", "source": "a rack"}
 def test_rates_come_back_from_their_file(tmp_path: Path) -> None:
     rates = {"decode": Rate(12.5, "measured", "here"), **assumed_here()}
     write_rates(tmp_path / "rates.json", rates, about={"cores": 2})
-    assert read_rates(tmp_path / "rates.json") == rates
+    assert read_rates(tmp_path / "rates.json").rates == rates
     assert [path.name for path in tmp_path.iterdir()] == ["rates.json"]
 
 
@@ -45,7 +45,7 @@ def test_a_gpu_of_no_known_kind_is_refused() -> None:
         ({**GOOD, "how": []}, "how"),
         ({**GOOD, "source": "two\nlines"}, "source"),
         ({**GOOD, "source": "x" * 1000}, "source"),
-        ({"value": 1.0, "how": "measured"}, "source"),
+        ({"value": 1.0, "source": 3}, "source"),
         (3.5, "value"),
     ],
 )
@@ -91,3 +91,18 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no such"):
         read_rates(tmp_path / "no such")
+
+
+def test_a_value_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"format": 1, "rates": {"disk": {"value": 7e9}}}')
+    given = read_rates(tmp_path / "mine.json")
+    assert (given.rates["disk"].value, given.rates["disk"].how) == (7e9, "measured")
+    assert given.cores is None
+
+
+@pytest.mark.parametrize("cores", [0, -2, 2.5, True, "many", []])
+def test_impossible_cores(tmp_path: Path, cores: Any) -> None:
+    content = {"format": 1, "rates": {}, "cores": cores}
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    with pytest.raises(SettingsError, match="cores"):
+        read_rates(tmp_path / "mine.json")
