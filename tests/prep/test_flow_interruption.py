@@ -93,8 +93,16 @@ def test_ctrl_c_in_a_terminal_is_one_line(
         assert "Traceback" not in said.decode()
 
 
-@pytest.mark.parametrize("engine", ["cpu", "torch"])
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=str)
+@pytest.mark.parametrize(
+    ("engine", "sign"),
+    [
+        ("cpu", signal.SIGKILL),
+        ("torch", signal.SIGKILL),
+        ("cpu", signal.SIGTERM),
+        ("torch", signal.SIGINT),
+    ],
+    ids=str,
+)
 def test_killed_and_run_again(
     frames_only: Path, whole: dict, tmp_path: Path, engine: str, sign: signal.Signals
 ) -> None:
