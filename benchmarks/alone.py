@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from common import Column, Row
 
 from slic.errors import WorkError
-from slic.processes import run_jobs
+from slic.runtime.processes import run_jobs
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

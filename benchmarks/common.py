@@ -108,7 +108,7 @@ def resized(frames: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
 
 def video_files(paths: Sequence[Path]) -> list[Path]:
     """The videos among files and in folders, in order."""
-    from slic.videos import VIDEO_SUFFIXES
+    from slic.datasets.videos import VIDEO_SUFFIXES
 
     def found() -> Iterator[Path]:
         for path in paths:

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from slic.demo import random_recall
+from slic.demo.demo import random_recall
+from slic.demo.drawn import draw_dataset
 from slic.eval.retrieve import retrieve
-from slic.prep.drawn import draw_dataset
 from slic.prep.flow import prep_flow
 from slic.runs import open_run
 from slic.train.run import train

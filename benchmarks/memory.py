@@ -22,7 +22,7 @@ from typing import Any
 from common import Column, Row, machine, refuse, say, show, show_json, video_files
 from measured import Measured, run_measured
 
-from slic.prep.drawn import draw_dataset
+from slic.demo.drawn import draw_dataset
 
 VIDEOS, QUICK_VIDEOS = (100, 1_000, 10_000), (4, 12)
 CLASSES = 10

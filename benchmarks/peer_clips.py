@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 from torchvision.transforms import functional as pil
 
-from slic.augment import Draw
 from slic.cache import ClipStore
 from slic.cache.shards import SHARD_FRAMES
+from slic.clips.augmentation import Draw
 
 JITTER = {
     "brightness": pil.adjust_brightness,

@@ -9,13 +9,13 @@ from peer_clips import JpegFolder, augmented, stacked
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from slic.augment import draw
+from slic.clips.augmentation import draw
 from slic.config import Settings
-from slic.devices import tune
-from slic.encoders import MEAN, STD, Encoder, new_encoder
-from slic.train.compute import Forward, Means, make_forward
-from slic.train.optimise import make_optimiser
-from slic.train.profile import Profile
+from slic.encoders.encoder import MEAN, STD, Encoder, new_encoder
+from slic.encoders.precision import tune
+from slic.engine.forward import Forward, Means, make_forward
+from slic.engine.optimise import make_optimiser
+from slic.engine.profile import Profile
 from slic.train.sampling import Sample
 from slic.train.step import BatchLabels, forward_loss
 

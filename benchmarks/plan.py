@@ -21,7 +21,7 @@ from typing import Any
 from common import Column, Row, machine, say, show, show_json
 from measured import run_measured
 
-from slic.prep.drawn import draw_dataset
+from slic.demo.drawn import draw_dataset
 
 RATES = Path(__file__).parent / "results" / "rates-epyc.json"
 DRAWN = {"actions": 4, "groups": 5, "clips": 2, "frames": 60, "size": (320, 240)}

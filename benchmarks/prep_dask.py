@@ -27,7 +27,7 @@ from measured import run_measured
 from prep_flow import ENGINE, drawn_files, linked
 
 from slic.cache import ClipStore
-from slic.prep.drawn import draw_dataset
+from slic.demo.drawn import draw_dataset
 
 STARTS_S = 60.0
 COLUMNS = (

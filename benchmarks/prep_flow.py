@@ -27,10 +27,10 @@ from measured import Measured, run_measured
 from peer_flow import flows
 
 from slic.cache import ClipStore
-from slic.prep.drawn import draw_dataset
+from slic.demo.drawn import draw_dataset
 from slic.prep.flow_video import to_gray
 from slic.prep.tvl1 import engine_version, tvl1_flow
-from slic.processes import run_jobs
+from slic.runtime.processes import run_jobs
 
 ENGINE = "cpu"
 COMPARED_VIDEOS, COMPARED_PAIRS = 8, 4

@@ -24,10 +24,10 @@ import torchvision
 from common import Column, Row, machine, refuse, say, show, show_json, video_files
 from peer_clips import JpegFolder, augmented, stacked
 
-from slic.augment import augment_frames, draw
 from slic.cache import ClipStore
+from slic.clips.augmentation import augment_frames, draw
 from slic.config import make_settings
-from slic.prep.drawn import draw_dataset
+from slic.demo.drawn import draw_dataset
 from slic.prep.frames import prep_frames
 
 SIDES = (128, 256)  # pixels

@@ -28,15 +28,15 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from slic.cache import ClipStore, Codec, Entry, video_key
 from slic.cache.clipstore import fingerprint
+from slic.cache.clusterings import record_clusters
 from slic.config import make_settings
-from slic.embed import CacheName, write_cache
-from slic.encoders import new_encoder, weights_digest
-from slic.eval.cached import evaluation_protocol
+from slic.embed.cached import evaluation_protocol
+from slic.embed.embedding import CacheName, write_cache
+from slic.encoders.encoder import new_encoder, weights_digest
+from slic.encoders.tensor_files import save_whole
 from slic.eval.foreign import checkpoint_content
 from slic.report.build import report
 from slic.runs import Run, create_run
-from slic.saving import save_whole
-from slic.train.record import record_clusters
 
 VIDEOS, QUICK_VIDEOS = 10_000, 60
 ROUNDS, QUICK_ROUNDS = 5, 1

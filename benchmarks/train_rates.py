@@ -14,13 +14,13 @@ from peer_clips import JpegFolder
 from peer_training import JpegSamples, Side, jpeg_loader, plain_side, slic_side
 
 from slic.cache import ClipStore, Entry
-from slic.clips import clip_span
+from slic.clips.positions import clip_span
+from slic.clips.reading import ReaderPool
+from slic.clips.seeding import even_batches
 from slic.config import Settings
-from slic.draws import even_batches
-from slic.embed import EMBED_AT_ONCE, Protocol, embed
-from slic.reading import ReaderPool
-from slic.train.compute import Means
-from slic.train.samples import READ_AT_ONCE, VIEWS, SampleLoader
+from slic.embed.embedding import EMBED_AT_ONCE, Protocol, embed
+from slic.engine.forward import Means
+from slic.engine.loader import READ_AT_ONCE, VIEWS, SampleLoader
 from slic.train.sampling import Sample, plan_epoch
 from slic.train.step import batch_labels
 

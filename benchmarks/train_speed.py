@@ -35,15 +35,16 @@ from train_rates import VIDEOS, Bench, Rate
 
 from slic.cache import ClipStore
 from slic.config import PRESETS, Settings, make_settings
-from slic.devices import pick_device, reading_workers, resolve_precision
-from slic.encoders import PROJECTION_DIM
+from slic.demo.drawn import draw_dataset
+from slic.encoders.encoder import PROJECTION_DIM
+from slic.encoders.precision import resolve_precision
+from slic.engine.forward import Means
+from slic.engine.loader import VIEWS
 from slic.errors import SlicError
-from slic.prep.drawn import draw_dataset
 from slic.prep.frames import prep_frames
+from slic.runtime.devices import pick_device, reading_workers
 from slic.train.clustering import finch
-from slic.train.compute import Means
 from slic.train.run import CPU_PRESET, GPU_PRESET
-from slic.train.samples import VIEWS
 
 SHORT_SIDE = 128
 CLUSTERED, EPOCHS_A_CLUSTERING = 10_000, 5

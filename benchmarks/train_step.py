@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from slic.config import PRESETS, Settings, make_settings
-from slic.devices import pick_device, resolve_precision
+from slic.encoders.precision import resolve_precision
+from slic.engine.forward import Means
+from slic.engine.loader import VIEWS
 from slic.errors import SlicError
-from slic.train.compute import Means
+from slic.runtime.devices import pick_device
 from slic.train.run import CPU_PRESET, GPU_PRESET
-from slic.train.samples import VIEWS
 from slic.train.step import UNKNOWN, BatchLabels
 
 PEER = "fp32, eager, NCDHW"

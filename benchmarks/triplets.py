@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from slic.train.losses import instance_triplet_loss, temporal_discrimination_loss
-from slic.train.selection import candidates, select_negatives
+from slic.train.negatives import candidates, select_negatives
 
 BATCHES = (32, 128)
 WIDTH, CLUSTERS = 128, 20

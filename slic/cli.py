@@ -12,6 +12,7 @@ from slic import __version__
 from slic.commands.cache import cache_app
 from slic.commands.classify import eval_classify_command
 from slic.commands.doctor import doctor_command
+from slic.commands.options import Json, Workers
 from slic.commands.plan import plan_command
 from slic.commands.prep import prep_app
 from slic.commands.report import report_command
@@ -19,12 +20,11 @@ from slic.commands.reproduce import reproduce_command
 from slic.commands.retrieve import eval_retrieve_command
 from slic.commands.search import search_command
 from slic.commands.train import train_command
-from slic.disk import failure
 from slic.errors import SlicError
-from slic.options import Json, Workers
-from slic.printing import console, listing, say, show
-from slic.progress import clock
-from slic.stopping import exit_code_of_stop, stop_on_signals
+from slic.runtime.console import console, listing, say, show
+from slic.runtime.disk import failure
+from slic.runtime.progress import clock
+from slic.runtime.signals import exit_code_of_stop, stop_on_signals
 
 app = typer.Typer(
     name="slic",
@@ -83,7 +83,7 @@ def demo_command(
     as_json: Json = False,
 ) -> None:
     """All of it on video that it draws itself: draw, prep, train, eval, report."""
-    from slic.demo import demo
+    from slic.demo.demo import demo
 
     result = demo(folder, seed=seed, epochs=epochs, groups=groups, workers=workers, say=say)
     table = listing("recall at", "1", "5", "10")

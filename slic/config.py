@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from slic.errors import SettingsError
-from slic.listing import is_one_line, shown
-from slic.regular import SMALL, brief, read_regular
+from slic.runtime.regular_files import SMALL, brief, read_regular
+from slic.runtime.text import is_one_line, shown
 
 EncoderName = Literal["r3d18", "r3d18-tv", "s3d", "small"]
 Objective = Literal["triplet", "infonce"]

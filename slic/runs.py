@@ -14,10 +14,10 @@ import tomli_w
 
 from slic import __version__
 from slic.config import Settings, read_toml, settings_from
-from slic.disk import writes
 from slic.errors import CheckpointError, InputError, SettingsError, StoreError
-from slic.listing import is_one_line
-from slic.regular import LARGE, read_regular
+from slic.runtime.disk import writes
+from slic.runtime.regular_files import LARGE, read_regular
+from slic.runtime.text import is_one_line
 
 RUNS = Path("runs")
 # Of the table `run` in a config.toml: texts must be there, flags came later.

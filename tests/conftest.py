@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from slic import cli, stopping
+from slic import cli
 from slic.cache import ClipStore
-from slic.prep.drawn import draw_dataset
+from slic.demo.drawn import draw_dataset
 from slic.prep.flow import prep_flow
+from slic.runtime import signals as stopping
 
 
 def pytest_configure() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import functional as tv
 
-from slic.augment import (
+from slic.clips.augmentation import (
     BLUR_SIGMAS,
     JITTER,
     Draw,

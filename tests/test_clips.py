@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from slic.clips import as_tensor, centre_view, clip_span, even_starts, normalise, section_starts
-from slic.encoders import MEAN, STD
+from slic.clips.pixels import as_tensor, centre_view, normalise
+from slic.clips.positions import clip_span, even_starts, section_starts
+from slic.encoders.encoder import MEAN, STD
 
 CPU = torch.device("cpu")
 

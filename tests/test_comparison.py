@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slic.comparison import compared, lines, markdown, summary, write_comparison
+from slic.paper.comparison import compared, lines, markdown, summary, write_comparison
 from slic.published import TABLES, Row
 
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from slic.decode import Decoding, GuardedDecoder, decode_video
+from slic.decode.child import fitted_size
+from slic.decode.guarded import Decoding, GuardedDecoder, decode_video
 from slic.errors import DecodeError
-from slic.readers import fitted_size
 
 
 def write_video(

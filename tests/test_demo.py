@@ -8,7 +8,7 @@ import pytest
 
 from slic.cache import ClipStore
 from slic.cli import demo_command
-from slic.demo import PLAIN, demo
+from slic.demo.demo import PLAIN, demo
 from slic.errors import DatasetError, InputError
 
 
@@ -41,7 +41,7 @@ def test_demo_goes_all_the_way_and_does_nothing_twice(tmp_path: Path) -> None:
 def test_mean_frame_recall_is_of_mean_frames(drawn_store: Path) -> None:
     import cv2
 
-    from slic.demo import mean_frame_recall
+    from slic.demo.demo import mean_frame_recall
 
     store = ClipStore(drawn_store)
     rows, labels, words = [], [], []

@@ -1,15 +1,9 @@
 import pytest
 import torch
 
-from slic.devices import (
-    MOST_READERS,
-    autocast,
-    pick_device,
-    reading_workers,
-    resolve_precision,
-    tune,
-)
+from slic.encoders.precision import autocast, resolve_precision, tune
 from slic.errors import InputError
+from slic.runtime.devices import MOST_READERS, pick_device, reading_workers
 
 
 def test_auto_takes_a_gpu_where_there_is_one():

@@ -16,8 +16,8 @@ import pytest
 
 from slic.cache import ClipStore
 from slic.prep.tvl1 import Tvl1Parameters
-from slic.verify.caches import CURRENT, OUTDATED, STORE_GONE
-from slic.verify.targets import verify
+from slic.upkeep.verify.caches import CURRENT, OUTDATED, STORE_GONE
+from slic.upkeep.verify.targets import verify
 
 FORMATS = Path(__file__).parent.parent / "docs" / "formats.md"
 FLOW = FORMATS.with_name("flow.md")

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from slic.cache import ClipStore, EmbeddingCache
-from slic.clips import centre_view, even_starts, normalise
-from slic.embed import CacheName, Protocol, embed, write_cache
-from slic.encoders import Encoder, new_encoder
+from slic.clips.pixels import centre_view, normalise
+from slic.clips.positions import even_starts
+from slic.clips.reading import ReaderPool
+from slic.embed.embedding import CacheName, Protocol, embed, write_cache
+from slic.encoders.encoder import Encoder, new_encoder
 from slic.errors import DamagedChunk
-from slic.reading import ReaderPool
 
 CPU = torch.device("cpu")
 PROTOCOL = Protocol(clips=3, frames=4, stride=2, size=16)

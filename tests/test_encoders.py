@@ -10,17 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.video import r3d_18, s3d
 
 from slic.config import EncoderName
-from slic.encoders import (
-    CHECKPOINT_FORMAT,
-    MEAN,
-    STD,
-    Encoder,
-    least_input,
-    load_checkpoint,
-    load_encoder,
-    new_encoder,
-    weights_digest,
-)
+from slic.encoders.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, load_encoder
+from slic.encoders.encoder import MEAN, STD, Encoder, least_input, new_encoder, weights_digest
 from slic.errors import CheckpointError, InputError
 
 NAMES = get_args(EncoderName)

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from slic.cache import EmbeddingCache
+from slic.cache.clusterings import record_clusters
 from slic.cache.embeddings import Places, write_embeddings
 from slic.errors import InputError
-from slic.export import export
-from slic.export_formats import Columns, write_csv, write_npz, write_parquet
 from slic.runs import find_run
-from slic.train.record import record_clusters
+from slic.upkeep.export import export
+from slic.upkeep.export_formats import Columns, write_csv, write_npz, write_parquet
 
 HOSTILE = [
     "=cmd|' /C calc'!A0",
@@ -282,7 +282,7 @@ def test_what_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("slic.disk.os.fsync", full)
+    monkeypatch.setattr("slic.runtime.disk.os.fsync", full)
     for kind in ("parquet", "csv", "npz"):
         with pytest.raises(Exception, match="No space left"):
             export(cache.path, output=str(tmp_path / f"o.{kind}"), say=str)

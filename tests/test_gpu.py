@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from slic.cache import ClipStore
-from slic.embed import Protocol, embed
-from slic.encoders import new_encoder
+from slic.clips.reading import ReaderPool
+from slic.embed.embedding import Protocol, embed
+from slic.encoders.encoder import new_encoder
 from slic.prep.flow import prep_flow
 from slic.prep.tvl1 import tvl1_flow
-from slic.reading import ReaderPool
 from slic.train.run import train
 from tests.conftest import TINY
 

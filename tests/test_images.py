@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from slic.datasets.images import image_files, image_prefix, image_sequence, view_of_prefix
 from slic.errors import DecodeError
-from slic.images import image_files, image_prefix, image_sequence, view_of_prefix
 
 
 def make(folder: Path, names: Iterable[str]) -> Path:

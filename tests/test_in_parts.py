@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slic.errors import WorkError
-from slic.in_parts import InParts
+from slic.runtime.oom_split import InParts
 
 
 class Short:

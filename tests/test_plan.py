@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from slic.cost import measure, model
-from slic.cost.rates import UNITS, Rate, write_rates
-from slic.devices import MOST_READERS
 from slic.errors import InputError
-from slic.plan import Asked, plan
 from slic.prep.space import OVERHEAD
+from slic.runtime.devices import MOST_READERS
 from slic.train.recluster import QUERY_SHARE
+from slic.upkeep.cost import measure, model
+from slic.upkeep.cost.rates import UNITS, Rate, write_rates
+from slic.upkeep.plan import Asked, plan
 
 STAGES = ["frames", "flow", "train", "embed", "cluster", "evaluate"]
 SMALL = ("--preset", "cpu-small", "--gpus", "0")

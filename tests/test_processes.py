@@ -8,9 +8,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from slic import processes
 from slic.errors import WorkError
-from slic.processes import (
+from slic.runtime import processes
+from slic.runtime.processes import (
     IN_FLIGHT_PER_WORKER,
     LOOK_EVERY_S,
     count,

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from slic.progress import clock, messages, progress
+from slic.runtime.progress import clock, messages, progress
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ class Clock:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = Clock()
-    monkeypatch.setattr("slic.progress.time.monotonic", fake)
+    monkeypatch.setattr("slic.runtime.progress.time.monotonic", fake)
     return fake
 
 

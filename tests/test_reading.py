@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from slic.cache import ClipStore
+from slic.clips.reading import ReaderPool, worker_errors
 from slic.errors import StoreError, WorkError
-from slic.reading import ReaderPool, worker_errors
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import slic.reproduce as module
+import slic.paper.reproduce as module
 from slic.config import make_settings
 from slic.errors import InputError, StoreError, WorkError
+from slic.paper.reproduce import need_stores, reproduce
 from slic.published import TABLES
-from slic.reproduce import need_stores, reproduce
 from slic.runs import RUNS, open_run
 from tests.conftest import TINY
 

@@ -121,7 +121,7 @@ def test_a_store_whose_name_cannot_stand_in_a_cache(run, tmp_path, slic):
 
 
 def test_queries_are_looked_at_before_a_store_is_embedded(run, tmp_path, monkeypatch, slic):
-    from slic.eval import cached
+    from slic.embed import cached
 
     monkeypatch.setattr(cached, "embed", None)
     for file in run.embeddings.iterdir():

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from slic.errors import InputError
-from slic.segments import (
+from slic.datasets.segments import (
     Segment,
     Windows,
     ends_before,
@@ -14,6 +13,7 @@ from slic.segments import (
     window_name,
     windows_of,
 )
+from slic.errors import InputError
 
 
 def by_loop(frames: int, fps: float, length: float, stride: float) -> list[tuple[int, int]]:

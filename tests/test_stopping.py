@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from slic import stopping
-from slic.stopping import STOPPING, exit_code_of_stop, stop_on_signals, stops_held
+from slic.runtime import signals as stopping
+from slic.runtime.signals import STOPPING, exit_code_of_stop, stop_on_signals, stops_held
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def test_other_threads_hold_nothing():
 def test_without_a_handler_of_ours_sigterm_still_ends_the_process():
     code = (
         "import signal\n"
-        "from slic.stopping import stops_held\n"
+        "from slic.runtime.signals import stops_held\n"
         "with stops_held():\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    print('whole', flush=True)\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from slic.datasets.videos import VIDEO_SUFFIXES, Dataset, Video, hold_out, read_dataset
 from slic.errors import DatasetError
-from slic.videos import VIDEO_SUFFIXES, Dataset, Video, hold_out, read_dataset
 
 UCF = (
     "Archery/v_Archery_g01_c01.avi",
@@ -59,7 +59,7 @@ def message(path: object, layout: str = "auto") -> str:
 
 def test_import_is_cheap() -> None:
     heavy = "{'torch', 'zarr', 'cv2', 'numpy', 'h5py', 'faiss'}"
-    code = f"import sys, slic.videos; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, slic.datasets.videos; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 

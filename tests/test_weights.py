@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from torchvision.models import resnet18
 from torchvision.models.video import r2plus1d_18, r3d_18, s3d
 
-from slic.encoders import CHECKPOINT_FORMAT, MEAN, STD, Encoder, new_encoder
+from slic.encoders.checkpoints import CHECKPOINT_FORMAT
+from slic.encoders.encoder import MEAN, STD, Encoder, new_encoder
+from slic.encoders.weights import Weights, load_weights, read_weights
 from slic.errors import CheckpointError
-from slic.weights import Weights, load_weights, read_weights
 
 HEAD = ("fc1.", "bn_proj.", "fc2.")
 

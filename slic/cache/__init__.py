@@ -2,8 +2,8 @@
 
 from slic.cache.clipstore import ClipStore, View, video_key
 from slic.cache.embeddings import EmbeddingCache
+from slic.cache.flow_levels import dequantise, quantise
 from slic.cache.index import Entry
-from slic.cache.levels import dequantise, quantise
 from slic.cache.shards import Codec
 
 __all__ = [

@@ -16,13 +16,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from slic.cache.flow_levels import ZERO_LEVEL, dequantise
 from slic.cache.index import Entry, Index
-from slic.cache.levels import ZERO_LEVEL, dequantise
 from slic.cache.metadata import PARTS, group, load_metadata, unsealed, write_metadata
 from slic.cache.shards import ArrayReader, ArrayWriter, Codec
 from slic.cache.writers import WriterLock, aside_name, leftovers, remove
-from slic.disk import failure, sync
 from slic.errors import DamagedChunk, StoreError, WorkError
+from slic.runtime.disk import failure, sync
 
 FORMAT = 1
 VIEWS = ("frames", "flow")

@@ -1,16 +1,18 @@
 """clusters.h5 of a run: the cluster of every training video at every clustering."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slic.cache.embeddings import TEXT, whole_hdf5
 from slic.cache.hdf5 import GuardedFile
-from slic.disk import raise_refusal
 from slic.errors import CheckpointError
-from slic.listing import shown
+from slic.runtime.disk import raise_refusal
+from slic.runtime.text import shown
 
 FILE = "clusters.h5"
 VIDEO = "video"
@@ -82,3 +84,26 @@ def clusterings_in(file: GuardedFile) -> Clusterings:
         if len(clusters) != len(ids):
             raise ValueError(f"{name} is of {len(clusters)} videos, not of {len(ids)}")
     return Clusterings(ids, named)
+
+
+def record_clusters(path: Path, epoch: int, clusters: Mapping[str, int]) -> None:
+    """Add one clustering to clusters.h5: `video` (N,) ids, and `epoch00000` (N,) int64 each.
+
+    The file is written anew and renamed, so that a reader or a crash never meets half of it.
+
+    Raises:
+        CheckpointError: what is there already is damaged.
+    """
+    ids = list(clusters)
+    known = _known_clusters(path, ids) if path.exists() else {}
+    known[clustering_name(epoch)] = np.fromiter(clusters.values(), dtype=np.int64)
+    with whole_hdf5(path) as file:
+        file.create_dataset(VIDEO, data=ids, dtype=TEXT)
+        for key in sorted(known):
+            file.create_dataset(key, data=known[key], fletcher32=known[key].size > 0)
+
+
+def _known_clusters(path: Path, ids: list[str]) -> dict[str, NDArray[np.int64]]:
+    """The clusterings of a file of these videos, by name; none of other videos."""
+    found = read_clusterings(path)
+    return found.named if found.ids == ids else {}

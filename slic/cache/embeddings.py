@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from slic import __version__
 from slic.cache.hdf5 import GuardedFile, seal_of
-from slic.disk import raise_refusal, whole_file
+from slic.datasets.segments import window_name
 from slic.errors import CacheError
-from slic.listing import shown
-from slic.segments import window_name
+from slic.runtime.disk import raise_refusal, whole_file
+from slic.runtime.text import shown
 
 FORMAT = 1
 LATEST_S = 1e12  # seconds into a video

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from slic.cache.text_heaps import check_text_heaps
-from slic.regular import open_regular
+from slic.runtime.regular_files import open_regular
 
 LONGEST_TEXT = 4096  # characters: the longest path there is
 MOST_TEXT = 64  # times the file's size that its texts may take in memory

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from slic.cache.row_sums import SUM, add_sums
 from slic.cache.untrusted import check_schema, connect_guarded, sound_rows
-from slic.disk import AGAIN, failure
+from slic.datasets.videos import Video
 from slic.errors import DiskError, SlicError, StoreError
-from slic.listing import shown
-from slic.videos import Video
+from slic.runtime.disk import AGAIN, failure
+from slic.runtime.text import shown
 
 SPLITS = (1, 2, 3)
 _INHERITED: list[sqlite3.Connection] = []

@@ -9,8 +9,8 @@ from typing import Any
 
 import google_crc32c
 
-from slic.disk import whole_file
-from slic.regular import SMALL, read_regular
+from slic.runtime.disk import whole_file
+from slic.runtime.regular_files import SMALL, read_regular
 
 SEAL = "crc32c"
 

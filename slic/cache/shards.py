@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache.metadata import read_metadata, sealed
-from slic.disk import raise_refusal, sync
 from slic.errors import DamagedChunk
-from slic.regular import open_regular
+from slic.runtime.disk import raise_refusal, sync
+from slic.runtime.regular_files import open_regular
 
 CodecName = Literal["jpeg", "zstd"]
 SHARD_FRAMES = 4096

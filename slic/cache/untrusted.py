@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from slic.datasets.listing import LONGEST_NAME
 from slic.errors import StoreError
-from slic.listing import LONGEST_NAME, is_one_line
+from slic.runtime.text import is_one_line
 
 LARGEST_CELL = 1 << 20  # bytes
 AT_ONCE = 256

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slic.commands.completion import complete_store_or_run
 from slic.commands.export import cache_export_command
-from slic.completion import complete_store_or_run
-from slic.listing import counted
-from slic.options import Json, Workers
-from slic.printing import console, listing, plain, say, show, size
-from slic.progress import clock
+from slic.commands.options import Json, Workers
+from slic.runtime.console import console, listing, plain, say, show, size
+from slic.runtime.progress import clock
+from slic.runtime.text import counted
 
 if TYPE_CHECKING:
-    from slic.verify.report import Fault
+    from slic.upkeep.verify.report import Fault
 
 cache_app = typer.Typer(
     help="Check and repair stores and runs; list, export and clean what they cache.",
@@ -44,7 +44,7 @@ def cache_verify_command(
     as_json: Json = False,
 ) -> None:
     """Check all of a store or run: checksums, shapes, index, leftovers."""
-    from slic.verify.targets import verify
+    from slic.upkeep.verify.targets import verify
 
     report = verify(what, repair=repair, workers=workers)
     for fault in report.faults:
@@ -80,8 +80,8 @@ def cache_list_command(
     as_json: Json = False,
 ) -> None:
     """The stores and runs here, and the embeddings that runs have cached."""
-    from slic.verify.caches import list_caches
-    from slic.verify.targets import targets_here
+    from slic.upkeep.verify.caches import list_caches
+    from slic.upkeep.verify.targets import targets_here
 
     found = list_caches(targets_here(_folder(folder)))
     if not as_json:
@@ -118,8 +118,8 @@ def cache_clean_command(
 
     Checkpoints, stores and current caches stay.
     """
-    from slic.verify.caches import clean, what_may_go
-    from slic.verify.targets import find_target, targets_here
+    from slic.upkeep.verify.caches import clean, what_may_go
+    from slic.upkeep.verify.targets import find_target, targets_here
 
     targets = [find_target(name) for name in what] if what else targets_here(Path())
     leaving = what_may_go(targets)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from slic.options import (
+from slic.commands.options import (
     Device,
     Feature,
     Json,
@@ -15,7 +15,7 @@ from slic.options import (
     WeightsOption,
     WeightsPreset,
 )
-from slic.printing import say, show
+from slic.runtime.console import say, show
 
 HARDEST = 3
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import typer
 
-from slic.options import Json
-from slic.printing import console, plain, show, size
-from slic.progress import clock
+from slic.commands.options import Json
+from slic.runtime.console import console, plain, show, size
+from slic.runtime.progress import clock
 
 
 def doctor_command(as_json: Json = False) -> None:
@@ -14,7 +14,7 @@ def doctor_command(as_json: Json = False) -> None:
 
     Exit code 1 where something that slic needs does not work.
     """
-    from slic.doctor.doctor import doctor
+    from slic.upkeep.doctor.doctor import doctor
 
     result = doctor()
     show(result, as_json=as_json, rows=_rows(result))

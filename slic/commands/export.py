@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from slic.completion import complete_cache
+from slic.commands.completion import complete_cache
+from slic.commands.options import Device, Json, OtherStore, Readers, RunOption
 from slic.errors import InputError
-from slic.listing import counted
-from slic.options import Device, Json, OtherStore, Readers, RunOption
-from slic.printing import say, show, size
-from slic.progress import clock
+from slic.runtime.console import say, show, size
+from slic.runtime.progress import clock
+from slic.runtime.text import counted
 
 
 def cache_export_command(
@@ -53,8 +53,8 @@ def cache_export_command(
     as_json: Json = False,
 ) -> None:
     """Embeddings, clusters and labels as parquet, csv or npz: one row a video."""
-    from slic.export import export
     from slic.runs import find_run
+    from slic.upkeep.export import export
 
     if cache is not None and (run is not None or store is not None):
         given = "--run" if run is not None else "--store"

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from slic.completion import complete_preset
+from slic.commands.completion import complete_preset
+from slic.commands.options import Json, LayoutOption
 from slic.errors import InputError
-from slic.listing import counted
-from slic.options import Json, LayoutOption
-from slic.printing import console, listing, say, show
-from slic.progress import clock
+from slic.runtime.console import console, listing, say, show
+from slic.runtime.progress import clock
+from slic.runtime.text import counted
 
 DAY_S, YEAR_S = 86_400, 365.25 * 86_400
 
@@ -65,7 +65,7 @@ def plan_command(
     as_json: Json = False,
 ) -> None:
     """What data will cost to prepare, to train on and to evaluate; nothing of it is done."""
-    from slic.plan import Asked, measure_rates, plan
+    from slic.upkeep.plan import Asked, measure_rates, plan
 
     asked = Asked(
         dataset=dataset,

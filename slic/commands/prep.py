@@ -4,9 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from slic.completion import complete_store
-from slic.errors import InputError, WorkError
-from slic.options import (
+from slic.commands.completion import complete_store
+from slic.commands.options import (
     Codec,
     Dataset,
     Engine,
@@ -19,8 +18,9 @@ from slic.options import (
     StoreOption,
     Workers,
 )
-from slic.printing import console, listing, say, show
-from slic.progress import clock
+from slic.errors import InputError, WorkError
+from slic.runtime.console import console, listing, say, show
+from slic.runtime.progress import clock
 
 prep_app = typer.Typer(
     help="Decode video and compute flow into a clip store.", no_args_is_help=True

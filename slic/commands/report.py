@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from slic.options import (
+from slic.commands.options import (
     Device,
     Json,
     OtherStore,
@@ -14,7 +14,7 @@ from slic.options import (
     WeightsOption,
     WeightsPreset,
 )
-from slic.printing import say, show, size
+from slic.runtime.console import say, show, size
 
 
 def report_command(

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from slic.commands.options import Device, Json, Workers
 from slic.errors import InputError
-from slic.options import Device, Json, Workers
-from slic.printing import console, listing, plain, say, show
-from slic.progress import clock
+from slic.runtime.console import console, listing, plain, say, show
+from slic.runtime.progress import clock
 
 
 def reproduce_command(
@@ -42,7 +42,7 @@ def reproduce_command(
     as_json: Json = False,
 ) -> None:
     """The SLIC rows of the paper's tables beside the published figures."""
-    from slic.reproduce import need_stores, reproduce
+    from slic.paper.reproduce import need_stores, reproduce
 
     paths = {"UCF101": ucf101, "HMDB51": hmdb51, "K400": kinetics400}
     if scale == "demo" and any(paths.values()):
@@ -68,7 +68,7 @@ def reproduce_command(
 
 
 def _show_table(result: dict[str, Any]) -> None:
-    from slic.comparison import lines
+    from slic.paper.comparison import lines
 
     table = listing("percent", title=result["title"])
     for column in result["columns"]:

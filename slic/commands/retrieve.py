@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from slic.errors import InputError
-from slic.options import (
+from slic.commands.options import (
     Clips,
     Device,
     Feature,
@@ -16,7 +15,8 @@ from slic.options import (
     WeightsOption,
     WeightsPreset,
 )
-from slic.printing import console, listing, plain, say, show
+from slic.errors import InputError
+from slic.runtime.console import console, listing, plain, say, show
 
 
 def eval_retrieve_command(

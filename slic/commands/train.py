@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from slic.completion import complete_preset, complete_store
+from slic.commands.completion import complete_preset, complete_store
+from slic.commands.options import Device, Json, Readers
 from slic.errors import InputError
-from slic.options import Device, Json, Readers
-from slic.printing import say, show
-from slic.regular import brief
+from slic.runtime.console import say, show
+from slic.runtime.regular_files import brief
 
 Encoders = Literal["r3d18", "r3d18-tv", "s3d", "small"]
 SETTINGS = "Settings (as the preset has them, unless given)"
@@ -189,7 +189,7 @@ def train_command(
 
     Settings come from the preset, then the config file, then --set, then the other options.
     """
-    from slic.ranks import this_rank
+    from slic.engine.distributed import this_rank
     from slic.train.run import train
 
     options = {

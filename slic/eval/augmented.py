@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slic.augment import augment_frames, draw
 from slic.cache import ClipStore
-from slic.clips import clip_span
+from slic.clips.augmentation import augment_frames, draw
+from slic.clips.positions import anywhere, clip_span
+from slic.clips.reading import ReaderPool
+from slic.clips.seeding import even_batches, seeded
 from slic.config import Settings
-from slic.draws import anywhere, even_batches, seeded
-from slic.reading import ReaderPool
 
 READ_AT_ONCE = 8  # clips a job
 

@@ -5,10 +5,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from slic.clips import normalise
+from slic.clips.pixels import normalise
 from slic.config import Precision
-from slic.devices import autocast
-from slic.encoders import ARCHITECTURES, Encoder
+from slic.encoders.encoder import ARCHITECTURES, Encoder
+from slic.encoders.precision import autocast
 from slic.eval.recipe import BACKBONE_SHARE, WEIGHT_DECAY
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from slic.clips import even_starts
+from slic.clips.positions import even_starts
 from slic.eval.augmented import AugmentedClips
 from slic.eval.tuning import Finetuning
 from slic.eval.views import ClipViews

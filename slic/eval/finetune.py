@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from slic.cache import ClipStore
-from slic.devices import pick_device, reading_workers, resolve_precision
-from slic.encoders import encoder_of, load_checkpoint, weights_digest
-from slic.eval.cached import say_seen
+from slic.clips.reading import ReaderPool
+from slic.embed.cached import say_seen
+from slic.encoders.checkpoints import encoder_of, load_checkpoint
+from slic.encoders.encoder import weights_digest
+from slic.encoders.precision import resolve_precision
 from slic.eval.estimate import estimate_seconds
 from slic.eval.holdout import divide
 from slic.eval.outcome import (
@@ -23,9 +25,9 @@ from slic.eval.outcome import (
 from slic.eval.recipe import Mode, Recipe
 from slic.eval.task import Task
 from slic.eval.tuning import Finetuning
-from slic.progress import clock
-from slic.reading import ReaderPool
 from slic.runs import Run, lock_run
+from slic.runtime.devices import pick_device, reading_workers
+from slic.runtime.progress import clock
 
 
 def finetune(

@@ -10,11 +10,12 @@ from slic import __version__
 from slic.cache import ClipStore
 from slic.cache.clipstore import fingerprint
 from slic.config import Settings, make_settings, settings_from, with_defaults
-from slic.encoders import CHECKPOINT_FORMAT, Encoder, new_encoder, weights_digest
+from slic.encoders.checkpoints import CHECKPOINT_FORMAT
+from slic.encoders.encoder import Encoder, new_encoder, weights_digest
+from slic.encoders.tensor_files import save_whole
+from slic.encoders.weights import Weights, described, load_weights, read_weights
 from slic.errors import CheckpointError, InputError
 from slic.runs import RUNS, Run, create_run, find_run, only_store, open_run
-from slic.saving import save_whole
-from slic.weights import Weights, described, load_weights, read_weights
 
 PRESET = "ucf101-16f"
 

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.config import Feature
-from slic.errors import LabelsMissing
-from slic.eval.cached import (
+from slic.embed.cached import (
     Parts,
     cached_embeddings,
     check_feature,
@@ -16,6 +15,7 @@ from slic.eval.cached import (
     say_seen,
     split_parts,
 )
+from slic.errors import LabelsMissing
 from slic.eval.outcome import details_of, measure, result_file, write_result
 from slic.runs import Run
 

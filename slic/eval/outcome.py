@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache.clipstore import fingerprint
-from slic.disk import whole_file
 from slic.errors import CheckpointError
 from slic.eval.recipe import Mode
 from slic.metrics import topk_accuracy
-from slic.regular import LARGE, read_regular
 from slic.runs import Run
+from slic.runtime.disk import whole_file
+from slic.runtime.regular_files import LARGE, read_regular
 
 KS = (1, 5)
 _SHARES = {"top1", "top5"}

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from slic.config import Feature
-from slic.errors import InputError
-from slic.eval.cached import (
+from slic.embed.cached import (
     Parts,
     cached_embeddings,
     check_feature,
@@ -13,6 +12,7 @@ from slic.eval.cached import (
     say_seen,
     split_parts,
 )
+from slic.errors import InputError
 from slic.metrics import per_class_recall, recall_at_k
 from slic.neighbours.exact import nearest
 from slic.runs import Run

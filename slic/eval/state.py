@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from slic import __version__
+from slic.encoders.restoring import fitting_state, unfit_weights
+from slic.encoders.tensor_files import read_pickled, save_whole
 from slic.errors import CheckpointError
 from slic.eval.classifier import Classifier
-from slic.restoring import fitting_state, unfit_weights
-from slic.saving import save_whole
-from slic.tensor_files import read_pickled
 
 FORMAT = 1
 _KEYS = {"format", "slic", "encoder", "classes", "model", "optimiser", "state"}

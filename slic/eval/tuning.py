@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from slic.cache import Entry
-from slic.devices import tune
-from slic.encoders import Encoder
+from slic.clips.reading import ReaderPool
+from slic.encoders.encoder import Encoder
+from slic.encoders.precision import tune
+from slic.engine.saving import CHECKPOINT_EVERY_S
 from slic.errors import InputError, WorkError
 from slic.eval.augmented import RandomClip, dropout_mask, read_batches
 from slic.eval.classifier import Classifier, make_optimiser, set_rates
@@ -21,10 +23,8 @@ from slic.eval.state import State, restore_state, save_state, weights_of
 from slic.eval.task import Task
 from slic.eval.views import mean_probabilities
 from slic.metrics import topk_accuracy
-from slic.progress import progress
-from slic.reading import ReaderPool
-from slic.saving import CHECKPOINT_EVERY_S
-from slic.stopping import stops_held
+from slic.runtime.progress import progress
+from slic.runtime.signals import stops_held
 
 Advance = Callable[[int, float], None]
 

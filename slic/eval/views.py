@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slic.cache import ClipStore, Entry
-from slic.clips import centre_view, even_starts
+from slic.clips.pixels import centre_view
+from slic.clips.positions import even_starts
+from slic.clips.reading import ReaderPool
 from slic.config import Settings
-from slic.embed import EMBED_AT_ONCE
+from slic.embed.embedding import EMBED_AT_ONCE
 from slic.eval.recipe import Crops
-from slic.in_parts import InParts
-from slic.reading import ReaderPool
+from slic.runtime.oom_split import InParts
 
 CROP_SHARE = 7 / 8
 

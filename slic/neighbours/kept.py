@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from slic.cache import EmbeddingCache
 from slic.cache.hdf5 import SEAL, check_seal
 from slic.config import Feature
-from slic.disk import raise_refusal, whole_file
 from slic.errors import CacheError, DiskError
 from slic.neighbours.exact import FloatRows, unit_float32
 from slic.neighbours.kept_lists import HEADER as LISTS_HEADER
 from slic.neighbours.kept_lists import arrays, header_of, length_of, mapped_lists
 from slic.neighbours.lists import Lists, approximate, build_lists
-from slic.regular import open_regular
+from slic.runtime.disk import raise_refusal, whole_file
+from slic.runtime.regular_files import open_regular
 
 _HEADER = struct.Struct("<4siqqqBiQ")  # of faiss: kind, D, N, two fillers, trained, metric, N * D
 _FILLER = 1 << 20

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slic.cache import ClipStore
 from slic.errors import SlicError
-from slic.listing import counted
+from slic.runtime.text import counted
 
 Picture = NDArray[np.uint8]
 Advance = Callable[[int, float], None]

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from slic.disk import whole_file
+from slic.runtime.disk import whole_file
 
 # In the order in which they are put together: what is used stands before what uses it.
 SCRIPTS = (

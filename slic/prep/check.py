@@ -20,8 +20,8 @@ from slic.errors import InputError, StoreError
 from slic.prep.check_pair import Agreement, DamagedPair, PairCheck, PairJob, check_pair
 from slic.prep.store import IMPORTED, LayoutChoice, resolve
 from slic.prep.tvl1 import engine_version
-from slic.processes import default_workers, run_jobs
-from slic.progress import progress
+from slic.runtime.processes import default_workers, run_jobs
+from slic.runtime.progress import progress
 
 # Chosen on stores of real and drawn clips. Right flow deviates by 0.01 to 0.33 over a store's
 # pairs (0.38 from OpenCV 4.10), and by 0.8 in one pair at most; flow of the next frame by 3 to

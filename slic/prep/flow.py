@@ -12,9 +12,7 @@ import numpy as np
 from slic.cache import ClipStore, Codec, Entry
 from slic.cache.flow_settings import DEFAULT_BOUND, flow_fingerprint
 from slic.cache.shards import CodecName
-from slic.disk import writes
 from slic.errors import InputError
-from slic.prep.crew import Crew, Processes, crew_of
 from slic.prep.flow_import import import_flow
 from slic.prep.flow_video import (
     FlowDone,
@@ -41,7 +39,11 @@ from slic.prep.store import (
     sample,
 )
 from slic.prep.tvl1 import ON_DEVICES, Engine, Tvl1Parameters, engine_version
-from slic.progress import progress
+from slic.prep.workers.executor import Executor
+from slic.prep.workers.local import LocalProcesses
+from slic.prep.workers.pick import executor_of
+from slic.runtime.disk import writes
+from slic.runtime.progress import progress
 
 
 def prep_flow(
@@ -85,9 +87,9 @@ def prep_flow(
         InputError: no scheduler, or workers that do not fit.
         WorkError: the store cannot be written; what is complete stays.
     """
-    with crew_of(workers, scheduler) as crew:
+    with executor_of(workers, scheduler) as executor:
         return flow_by(
-            crew,
+            executor,
             dataset,
             store=store,
             layout=layout,
@@ -104,7 +106,7 @@ def prep_flow(
 
 
 def flow_by(
-    crew: Crew,
+    executor: Executor,
     dataset: str,
     *,
     store: str | None,
@@ -119,7 +121,7 @@ def flow_by(
     overwrite: bool,
     retry: bool,
 ) -> PrepResult:
-    """`prep_flow` by a crew that is there already."""
+    """`prep_flow` by an executor that is there already."""
     begin = time.monotonic()
     if bound is not None and not (np.isfinite(bound) and bound > 0):
         raise InputError(f"--bound {bound}: must be above 0 pixels a frame")
@@ -127,7 +129,7 @@ def flow_by(
         if parameters or device not in (None, "auto", "cpu"):
             raise InputError("--param and --device have no part in imported flow: leave them out")
         return import_flow(
-            crew,
+            executor,
             dataset,
             store=store,
             layout=layout,
@@ -139,7 +141,7 @@ def flow_by(
             retry=retry,
         )
     tvl1 = Tvl1Parameters.named(**(parameters or {}))
-    name, where = crew.engine(engine, device)
+    name, where = executor.engine(engine, device)
     found, path = resolve(dataset, store=store, layout=layout)
     if found is None and (retry or short_side is not None):
         option = "--retry" if retry else "--short-side"
@@ -151,7 +153,7 @@ def flow_by(
     notes, new_failures, estimated = [], 0, 0
     if found is not None:
         first = frames_by(
-            crew,
+            executor,
             dataset,
             store=store,
             layout=layout,
@@ -176,7 +178,7 @@ def flow_by(
         needed = estimate(jobs, weight=work, measure=size_on_disk)
         say_needed(path, needed, refuse=not overwrite)
         result.estimated_bytes += needed.bytes
-    _run(target, jobs, where, crew, result)
+    _run(target, jobs, where, executor, result)
     result.new_failures += new_failures
     return result.finished(begin)
 
@@ -221,7 +223,7 @@ def _run(
     store: ClipStore,
     jobs: list[FlowJob],
     device: str,
-    crew: Crew,
+    executor: Executor,
     result: PrepResult,
 ) -> None:
     if not jobs:
@@ -236,7 +238,7 @@ def _run(
             result.frames += pairs
             advance(0, pairs)
 
-        with closing(_solved(jobs, device, crew, counted, result.notes)) as outcomes:
+        with closing(_solved(jobs, device, executor, counted, result.notes)) as outcomes:
             for done in outcomes:
                 enter_flow(store, done, result)
                 advance(1, 0)
@@ -249,7 +251,7 @@ def _pairs(job: FlowJob) -> int:
 def _solved(
     jobs: list[FlowJob],
     device: str,
-    crew: Crew,
+    executor: Executor,
     counted: Callable[[int], None],
     notes: list[str],
 ) -> Generator[FlowDone]:
@@ -257,20 +259,20 @@ def _solved(
     engine, parameters = jobs[0].engine, jobs[0].parameters
     version = engine_version(engine)
     if engine not in ON_DEVICES:
-        notes.append(f"flow by {version} {crew.told(len(jobs))}")
-        yield from crew.run(store_flow_here, jobs, lost=unsolved, counted=counted)
+        notes.append(f"flow by {version} {executor.told(len(jobs))}")
+        yield from executor.run(store_flow_here, jobs, lost=unsolved, counted=counted)
         return
-    if not isinstance(crew, Processes):
+    if not isinstance(executor, LocalProcesses):
         from slic.prep.flow_on_worker import store_flow_on_device
 
-        notes.append(f"flow by {version} on {device} {crew.told(len(jobs))}")
+        notes.append(f"flow by {version} on {device} {executor.told(len(jobs))}")
         solve = partial(store_flow_on_device, device=device)
-        yield from crew.run(solve, jobs, lost=unsolved, counted=counted, device=device)
+        yield from executor.run(solve, jobs, lost=unsolved, counted=counted, device=device)
         return
     from slic.prep.flow_device import DeviceWork, default_threads, devices_for, flow_on_devices
 
     works = [
-        DeviceWork(engine, name, parameters, crew.workers or default_threads())
+        DeviceWork(engine, name, parameters, executor.workers or default_threads())
         for name in devices_for(engine, device)
     ]
     notes.append(f"flow by {version} on {', '.join(w.device for w in works)}")

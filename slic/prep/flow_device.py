@@ -16,8 +16,8 @@ from slic.prep.flow_batches import Batcher, DeviceFailed
 from slic.prep.flow_video import FlowDone, FlowJob, store_flow
 from slic.prep.tvl1 import Tvl1Parameters
 from slic.prep.tvl1.device import DeviceSolver
-from slic.processes import GRACE_S, default_workers, in_flight, interrupts_held, one_thread
-from slic.stopping import stops_noticed
+from slic.runtime.processes import GRACE_S, default_workers, in_flight, interrupts_held, one_thread
+from slic.runtime.signals import stops_noticed
 
 LOOK_EVERY_S = 1.0
 

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from slic.cache import ClipStore, Codec, Entry, quantise
 from slic.cache.clipstore import fingerprint
 from slic.cache.shards import ArrayWriter, CodecName
-from slic.decode import Decoding
-from slic.disk import failure, writes
+from slic.datasets.images import ImageView, image_sequence
+from slic.datasets.videos import Dataset
+from slic.decode.guarded import Decoding
 from slic.errors import DatasetError, DecodeError, InputError
-from slic.images import ImageView, image_sequence
-from slic.prep.claims import check_claim
-from slic.prep.crew import Crew
 from slic.prep.flow_video import FlowDone, enter_flow, unsolved
 from slic.prep.frames import frames_by
 from slic.prep.frames_video import close_decoder, worker_decoder
@@ -40,9 +38,11 @@ from slic.prep.store import (
     resolve,
     sample,
 )
-from slic.processes import count
-from slic.progress import progress
-from slic.videos import Dataset
+from slic.prep.workers.claims import check_claim
+from slic.prep.workers.executor import Executor
+from slic.runtime.disk import failure, writes
+from slic.runtime.processes import count
+from slic.runtime.progress import progress
 
 CENTRE = 127.5  # the level of no flow, between 127 and 128, which both become exactly 0
 ANY_SIZE = 1 << 30
@@ -77,7 +77,7 @@ class ImportJob:
 
 
 def import_flow(
-    crew: Crew,
+    executor: Executor,
     dataset: str,
     *,
     store: str | None,
@@ -91,7 +91,7 @@ def import_flow(
 ) -> PrepResult:
     """Take in the flow images of a data set, its frames first if they are missing.
 
-    Args and errors are those of `prep_flow`, done by a crew; `bound` must be given.
+    Args and errors are those of `prep_flow`, done by an executor; `bound` must be given.
     """
     begin = time.monotonic()
     if bound is None:
@@ -106,7 +106,7 @@ def import_flow(
         wanted = _settings(present, bound)
         agree_on_settings(present, "flow", wanted, overwrite=overwrite, record=False)
     first = frames_by(
-        crew,
+        executor,
         dataset,
         store=store,
         layout=layout,
@@ -133,7 +133,7 @@ def import_flow(
         close_decoder()
         say_needed(path, needed, refuse=not overwrite)
         result.estimated_bytes += needed.bytes
-    _run(target, jobs, crew, result)
+    _run(target, jobs, executor, result)
     result.new_failures += first.new_failures
     return result.finished(begin)
 
@@ -169,7 +169,7 @@ def _is_done(job: ImportJob) -> bool:
         return False
 
 
-def _run(store: ClipStore, jobs: list[ImportJob], crew: Crew, result: PrepResult) -> None:
+def _run(store: ClipStore, jobs: list[ImportJob], executor: Executor, result: PrepResult) -> None:
     if not jobs:
         return
 
@@ -178,7 +178,7 @@ def _run(store: ClipStore, jobs: list[ImportJob], crew: Crew, result: PrepResult
         advance(0, pairs)
 
     with progress(len(jobs), f"flow ({IMPORTED})", unit="pairs") as advance:
-        run = crew.run(store_imported, jobs, lost=unsolved, counted=counted)
+        run = executor.run(store_imported, jobs, lost=unsolved, counted=counted)
         with closing(run) as outcomes:
             for done in outcomes:
                 enter_flow(store, done, result)

@@ -9,7 +9,7 @@ from slic.prep.flow_batches import Batcher, DeviceFailed
 from slic.prep.flow_video import FlowDone, FlowJob, store_flow
 from slic.prep.tvl1 import Tvl1Parameters, resolve_engine
 from slic.prep.tvl1.device import DeviceSolver
-from slic.processes import count
+from slic.runtime.processes import count
 
 _making = threading.Lock()
 

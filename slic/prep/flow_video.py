@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from slic.cache import ClipStore, Codec, Entry, quantise
 from slic.cache.flow_settings import default_bound
 from slic.cache.shards import ArrayWriter
-from slic.disk import failure
 from slic.errors import DamagedChunk, DiskError, WorkError
-from slic.prep.claims import check_claim
 from slic.prep.store import PrepResult
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
-from slic.processes import count
+from slic.prep.workers.claims import check_claim
+from slic.runtime.disk import failure
+from slic.runtime.processes import count
 
 # A block is as long as this allows, so that memory does not grow with the video.
 BLOCK_FRAMES, BLOCK_PIXELS = 64, 2**22

@@ -8,9 +8,8 @@ from typing import Any
 from slic.cache import ClipStore, Codec, Entry
 from slic.cache.clipstore import fingerprint
 from slic.cache.shards import CodecName
-from slic.disk import writes
+from slic.datasets.videos import Dataset, Video
 from slic.errors import InputError, StoreError
-from slic.prep.crew import Crew, crew_of
 from slic.prep.frames_video import FrameJob, close_decoder, size_on_disk, store_frames, unstored
 from slic.prep.source import read_source, size_and_time
 from slic.prep.space import estimate, say_needed, weight_of
@@ -22,8 +21,10 @@ from slic.prep.store import (
     resolve,
     sample,
 )
-from slic.progress import progress
-from slic.videos import Dataset, Video
+from slic.prep.workers.executor import Executor
+from slic.prep.workers.pick import executor_of
+from slic.runtime.disk import writes
+from slic.runtime.progress import progress
 
 JPEG_QUALITY = 90
 
@@ -62,9 +63,9 @@ def prep_frames(
         InputError: no scheduler, or workers that do not fit.
         WorkError: the store cannot be written; what is complete stays.
     """
-    with crew_of(workers, scheduler) as crew:
+    with executor_of(workers, scheduler) as executor:
         return frames_by(
-            crew,
+            executor,
             dataset,
             store=store,
             layout=layout,
@@ -78,7 +79,7 @@ def prep_frames(
 
 
 def frames_by(
-    crew: Crew,
+    executor: Executor,
     dataset: str,
     *,
     store: str | None,
@@ -90,7 +91,7 @@ def frames_by(
     overwrite: bool,
     retry: bool,
 ) -> PrepResult:
-    """`prep_frames` by a crew that is there already."""
+    """`prep_frames` by an executor that is there already."""
     begin = time.monotonic()
     found, path = resolve(dataset, store=store, layout=layout)
     if found is None:
@@ -119,7 +120,7 @@ def frames_by(
         close_decoder()
         say_needed(path, needed, refuse=not overwrite)
         result.estimated_bytes = needed.bytes
-    _run(target, jobs, crew, result)
+    _run(target, jobs, executor, result)
     failed = {entry.id: entry for entry in target.failures()}
     result.failures += list_failures(failed[v.id] for v in videos if v.id in failed)
     remarks = {video: remark for video, remark in target.index.rows("id", "remark") if remark}
@@ -182,12 +183,12 @@ def _same_source(entry: Entry, path: Path) -> int | None:
         return 0 if known is None and entry.reason is None else known
 
 
-def _run(store: ClipStore, jobs: list[FrameJob], crew: Crew, result: PrepResult) -> None:
+def _run(store: ClipStore, jobs: list[FrameJob], executor: Executor, result: PrepResult) -> None:
     if not jobs:
         return
     with (
         progress(len(jobs), "frames", unit="frames") as advance,
-        closing(crew.run(store_frames, jobs, lost=unstored)) as outcomes,
+        closing(executor.run(store_frames, jobs, lost=unstored)) as outcomes,
     ):
         stored = set(store.ids)
         for entry in outcomes:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slic.cache import ClipStore, Codec, Entry, video_key
-from slic.cache.described import described
-from slic.decode import Decoding, GuardedDecoder, Reader
-from slic.disk import failure
+from slic.cache.array_attributes import described
+from slic.datasets.images import image_sequence
+from slic.datasets.segments import Segment, ends_before, known_fps
+from slic.datasets.videos import Video
+from slic.decode.guarded import Decoding, GuardedDecoder, Reader
 from slic.errors import DecodeError
-from slic.images import image_sequence
-from slic.prep.claims import check_claim
 from slic.prep.source import (
     SourceChanged,
     Stamp,
@@ -23,8 +23,8 @@ from slic.prep.source import (
     size_and_time,
     stamp,
 )
-from slic.segments import Segment, ends_before, known_fps
-from slic.videos import Video
+from slic.prep.workers.claims import check_claim
+from slic.runtime.disk import failure
 
 READINGS = 2  # of a file that changes meanwhile
 FRAMES = 32  # of a video, by which its size in the store is told

@@ -5,8 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from slic.images import image_files
-from slic.regular import open_regular
+from slic.datasets.images import image_files
+from slic.runtime.regular_files import open_regular
 
 HASH_BLOCK = 1 << 20
 

@@ -11,7 +11,7 @@ from random import Random
 from typing import TypeVar
 
 from slic.errors import StoreError
-from slic.printing import say
+from slic.runtime.console import say
 
 Job = TypeVar("Job")
 VIDEOS = 16  # looked at

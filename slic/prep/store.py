@@ -11,8 +11,8 @@ from slic.cache import ClipStore, View
 from slic.cache.clipstore import FLOW_QUALITY
 from slic.cache.index import Entry
 from slic.cache.shards import CodecName
+from slic.datasets.videos import Dataset, Layout, read_dataset
 from slic.errors import InputError, StoreError
-from slic.videos import Dataset, Layout, read_dataset
 
 T = TypeVar("T")
 LayoutChoice = Layout | Literal["auto"]

@@ -6,14 +6,14 @@ from typing import Any
 
 from slic.cache.clusterings import FILE as CLUSTERS
 from slic.cache.clusterings import read_clusterings
-from slic.disk import check_writable
+from slic.cache.names import read_names
 from slic.errors import InputError
 from slic.page import PAGES, write_page
 from slic.report.figure import SUFFIXES, write_figure
 from slic.report.material import gather
-from slic.report.names import read_names
 from slic.report.sections import Built, build
 from slic.runs import Run
+from slic.runtime.disk import check_writable
 
 FILE = "report.html"
 SAMPLE = 3000

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from slic.cache.clusterings import epoch_of
-from slic.listing import counted
 from slic.report.agreement import agreement
 from slic.report.partition import Labels, Numbers, Partition, tally
+from slic.runtime.text import counted
 
 MOST_COLUMNS = 6
 LARGEST = 15

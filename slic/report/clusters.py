@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from slic.cache.clusterings import Clusterings, epoch_of
-from slic.draws import seeded
+from slic.clips.seeding import seeded
+from slic.page.videos import Videos
 from slic.report.changes import changes, drawn
 from slic.report.partition import Labels, Partition, Tally, labels_of, partition, tally
-from slic.report.videos import Videos
 
 LISTED = 500
 SHOWN = 24  # videos of a cluster

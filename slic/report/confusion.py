@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from slic.cache import EmbeddingCache
 from slic.errors import CheckpointError
 from slic.eval.outcome import FOLDER, read_matrix
-from slic.listing import counted
-from slic.regular import brief
 from slic.report.gallery import Found
 from slic.runs import Run
+from slic.runtime.regular_files import brief
+from slic.runtime.text import counted
 
 TITLES = {
     "neighbour": "Nearest neighbour",

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import EmbeddingCache
+from slic.clips.seeding import seeded
 from slic.config import Feature
-from slic.draws import seeded
-from slic.listing import counted
 from slic.neighbours.exact import FloatRows, unit_float32
+from slic.page.videos import Videos
 from slic.report.gallery import embeddings
-from slic.report.videos import Videos
+from slic.runtime.text import counted
 
 PERPLEXITY = 30.0
 FEWEST = 4  # up to three points lie in a plane as they are

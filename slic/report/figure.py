@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slic.disk import whole_file
+from slic.datasets.listing import stem_of
 from slic.errors import InputError, SlicError
-from slic.listing import shown, stem_of
 from slic.page.thumbnails import Picture, Scene, fitted
+from slic.runtime.disk import whole_file
+from slic.runtime.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import EmbeddingCache
+from slic.clips.seeding import seeded
 from slic.config import Feature
-from slic.draws import seeded
-from slic.listing import counted
 from slic.metrics import per_class_recall
 from slic.neighbours.exact import FloatRows, nearest
-from slic.report.videos import Videos
+from slic.page.videos import Videos
+from slic.runtime.text import counted
 
 NEIGHBOURS = 6  # shown
 SEARCHED = 10  # the largest k of the recall that a report tells

@@ -9,22 +9,16 @@ from typing import Any, Literal, get_args
 from slic.cache import ClipStore, EmbeddingCache, Entry
 from slic.cache.clusterings import FILE, Clusterings, read_clusterings
 from slic.config import Feature
-from slic.errors import (
-    CacheError,
-    CheckpointError,
-    DamagedChunk,
-    LabelsMissing,
-    StoreError,
-)
-from slic.eval.cached import (
+from slic.embed.cached import (
     cached_embeddings,
     check_split,
     evaluation_protocol,
     say_seen,
     split_parts,
 )
+from slic.engine.divergence import FAILED_STEP
+from slic.errors import CacheError, CheckpointError, DamagedChunk, LabelsMissing, StoreError
 from slic.runs import Run
-from slic.train.safety import FAILED_STEP
 
 Say = Callable[[str], None]
 Kind = Literal["epoch", "clustering", "done"]

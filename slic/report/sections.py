@@ -7,17 +7,9 @@ from typing import Any
 
 from slic import __version__
 from slic.cache.clusterings import Clusterings
-from slic.listing import counted
 from slic.page import room_for_images
-from slic.page.thumbnails import (
-    STILLS,
-    STILLS_BYTES,
-    STRIPS,
-    STRIPS_BYTES,
-    Scene,
-    thumbnails,
-)
-from slic.progress import progress
+from slic.page.thumbnails import STILLS, STILLS_BYTES, STRIPS, STRIPS_BYTES, Scene, thumbnails
+from slic.page.videos import Videos
 from slic.report import summary
 from slic.report.clusters import clusters, last_clustering
 from slic.report.confusion import confusions
@@ -27,7 +19,8 @@ from slic.report.failed import failed
 from slic.report.gallery import Found, embeddings, gallery, split_neighbours
 from slic.report.material import Material
 from slic.report.paper import paper
-from slic.report.videos import Videos
+from slic.runtime.progress import progress
+from slic.runtime.text import counted
 
 Section = dict[str, Any]
 

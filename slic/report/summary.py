@@ -7,11 +7,11 @@ import numpy as np
 
 from slic.config import make_settings
 from slic.errors import SettingsError
-from slic.listing import counted
 from slic.metrics import recall_at_k
 from slic.report.curves import number
 from slic.report.gallery import Found
 from slic.report.material import Material
+from slic.runtime.text import counted
 
 KS = (1, 5, 10)
 CLASSIFIED = {

@@ -9,15 +9,15 @@ from typing import Any
 
 from slic import __version__
 from slic.cache import ClipStore, EmbeddingCache
-from slic.listing import counted
+from slic.datasets.segments import known_fps, plain_seconds, window_name
 from slic.page import write_page
 from slic.page.thumbnails import STILLS, STRIPS, thumbnails
-from slic.progress import progress
-from slic.report.videos import Videos
+from slic.page.videos import Videos
 from slic.runs import Run
+from slic.runtime.progress import progress
+from slic.runtime.text import counted
 from slic.search.queries import Query
 from slic.search.sources import Sources
-from slic.segments import known_fps, plain_seconds, window_name
 
 MOST_SHOWN = 2_000  # answers, so that a page stays small
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import EmbeddingCache
-from slic.embed import FloatRows
+from slic.embed.embedding import FloatRows
 from slic.neighbours.exact import nearest_units
 from slic.neighbours.lists import Lists
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from slic.cache import ClipStore, Codec, Entry
 from slic.cache.clipstore import fingerprint
-from slic.embed import Section
+from slic.clips.windows import Section
+from slic.datasets.segments import Segment, ends_before, known_fps, named_segment
+from slic.datasets.videos import Video
 from slic.errors import InputError
 from slic.prep.frames_video import FrameJob, close_decoder, store_frames
-from slic.segments import Segment, ends_before, known_fps, named_segment
-from slic.videos import Video
 
 MOST_COMPARED = 10_000  # ids, with a name that is none
 SHORT_SIDE = 128  # of a query, where the store does not say

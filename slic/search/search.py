@@ -8,17 +8,17 @@ from typing import Any
 
 from slic.cache import ClipStore, EmbeddingCache
 from slic.config import Feature
-from slic.disk import check_writable
+from slic.datasets.segments import windows_of
+from slic.embed.cached import cached_embeddings, check_feature, evaluation_protocol
 from slic.errors import InputError
-from slic.eval.cached import cached_embeddings, check_feature, evaluation_protocol
 from slic.neighbours.kept import unit_rows
 from slic.page import PAGES
 from slic.runs import Run
+from slic.runtime.disk import check_writable
 from slic.search.gallery import write_gallery
 from slic.search.nearest import nearest_places, place_of
 from slic.search.queries import Query, read_queries
 from slic.search.sources import Sources
-from slic.segments import windows_of
 
 
 def search(

@@ -7,15 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import ClipStore, EmbeddingCache, Entry
+from slic.clips.windows import Section
 from slic.config import Feature
-from slic.embed import Protocol, Section
+from slic.datasets.segments import known_fps
+from slic.embed.cached import embed_entries
+from slic.embed.embedding import Protocol
 from slic.errors import CacheError, InputError
-from slic.eval.cached import embed_entries
 from slic.neighbours.exact import unit_float32
 from slic.runs import Run
 from slic.search.nearest import Asked, Place
 from slic.search.queries import Query, section_of, stored_files
-from slic.segments import known_fps
 
 
 class Sources:

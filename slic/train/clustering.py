@@ -13,7 +13,7 @@ from slic.errors import InputError, LabelsMissing
 from slic.metrics import missing_labels
 from slic.neighbours.exact import kmeans_assignment, unit_float32
 from slic.neighbours.lists import first_neighbours_of
-from slic.printing import say as said
+from slic.runtime.console import say as said
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,10 +13,11 @@ from torch.utils.data import Dataset
 from slic.cache import ClipStore, View
 from slic.cache.clipstore import VIEWS
 from slic.cache.index import SPLITS
-from slic.clips import as_tensor, centre_view, clip_span, even_starts
-from slic.draws import anywhere, seeded
+from slic.clips.pixels import as_tensor, centre_view
+from slic.clips.positions import anywhere, clip_span, even_starts
+from slic.clips.seeding import seeded
+from slic.datasets.splits import Part
 from slic.errors import InputError, StoreError
-from slic.splits import Part
 
 NO_LABEL = -1
 CENTRE = -1  # in place of an epoch

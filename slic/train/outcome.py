@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slic.engine.divergence import FAILED_STEP
 from slic.errors import CheckpointError
 from slic.runs import Run
-from slic.train.safety import FAILED_STEP
 
 
 def remove_leftovers(run: Run) -> None:

@@ -10,20 +10,20 @@ import numpy as np
 import torch
 
 from slic.cache import Entry
+from slic.cache.clusterings import record_clusters
+from slic.clips.reading import ReaderPool
 from slic.config import Settings
-from slic.embed import CacheName, FloatRows, Protocol, write_cache
-from slic.encoders import Encoder, weights_digest
+from slic.embed.embedding import CacheName, FloatRows, Protocol, write_cache
+from slic.encoders.encoder import Encoder, weights_digest
+from slic.engine.distributed import ALONE, OtherFailed, Ranks
+from slic.engine.divergence import check_embeddings, has_collapsed, mean_distance
+from slic.engine.synchronised import embed_shares, shown
 from slic.errors import DamagedChunk
-from slic.listing import counted
 from slic.metrics import cluster_agreement, recall_at_k
 from slic.neighbours.exact import nearest
-from slic.ranks import ALONE, OtherFailed, Ranks
-from slic.reading import ReaderPool
 from slic.runs import Run
+from slic.runtime.text import counted
 from slic.train.clustering import finch, kmeans, label_codes, singleton_labels
-from slic.train.record import record_clusters
-from slic.train.safety import check_embeddings, has_collapsed, mean_distance
-from slic.train.together import embed_shares, shown
 
 RECALL_AT = (1, 5)
 QUERY_SHARE = 4

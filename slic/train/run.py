@@ -10,20 +10,21 @@ import torch
 
 from slic.cache import ClipStore, Entry
 from slic.config import Settings
-from slic.devices import pick_device, reading_workers, resolve_precision
-from slic.encoders import Encoder, new_encoder
+from slic.encoders.encoder import Encoder, new_encoder
+from slic.encoders.precision import resolve_precision
+from slic.engine.distributed import ALONE, Ranks, joined
+from slic.engine.forward import Means
+from slic.engine.loop import Training
+from slic.engine.optimise import estimate_seconds
 from slic.errors import InputError, StoreError
-from slic.progress import clock
-from slic.ranks import ALONE, Ranks, joined
 from slic.runs import Run
-from slic.train.choice import Choice, choose
-from slic.train.compute import Means
-from slic.train.entries import tested_entries, training_entries
-from slic.train.loop import Training
-from slic.train.optimise import estimate_seconds
+from slic.runtime.devices import pick_device, reading_workers
+from slic.runtime.progress import clock
 from slic.train.outcome import result
 from slic.train.recluster import CLUSTERINGS, clusterings_left
 from slic.train.sampling import plan_epoch
+from slic.train.setup import Choice, choose
+from slic.train.training_set import tested_entries, training_entries
 
 GPU_PRESET, CPU_PRESET = "ucf101-16f", "cpu-small"
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slic.clips import clip_span
+from slic.clips.positions import anywhere, clip_span
+from slic.clips.seeding import even_batches, seeded
 from slic.config import Settings
-from slic.draws import anywhere, even_batches, seeded
 
 
 @dataclass(frozen=True)

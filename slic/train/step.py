@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from slic.config import Settings
-from slic.ranks import ALONE, Ranks
+from slic.engine.distributed import ALONE, Ranks
+from slic.engine.forward import Forward
+from slic.engine.profile import Profile
 from slic.train.all_pairs import all_pairs_triplet_loss
-from slic.train.compute import Forward
 from slic.train.losses import (
     instance_triplet_loss,
     pseudo_label_infonce,
     temporal_discrimination_loss,
 )
-from slic.train.profile import Profile
+from slic.train.negatives import select_negatives
 from slic.train.sampling import Sample
-from slic.train.selection import select_negatives
 
 UNKNOWN = -1
 

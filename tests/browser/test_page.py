@@ -11,8 +11,8 @@ from made import HOSTILE, colour_of, made_report
 from pages import Opened
 from playwright.sync_api import Locator, Page, expect
 
+from slic.cache.names import read_names
 from slic.page import write_page
-from slic.report.names import read_names
 
 Open = Callable[..., Opened]
 ALL = ["summary", "curves", "paper", "gallery", "classes", "clusters", "changes", "confusion"]

@@ -15,8 +15,8 @@ import pytest
 
 from slic.cache.index import Entry, Index
 from slic.cache.row_sums import SUM
+from slic.datasets.videos import Video
 from slic.errors import DiskError, StoreError
-from slic.videos import Video
 
 
 def entry(name: str, **more: object) -> Entry:

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from slic.cost.data import imagined, known
 from slic.errors import InputError
+from slic.upkeep.cost.data import imagined, known
 
 
 def test_ucf101_by_hand() -> None:

@@ -6,9 +6,9 @@ from math import isclose
 import pytest
 
 from slic.config import Settings, make_settings
-from slic.cost.data import Data
-from slic.cost.model import ARRAY_BYTES, Fleet, Model, Net, Stage, needed
-from slic.cost.rates import UNITS, Rate
+from slic.upkeep.cost.data import Data
+from slic.upkeep.cost.model import ARRAY_BYTES, Fleet, Model, Net, Stage, needed
+from slic.upkeep.cost.rates import UNITS, Rate
 
 DATA = Data(
     name="ten",

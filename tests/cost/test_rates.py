@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from slic.cost.rates import GPUS, Rate, assumed_gpu, assumed_here, read_rates, write_rates
 from slic.errors import SettingsError
+from slic.upkeep.cost.rates import GPUS, Rate, assumed_gpu, assumed_here, read_rates, write_rates
 
 GOOD = {"value": 3.5, "how": "measured", "source": "a rack"}
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from slic.doctor import doctor as doctors
-from slic.doctor.doctor import PACKAGES, TRIALS, TRITON, doctor
-from slic.doctor.machine import LOCKS_WORK, NOT_WRITABLE, locks, machine
-from slic.doctor.probing import Answer, probe
 from slic.neighbours.lists import APPROXIMATE_FROM
+from slic.upkeep.doctor import doctor as doctors
+from slic.upkeep.doctor.doctor import PACKAGES, TRIALS, TRITON, doctor
+from slic.upkeep.doctor.machine import LOCKS_WORK, NOT_WRITABLE, locks, machine
+from slic.upkeep.doctor.probing import Answer, probe
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 GOOD_GPU = {"name": "GPU A", "memory": 80 << 30, "problem": None}
@@ -253,6 +253,6 @@ def test_locks(tmp_path: Path) -> None:
 
 
 def test_every_trial_is_known() -> None:
-    from slic.doctor.probes import PROBES
+    from slic.upkeep.doctor.probes import PROBES
 
     assert set(TRIALS) == PROBES.keys()

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from slic.augment import augment_frames, draw
 from slic.cache import ClipStore
+from slic.clips.augmentation import augment_frames, draw
+from slic.clips.reading import ReaderPool
 from slic.config import make_settings
 from slic.eval.augmented import AugmentedClips, RandomClip, dropout_mask, plan_clips, read_batches
-from slic.reading import ReaderPool
 
 SETTINGS = make_settings("cpu-small", options={"frames": 4, "stride": 2, "size": 16})
 

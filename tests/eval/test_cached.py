@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from slic.embed.cached import cached_embeddings, evaluation_protocol
 from slic.errors import CacheError, CheckpointError, StoreError
-from slic.eval.cached import cached_embeddings, evaluation_protocol
 from slic.runs import find_run
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from slic.cache import ClipStore
+from slic.embed.cached import Parts
 from slic.errors import InputError, LabelsMissing, WorkError
-from slic.eval.cached import Parts
 from slic.eval.classify import classify
 from slic.eval.linear import probe
 from slic.eval.outcome import Outcome, measure

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from slic.cache import ClipStore
+from slic.clips.reading import ReaderPool
 from slic.config import make_settings
-from slic.encoders import new_encoder
+from slic.demo.drawn import draw_dataset
+from slic.encoders.encoder import new_encoder
 from slic.errors import CheckpointError, DamagedChunk, InputError, StoreError, WorkError
 from slic.eval import finetune, tuning
 from slic.eval.classify import classify
@@ -21,9 +23,7 @@ from slic.eval.holdout import divide
 from slic.eval.recipe import Mode, Recipe
 from slic.eval.task import Task
 from slic.eval.tuning import Finetuning
-from slic.prep.drawn import draw_dataset
 from slic.prep.frames import prep_frames
-from slic.reading import ReaderPool
 from slic.runs import find_run
 
 CPU = torch.device("cpu")

@@ -10,8 +10,10 @@ import torch
 from torchvision.models.video import r3d_18
 
 from slic.cache import ClipStore, EmbeddingCache
-from slic.clips import centre_view, even_starts
-from slic.encoders import load_checkpoint, load_encoder, new_encoder
+from slic.clips.pixels import centre_view
+from slic.clips.positions import even_starts
+from slic.encoders.checkpoints import load_checkpoint, load_encoder
+from slic.encoders.encoder import new_encoder
 from slic.runs import RUNS, find_run, open_run
 
 CLIP = ["--frames", "2", "--size", "16", "--epochs", "1", "--batch-size", "9", "--workers", "0"]

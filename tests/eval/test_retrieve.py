@@ -5,8 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
+from slic.embed.cached import Parts
 from slic.errors import InputError, LabelsMissing, StoreError
-from slic.eval.cached import Parts
 from slic.eval.retrieve import parse_ks, recall_of, retrieve
 from slic.runs import find_run
 

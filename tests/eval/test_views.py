@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import ten_crop
 
 from slic.cache import ClipStore
-from slic.clips import even_starts
+from slic.clips.positions import even_starts
+from slic.clips.reading import ReaderPool
 from slic.config import Settings, make_settings
 from slic.eval.views import ClipViews, mean_probabilities, ten_crops
-from slic.reading import ReaderPool
 
 CPU = torch.device("cpu")
 SETTINGS = make_settings("cpu-small", options={"frames": 3, "stride": 2, "size": 12})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from slic.datasets.videos import Dataset, read_dataset
 from slic.errors import DatasetError
-from slic.videos import Dataset, read_dataset
 
 NAMES = {
     "brush_hair": (

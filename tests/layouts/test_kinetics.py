@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from slic.cache import ClipStore
+from slic.datasets.videos import Video, read_dataset
 from slic.errors import DatasetError
 from slic.prep.frames import prep_frames
-from slic.videos import Video, read_dataset
 
 HEADER = "label,youtube_id,time_start,time_end,split"
 TRAIN = ("playing guitar,-3B32lodo2M,59,69,train", '"eating, slowly",_dbcJuKJQNs,0,10,train')

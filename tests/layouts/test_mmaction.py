@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from slic.cache import ClipStore
+from slic.datasets.videos import Video, read_dataset
 from slic.errors import DatasetError
 from slic.prep.flow import prep_flow
-from slic.videos import Video, read_dataset
 
 
 def make(root: Path, paths: Iterable[str]) -> Path:

@@ -11,10 +11,10 @@ import decord
 import numpy as np
 import pytest
 
+from slic.demo import drawn
+from slic.demo.drawn import ACTIONS, draw_clip, draw_dataset, groups_tested, iterate_clip
+from slic.demo.figures import Body, Pose, draw_figure, pose_of, skeleton_of
 from slic.errors import DatasetError, SettingsError
-from slic.prep import drawn
-from slic.prep.drawn import ACTIONS, draw_clip, draw_dataset, groups_tested, iterate_clip
-from slic.prep.figures import Body, Pose, draw_figure, pose_of, skeleton_of
 
 SMALL = {"actions": 2, "groups": 3, "clips": 2, "frames": 5, "size": (64, 48)}
 

@@ -19,13 +19,14 @@ from PIL import Image
 from slic.cache import ClipStore, video_key
 from slic.cache.codec import encode_flow
 from slic.errors import InputError, StoreError, WorkError
-from slic.prep import crew, flow_video
+from slic.prep import flow_video
 from slic.prep.flow import prep_flow
 from slic.prep.flow_video import to_gray
 from slic.prep.frames import prep_frames
 from slic.prep.frames_video import close_decoder
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
-from slic.processes import default_workers
+from slic.prep.workers import local
+from slic.runtime.processes import default_workers
 
 SIZE = (48, 36)
 VIDEOS = {"Run/a.avi": 5, "Run/b.avi": 2, "Hop/one.avi": 1}
@@ -64,7 +65,7 @@ def _one_process() -> Iterator[None]:
             yield done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crew, "run_jobs", serial)
+        patch.setattr(local, "run_jobs", serial)
         yield
     close_decoder()
 

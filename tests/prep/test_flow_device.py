@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from slic.cache import ClipStore, Codec
+from slic.demo.drawn import draw_dataset
 from slic.errors import WorkError
-from slic.prep.drawn import draw_dataset
 from slic.prep.flow import prep_flow
 from slic.prep.flow_batches import Batcher
 from slic.prep.flow_device import DeviceWork, devices_for, flow_on_devices

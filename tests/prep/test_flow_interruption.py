@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from slic.cache import ClipStore
-from slic.prep.drawn import draw_dataset
+from slic.demo.drawn import draw_dataset
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
 

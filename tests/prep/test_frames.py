@@ -18,12 +18,12 @@ import zarr
 import slic.prep.frames as frames_module
 import slic.prep.frames_video as video_module
 from slic.cache import ClipStore, video_key
+from slic.datasets.videos import Video
 from slic.errors import DamagedChunk, DecodeError, InputError, StoreError, WorkError
-from slic.prep import crew
 from slic.prep.frames import FrameJob, prep_frames
 from slic.prep.frames_video import close_decoder
 from slic.prep.store import sample
-from slic.videos import Video
+from slic.prep.workers import local
 
 COLOURS = {
     "red.avi": (200, 30, 40),
@@ -84,7 +84,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             ids.append(job.video.id)
             yield work(job)
 
-    monkeypatch.setattr(crew, "run_jobs", serial)
+    monkeypatch.setattr(local, "run_jobs", serial)
     return ids
 
 

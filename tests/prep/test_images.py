@@ -13,10 +13,10 @@ from PIL import Image
 
 from slic.cache import ClipStore, video_key
 from slic.errors import InputError, StoreError
-from slic.prep import crew
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
 from slic.prep.frames_video import close_decoder
+from slic.prep.workers import local
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,7 +30,7 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def serial(work, jobs, *, workers, counted=None):  # type: ignore[no-untyped-def]
         yield from map(work, jobs)
 
-    monkeypatch.setattr(crew, "run_jobs", serial)
+    monkeypatch.setattr(local, "run_jobs", serial)
 
 
 def write_images(

@@ -22,17 +22,18 @@ from distributed.comm import CommClosedError
 
 from slic.cache import ClipStore, Codec
 from slic.cache.index import Index
+from slic.datasets.videos import Video
+from slic.demo.drawn import draw_dataset
 from slic.errors import DiskError, InputError, WorkError
-from slic.prep import flow_on_worker, on_worker, scheduler
-from slic.prep.claims import check_claim, claim_of
-from slic.prep.drawn import draw_dataset
+from slic.prep import flow_on_worker
 from slic.prep.flow import prep_flow
 from slic.prep.flow_batches import DeviceFailed
 from slic.prep.frames import prep_frames
 from slic.prep.frames_video import FrameJob, close_decoder, store_frames, unstored
-from slic.prep.on_worker import Place, run_job
 from slic.prep.store import PrepResult
-from slic.videos import Video
+from slic.prep.workers import on_worker, scheduler
+from slic.prep.workers.claims import check_claim, claim_of
+from slic.prep.workers.on_worker import Place, run_job
 
 BOUND = 3.0
 NAMES = ("<script>alert(1)<", "a'b\"c", "tab\there", "\U0001f600" * 20, "x" * 240, "plain")

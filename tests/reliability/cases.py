@@ -21,7 +21,7 @@ from states import (
     store_state,
 )
 
-from slic.prep.drawn import draw_dataset
+from slic.demo.drawn import draw_dataset
 
 VIDEOS = 12
 TINY = """

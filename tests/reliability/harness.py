@@ -20,7 +20,7 @@ SLIC = ("-m", "slic.cli")
 # As a user's, but that every step is followed by a checkpoint.
 SLIC_SAVING_OFTEN = (
     "-c",
-    "import slic.saving as saving; from slic.cli import main;"
+    "import slic.engine.saving as saving; from slic.cli import main;"
     " assert saving.CHECKPOINT_EVERY_S > 0; saving.CHECKPOINT_EVERY_S = -1.0; main()",
 )
 

@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 
-from slic.decode import Decoding, GuardedDecoder
+from slic.decode.guarded import Decoding, GuardedDecoder
 from slic.errors import DecodeError
 
 # File name, codec, colours. The last two have no header that tells how long they are.

@@ -12,7 +12,8 @@ import torch
 import zarr
 
 from slic.cache import ClipStore, EmbeddingCache
-from slic.encoders import load_checkpoint, weights_digest
+from slic.encoders.checkpoints import load_checkpoint
+from slic.encoders.encoder import weights_digest
 from slic.errors import SlicError
 from slic.runs import open_run
 

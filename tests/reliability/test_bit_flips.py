@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from slic.cache import ClipStore
+from slic.demo.drawn import draw_dataset
 from slic.errors import SlicError
-from slic.prep.drawn import draw_dataset
 from slic.prep.flow import prep_flow
-from slic.verify.store import verify_store
+from slic.upkeep.verify.store import verify_store
 
 
 def make_store(folder: Path) -> Path:

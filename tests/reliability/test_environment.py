@@ -25,20 +25,20 @@ import torch
 from cases import Material
 from environments import check_said, finish, run_limited
 
-import slic.prep.crew as crew
 import slic.prep.frames_video as video_module
 import slic.prep.space as space_module
 import slic.prep.tvl1.device as device_module
 from slic.cache import ClipStore, Entry, video_key
 from slic.cache.embeddings import whole_hdf5
 from slic.cache.index import Index
-from slic.disk import check_writable, failure, whole_file
+from slic.demo.drawn import draw_dataset
+from slic.encoders.tensor_files import save_whole
 from slic.errors import DiskError, InputError, StoreError, WorkError
-from slic.prep.drawn import draw_dataset
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
 from slic.prep.space import Estimate, estimate, say_needed, size
-from slic.saving import save_whole
+from slic.prep.workers import local
+from slic.runtime.disk import check_writable, failure, whole_file
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -57,7 +57,7 @@ def serial(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def run(work: Callable, jobs: list, *, workers: int, counted: Any = None) -> Iterator[Any]:
         yield from map(work, jobs)
 
-    monkeypatch.setattr(crew, "run_jobs", run)
+    monkeypatch.setattr(local, "run_jobs", run)
     yield
     video_module.close_decoder()
 

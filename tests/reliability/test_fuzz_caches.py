@@ -12,11 +12,11 @@ import pytest
 from fuzzing import fuzz, mutated, outcome, soak
 
 from slic.cache import EmbeddingCache
+from slic.cache.clusterings import record_clusters
 from slic.cache.embeddings import write_embeddings
 from slic.cache.hdf5 import seal_of
 from slic.cache.text_heaps import check_text_heaps
 from slic.errors import CacheError, CheckpointError
-from slic.train.record import record_clusters
 
 IDS = [f"Run/{number}.avi" for number in range(20)]
 ROWS = np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32)

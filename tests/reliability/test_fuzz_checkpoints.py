@@ -15,14 +15,15 @@ import torch
 from fuzzing import fuzz, mutated, outcome, soak
 
 from slic.config import make_settings
-from slic.encoders import Encoder, load_checkpoint, load_encoder, new_encoder, weights_digest
+from slic.encoders.checkpoints import load_checkpoint, load_encoder
+from slic.encoders.encoder import Encoder, new_encoder, weights_digest
+from slic.encoders.weights import read_weights
+from slic.engine.checkpoint import Progress, restore, save_checkpoint
+from slic.engine.optimise import make_optimiser
 from slic.errors import CheckpointError
 from slic.eval.classifier import Classifier
 from slic.eval.classifier import make_optimiser as classifier_optimiser
 from slic.eval.state import State, restore_state, save_state
-from slic.train.checkpoint import Progress, restore, save_checkpoint
-from slic.train.optimise import make_optimiser
-from slic.weights import read_weights
 
 SETTINGS = make_settings("cpu-small")
 SGD = make_settings("cpu-small", options={"optimiser": "sgd", "momentum": 0.5})

@@ -11,11 +11,11 @@ from fuzzing import NASTY, as_json, changed_somewhere, fuzz, mutated, outcome, s
 
 from slic.commands.train import _changes
 from slic.config import make_settings, settings_from
+from slic.engine.log import _keep_lines
 from slic.errors import CheckpointError, InputError, SettingsError
 from slic.eval.outcome import read_result, write_result
 from slic.runs import create_run, find_run, open_run
 from slic.train.outcome import is_done, result
-from slic.train.record import _keep_lines
 
 SETTINGS = make_settings("cpu-small")
 TOML = [

@@ -12,9 +12,9 @@ from fuzzing import fuzz, mutated, outcome, soak
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from slic.datasets.videos import read_dataset
 from slic.errors import DatasetError
-from slic.listing import is_one_line
-from slic.videos import read_dataset
+from slic.runtime.text import is_one_line
 
 UCF = ["v_Run_g01_c01.avi", "v_Run_g08_c01.avi", "v_Hop_g02_c01.avi"]
 HMDB = ["a_run_f_cm_np1_ba_bad_0.avi", "b_run_f_cm_np1_ba_bad_1.avi"]

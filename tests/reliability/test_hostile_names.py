@@ -18,11 +18,11 @@ from hostile import write
 
 from slic.cache import ClipStore, video_key
 from slic.cache.index import Entry, Index
+from slic.datasets.videos import Dataset, read_dataset
 from slic.errors import DatasetError
-from slic.listing import shown
-from slic.printing import say, show
+from slic.runtime.console import say, show
+from slic.runtime.text import shown
 from slic.train.run import train
-from slic.videos import Dataset, read_dataset
 
 Slic = Callable[..., tuple[int, str, str]]
 

@@ -31,9 +31,9 @@ from hostile import (
 )
 
 from slic.cache import ClipStore
-from slic.decode import Decoding, GuardedDecoder
+from slic.decode.guarded import Decoding, GuardedDecoder
+from slic.decode.pictures import read_pictures
 from slic.errors import DecodeError
-from slic.pictures import read_pictures
 
 LIMIT_S = 60.0
 LIMIT_MB = 1024

@@ -11,7 +11,7 @@ from harness import SLIC, Ended, Running, run
 from states import steps_done, store_faults, store_state
 
 from slic.cache import ClipStore
-from slic.encoders import load_checkpoint
+from slic.encoders.checkpoints import load_checkpoint
 
 STOPPED = "slic: stopped; the same command goes on from there"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}

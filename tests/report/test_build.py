@@ -10,14 +10,14 @@ import pytest
 
 from slic.cache import ClipStore, EmbeddingCache
 from slic.cache.embeddings import write_embeddings
+from slic.datasets.videos import Video
+from slic.engine.divergence import FAILED_STEP
 from slic.errors import CheckpointError, InputError, LabelsMissing, StoreError
 from slic.eval.classify import classify
 from slic.eval.foreign import evaluated_run
 from slic.eval.retrieve import retrieve
 from slic.report.build import build_report, report
 from slic.runs import Run, create_run, find_run
-from slic.train.safety import FAILED_STEP
-from slic.videos import Video
 
 HOSTILE = ["<script>alert(1)</script>", "\"'&`</style>", "🎬" * 40, "a" * 900, "\u202egpj.exe"]
 

@@ -4,14 +4,19 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from slic.cache.clusterings import Clusterings, clustering_name, epoch_of, read_clusterings
+from slic.cache.clusterings import (
+    Clusterings,
+    clustering_name,
+    epoch_of,
+    read_clusterings,
+    record_clusters,
+)
 from slic.errors import CheckpointError
+from slic.page.videos import Videos
 from slic.report.agreement import agreement
 from slic.report.changes import changes, drawn, merged, same, shared, split
 from slic.report.clusters import clusters, last_clustering
 from slic.report.partition import labels_of, partition, tally
-from slic.report.videos import Videos
-from slic.train.record import record_clusters
 
 
 def of(*columns: list[int], ids: list[str] | None = None) -> Clusterings:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from slic.errors import InputError
+from slic.page.videos import Videos
 from slic.report.figure import write_figure
-from slic.report.videos import Videos
 
 GREEN, RED = (26, 127, 56), (196, 38, 29)
 

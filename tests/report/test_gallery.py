@@ -5,8 +5,8 @@ import pytest
 
 from slic.cache import EmbeddingCache
 from slic.eval.retrieve import retrieve
+from slic.page.videos import Videos
 from slic.report.gallery import gallery, split_neighbours
-from slic.report.videos import Videos
 from slic.runs import find_run
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.manifold import trustworthiness
 
+from slic.page.videos import Videos
 from slic.report.embedding_map import embedding_map, layout
-from slic.report.videos import Videos
 
 
 def drawn(cache, *, sample: int = 3000, seed: int = 0, feature="backbone"):

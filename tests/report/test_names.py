@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from slic.cache.names import read_names
 from slic.errors import InputError
-from slic.report.names import read_names
 
 HEADER = "clustering,cluster,name\n"
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from slic.page.thumbnails import Scene, thumbnails
-from slic.report.videos import Videos
+from slic.page.videos import Videos
 
 
 def opened(image: bytes) -> np.ndarray:

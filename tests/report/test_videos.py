@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from slic.report.videos import Videos
+from slic.page.videos import Videos
 
 
 def frames(count: int) -> np.ndarray:

@@ -146,7 +146,7 @@ def test_no_labels_no_marks(run, drawn, tmp_path, pages):
 
 
 def test_a_page_that_cannot_be_written_is_refused_first(run, tmp_path, monkeypatch, slic):
-    from slic.eval import cached
+    from slic.embed import cached
 
     monkeypatch.setattr(cached, "embed", None)
     query = ClipStore(run.store).ids[0]

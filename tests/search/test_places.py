@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from slic.cache import ClipStore, EmbeddingCache
-from slic.clips import centre_view, even_starts, normalise
-from slic.embed import Protocol
-from slic.encoders import load_encoder
+from slic.clips.pixels import centre_view, normalise
+from slic.clips.positions import even_starts
+from slic.demo.drawn import ACTIONS, draw_clip
+from slic.embed.embedding import Protocol
+from slic.encoders.checkpoints import load_encoder
 from slic.errors import InputError
-from slic.prep.drawn import ACTIONS, draw_clip
 from slic.prep.frames import prep_frames
 from slic.runs import Run, find_run
 from slic.search import search
@@ -239,7 +240,7 @@ def test_a_file_or_id_that_is_named_like_a_segment_is_meant_whole(run, films, tm
     ],
 )
 def test_bad_segments_and_windows_are_one_line(run, films, slic, words, monkeypatch):
-    from slic.eval import cached
+    from slic.embed import cached
 
     monkeypatch.setattr(cached, "embed", None)  # nothing is computed for them
     code, out, err = slic("search", *words, "--store", str(films[0]), "--json")

@@ -20,16 +20,18 @@ import pytest
 import torch
 
 from slic.cache import ClipStore
+from slic.clips.reading import ReaderPool
 from slic.config import Settings, make_settings
-from slic.embed import Protocol
-from slic.encoders import Encoder, load_checkpoint, new_encoder
+from slic.embed.embedding import Protocol
+from slic.encoders.checkpoints import load_checkpoint
+from slic.encoders.encoder import Encoder, new_encoder
+from slic.engine import loop
+from slic.engine import synchronised as together
+from slic.engine.distributed import Ranks, joined
+from slic.engine.forward import Means
+from slic.engine.loop import Training
 from slic.errors import DamagedChunk, InputError, SlicError, WorkError
-from slic.ranks import Ranks, joined
-from slic.reading import ReaderPool
 from slic.runs import create_run, open_run
-from slic.train import loop, together
-from slic.train.compute import Means
-from slic.train.loop import Training
 
 CPU = torch.device("cpu")
 # 18 training videos: two epochs of 5 steps, of 3 and 4 samples. Of these, two processes divide the
@@ -57,7 +59,7 @@ def exact() -> Iterator[None]:
         frozen = torch.nn.Module.train
         patch.setattr(Encoder, "train", lambda self, mode=True: frozen(self, False))
         patch.setattr(loop, "new_encoder", lambda name, seed: new_encoder(name, seed=seed).double())
-        for module in ("slic.train.compute", "slic.embed"):
+        for module in ("slic.engine.forward", "slic.embed.embedding"):
             normalise = sys.modules[module].normalise
             patch.setattr(
                 f"{module}.normalise", lambda *a, real=normalise, **o: real(*a, **o).double()

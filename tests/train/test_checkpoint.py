@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from slic.config import make_settings
-from slic.encoders import Encoder, load_checkpoint, load_encoder, new_encoder
+from slic.encoders.checkpoints import load_checkpoint, load_encoder
+from slic.encoders.encoder import Encoder, new_encoder
+from slic.engine.checkpoint import Progress, restore, save_checkpoint
+from slic.engine.optimise import make_optimiser
 from slic.errors import CheckpointError
-from slic.train.checkpoint import Progress, restore, save_checkpoint
-from slic.train.optimise import make_optimiser
 
 ADAM = make_settings("cpu-small")
 SGD = make_settings("cpu-small", options={"optimiser": "sgd", "lr": 0.1})

@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from slic.clips import normalise
+from slic.clips.pixels import normalise
 from slic.config import Precision
-from slic.encoders import Encoder, new_encoder
+from slic.encoders.encoder import Encoder, new_encoder
+from slic.engine.forward import Means, make_forward
 from slic.errors import InputError, WorkError
-from slic.train.compute import Means, make_forward
 
 CPU = torch.device("cpu")
 

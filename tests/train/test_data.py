@@ -10,10 +10,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from slic.cache import ClipStore
-from slic.clips import centre_view
+from slic.clips.pixels import centre_view
+from slic.datasets.videos import Video
 from slic.errors import InputError, StoreError
 from slic.train.data import ClipDataset
-from slic.videos import Video
 
 
 @pytest.fixture

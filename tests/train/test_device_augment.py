@@ -9,12 +9,12 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as tv
 
-from slic.augment import Draw, augment_flow, augment_frames, draw
+from slic.clips import device_resample
+from slic.clips.augmentation import Draw, augment_flow, augment_frames, draw
+from slic.clips.device_augment import CutClips, augment_cut, cut
+from slic.clips.device_resample import filter_weights
 from slic.config import make_settings
-from slic.processes import loader_context
-from slic.train import device_resample
-from slic.train.device_augment import CutClips, augment_cut, cut
-from slic.train.device_resample import filter_weights
+from slic.runtime.processes import loader_context
 
 CPU = torch.device("cpu")
 SETTINGS = replace(

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from slic.config import make_settings
+from slic.engine.batch_size import fitting_batch, largest_batch
+from slic.engine.forward import Means
 from slic.errors import InputError, WorkError
-from slic.train.compute import Means
-from slic.train.fitting import fitting_batch, largest_batch
 
 
 def gpu(*, fixed: int, each: int, memory: int):

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from slic.cache import ClipStore
+from slic.clips.device_augment import augment_cut, cut
+from slic.clips.reading import ReaderPool
 from slic.config import Precision, Settings, make_settings
-from slic.encoders import new_encoder
-from slic.reading import ReaderPool
-from slic.train.compute import Means, make_forward
-from slic.train.device_augment import augment_cut, cut
-from slic.train.profile import Profile
+from slic.encoders.encoder import new_encoder
+from slic.engine.forward import Means, make_forward
+from slic.engine.loader import SampleLoader, read_views
+from slic.engine.profile import Profile
 from slic.train.run import train
-from slic.train.samples import SampleLoader, read_views
 from slic.train.sampling import Sample, plan_epoch
 from slic.train.step import batch_labels, forward_loss
 from tests.conftest import TINY

@@ -19,11 +19,12 @@ import torch
 
 from slic.cache import ClipStore
 from slic.config import Settings, make_settings
-from slic.encoders import load_checkpoint, weights_digest
+from slic.encoders.checkpoints import load_checkpoint
+from slic.encoders.encoder import weights_digest
+from slic.engine import loop
+from slic.engine.forward import Means
+from slic.engine.loop import Training
 from slic.runs import Run, create_run, open_run
-from slic.train import loop
-from slic.train.compute import Means
-from slic.train.loop import Training
 from slic.train.outcome import is_done
 
 CPU = torch.device("cpu")
@@ -123,20 +124,20 @@ def failing(target: str, *, call: int, after: bool) -> Iterator[None]:
         yield
 
 
-SAVE = "slic.train.loop:save_checkpoint"
+SAVE = "slic.engine.loop:save_checkpoint"
 POINTS = [
     ("infonce", SAVE, 2, False, False),
     ("triplet", SAVE, 1, True, False),
     ("infonce", SAVE, 2, False, True),
     ("triplet", SAVE, 2, False, True),
     ("infonce", SAVE, 1, True, True),
-    ("triplet", "slic.train.loop:forward_loss", 2, True, True),
-    ("infonce", "slic.train.loop:learning_rate", 2, False, True),
-    ("infonce", "slic.train.loop:cluster_videos", 2, True, False),
+    ("triplet", "slic.engine.loop:forward_loss", 2, True, True),
+    ("infonce", "slic.engine.loop:learning_rate", 2, False, True),
+    ("infonce", "slic.engine.loop:cluster_videos", 2, True, False),
     ("triplet", "slic.train.recluster:record_clusters", 2, True, False),
     ("infonce", "slic.train.recluster:write_cache", 2, True, True),
-    ("infonce", "slic.train.record:Recorder.write", 2, True, False),
-    ("triplet", "slic.train.record:Recorder.write", 2, False, True),
+    ("infonce", "slic.engine.log:Recorder.write", 2, True, False),
+    ("triplet", "slic.engine.log:Recorder.write", 2, False, True),
 ]
 
 

@@ -12,17 +12,18 @@ import torch
 
 from slic.cache import ClipStore, EmbeddingCache
 from slic.config import Settings, make_settings
-from slic.encoders import load_checkpoint, weights_digest
+from slic.encoders.checkpoints import load_checkpoint
+from slic.encoders.encoder import weights_digest
+from slic.engine import loop
+from slic.engine.epoch import epoch_record
+from slic.engine.forward import Means
+from slic.engine.loop import Training
 from slic.errors import CheckpointError, StoreError
 from slic.runs import Run, create_run
-from slic.train import loop
-from slic.train.compute import Means
-from slic.train.entries import training_entries
-from slic.train.epoch import epoch_record
-from slic.train.loop import Training
 from slic.train.outcome import is_done, result
 from slic.train.recluster import is_query
 from slic.train.sampling import plan_epoch
+from slic.train.training_set import training_entries
 
 CPU = torch.device("cpu")
 # 18 training videos: 2 steps an epoch. FINCH clusters from epoch 1 on, flow in half of the views.

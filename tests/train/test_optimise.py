@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from slic.config import make_settings
-from slic.encoders import new_encoder, weights_digest
-from slic.train.compute import Means
-from slic.train.optimise import estimate_seconds, learning_rate, make_optimiser
+from slic.encoders.encoder import new_encoder, weights_digest
+from slic.engine.forward import Means
+from slic.engine.optimise import estimate_seconds, learning_rate, make_optimiser
 from slic.train.sampling import Sample
 
 SMALL = make_settings("cpu-small", options={"frames": 4, "size": 16})

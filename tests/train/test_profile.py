@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from slic.train.profile import CLUSTERING, PHASES, Profile
+from slic.engine.profile import CLUSTERING, PHASES, Profile
 from slic.train.run import train
 from tests.conftest import TINY
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def ticks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Moments that the clock will show, in order."""
     moments: list[float] = []
-    monkeypatch.setattr("slic.train.profile.time.perf_counter", lambda: moments.pop(0))
+    monkeypatch.setattr("slic.engine.profile.time.perf_counter", lambda: moments.pop(0))
     return moments
 
 

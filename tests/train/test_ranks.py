@@ -20,14 +20,14 @@ import pytest
 import torch
 
 from slic.cache import EmbeddingCache
-from slic.encoders import load_checkpoint
+from slic.encoders.checkpoints import load_checkpoint
+from slic.engine.distributed import ALONE, Ranks, joined, this_rank
 from slic.errors import InputError, StoreError, WorkError
-from slic.processes import default_workers
-from slic.ranks import ALONE, Ranks, joined, this_rank
 from slic.runs import Run, open_run
-from slic.train.choice import check_shares
+from slic.runtime.processes import default_workers
 from slic.train.outcome import is_done
 from slic.train.run import check_devices, check_store, means_of
+from slic.train.setup import check_shares
 
 SCRIPT = Path(__file__).with_name("ranks_at_work.py")
 AT_WORK = runpy.run_path(str(SCRIPT))
@@ -331,7 +331,7 @@ def test_an_environment_of_nobody_is_refused(monkeypatch, rank, size, local):
 
 def test_an_environment_without_an_address_is_refused(monkeypatch):
     environment(monkeypatch, RANK="0", WORLD_SIZE="2", LOCAL_RANK="0")
-    monkeypatch.setattr("slic.ranks._stop_with_parent", lambda: None)
+    monkeypatch.setattr("slic.engine.distributed._stop_with_parent", lambda: None)
     refused = pytest.raises(InputError, match="RANK=0, WORLD_SIZE=2, LOCAL_RANK=0: as no torchrun")
     with refused, joined():
         pass
@@ -344,7 +344,7 @@ def test_others_that_cannot_be_reached_are_one_line(monkeypatch):
     names = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     environment(monkeypatch, **names, MASTER_ADDR="localhost")
     monkeypatch.setenv("MASTER_PORT", str(port))
-    monkeypatch.setattr("slic.ranks._stop_with_parent", lambda: None)
+    monkeypatch.setattr("slic.engine.distributed._stop_with_parent", lambda: None)
     refused = pytest.raises(WorkError, match=r"process 0 of 2: .*GLOO_SOCKET_IFNAME")
     with refused, joined(patience=timedelta(seconds=1)):
         pass

@@ -11,10 +11,10 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 
 from slic.cache import ClipStore, EmbeddingCache
 from slic.cache.index import Entry
+from slic.clips.reading import ReaderPool
 from slic.config import make_settings
-from slic.encoders import new_encoder
+from slic.encoders.encoder import new_encoder
 from slic.errors import LabelsMissing
-from slic.reading import ReaderPool
 from slic.runs import Run
 from slic.train.clustering import finch
 from slic.train.recluster import (

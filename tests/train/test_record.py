@@ -6,10 +6,11 @@ import h5py
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from slic.cache.clusterings import record_clusters
 from slic.config import make_settings
+from slic.engine.log import Recorder
 from slic.errors import DiskError
 from slic.runs import Run
-from slic.train.record import Recorder, record_clusters
 
 
 @pytest.fixture

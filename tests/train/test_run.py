@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slic.cache import ClipStore
+from slic.engine.loop import Training
 from slic.errors import (
     CheckpointError,
     InputError,
@@ -18,7 +19,6 @@ from slic.errors import (
     WorkError,
 )
 from slic.runs import lock_run, open_run
-from slic.train.loop import Training
 from slic.train.run import train
 
 TINY = {"frames": 2, "size": 8, "epochs": 1, "batch_size": 9, "warmup_epochs": 0}

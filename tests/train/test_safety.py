@@ -12,13 +12,9 @@ from torch import nn
 
 from slic.cache import ClipStore
 from slic.config import Settings, make_settings
-from slic.encoders import load_checkpoint
-from slic.errors import WorkError
-from slic.runs import Run, create_run
-from slic.train import loop
-from slic.train.compute import Means
-from slic.train.loop import Training
-from slic.train.safety import (
+from slic.encoders.checkpoints import load_checkpoint
+from slic.engine import loop
+from slic.engine.divergence import (
     FAILED_STEP,
     LossWatch,
     check_embeddings,
@@ -26,6 +22,10 @@ from slic.train.safety import (
     has_collapsed,
     mean_distance,
 )
+from slic.engine.forward import Means
+from slic.engine.loop import Training
+from slic.errors import WorkError
+from slic.runs import Run, create_run
 from slic.train.sampling import plan_epoch
 
 CPU = torch.device("cpu")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from slic.augment import augment_flow, augment_frames, draw
 from slic.cache import ClipStore
+from slic.clips.augmentation import augment_flow, augment_frames, draw
+from slic.clips.reading import ReaderPool
 from slic.config import Settings, make_settings
+from slic.engine.loader import SampleClips, SampleLoader
 from slic.errors import DamagedChunk
-from slic.reading import ReaderPool
-from slic.train.samples import SampleClips, SampleLoader
 from slic.train.sampling import Sample, plan_epoch
 
 CPU = torch.device("cpu")

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from slic.clips import clip_span
+from slic.clips.positions import anywhere, clip_span
+from slic.clips.seeding import even_batches, seeded
 from slic.config import Settings, make_settings
-from slic.draws import anywhere, even_batches, seeded
 from slic.train.sampling import Sample, apart, draw_sample, plan_epoch
 
 SETTINGS = make_settings(

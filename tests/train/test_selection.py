@@ -12,7 +12,7 @@ from slic.train.losses import (
     pseudo_label_infonce,
     temporal_discrimination_loss,
 )
-from slic.train.selection import Negatives, candidates, select_negatives
+from slic.train.negatives import Negatives, candidates, select_negatives
 
 
 def at_angles(*degrees: float) -> Tensor:

@@ -7,19 +7,19 @@ import torch
 from torch.nn.functional import cosine_similarity
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from slic.clips import normalise
+from slic.clips.pixels import normalise
 from slic.config import make_settings
-from slic.encoders import Encoder, new_encoder
+from slic.encoders.encoder import Encoder, new_encoder
+from slic.engine.forward import Means, make_forward
+from slic.engine.profile import Profile
 from slic.train.all_pairs import all_pairs_triplet_loss
-from slic.train.compute import Means, make_forward
 from slic.train.losses import (
     instance_triplet_loss,
     pseudo_label_infonce,
     temporal_discrimination_loss,
 )
-from slic.train.profile import Profile
+from slic.train.negatives import select_negatives
 from slic.train.sampling import Sample
-from slic.train.selection import select_negatives
 from slic.train.step import BatchLabels, batch_labels, false_positives, forward_loss
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slic.prep.drawn import draw_dataset
+from slic.demo.drawn import draw_dataset
 from slic.prep.flow import prep_flow
 
 

@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from slic.cache import EmbeddingCache
-from slic.encoders import load_checkpoint
+from slic.encoders.checkpoints import load_checkpoint
 from slic.errors import CheckpointError
 from slic.runs import find_run, lock_run, open_run
 from slic.train.run import train
-from slic.verify.caches import what_may_go
-from slic.verify.report import Report
-from slic.verify.run import cache_fault, clusters_fault, verify_run
-from slic.verify.targets import Target
+from slic.upkeep.verify.caches import what_may_go
+from slic.upkeep.verify.report import Report
+from slic.upkeep.verify.run import cache_fault, clusters_fault, verify_run
+from slic.upkeep.verify.targets import Target
 
 TINY = {"frames": 4, "stride": 1, "size": 16, "batch_size": 6, "epochs": 2, "retrieval_clips": 2}
 TINY |= {"cluster_every": 1, "warmup_epochs": 1}
@@ -32,7 +32,7 @@ TINY |= {"cluster_every": 1, "warmup_epochs": 1}
 @pytest.fixture(scope="module")
 def kept(drawn_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the drawn store and a run of it that keeps its checkpoints, and is measured."""
-    from slic.eval.cached import cached_embeddings, evaluation_protocol
+    from slic.embed.cached import cached_embeddings, evaluation_protocol
 
     folder = tmp_path_factory.mktemp("kept")
     (folder / "ucf101.zarr").symlink_to(drawn_store)
@@ -276,7 +276,7 @@ def test_what_cannot_be_mended_is_told_fault_by_fault(
 
     flip(cache(run), 5000)
     (run / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes()[:-3])
-    monkeypatch.setattr("slic.verify.run.keep_lines", refuse)
+    monkeypatch.setattr("slic.upkeep.verify.run.keep_lines", refuse)
     report = verify_run(run, repair=True)
     assert [(f.repaired, bool(f.hindrance)) for f in report.faults] == [
         (False, True),

@@ -25,8 +25,8 @@ from slic.cache.writers import aside_name
 from slic.errors import StoreError
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
-from slic.verify.arrays import check_array, drop_array
-from slic.verify.store import verify_store
+from slic.upkeep.verify.arrays import check_array, drop_array
+from slic.upkeep.verify.store import verify_store
 
 Damage = Callable[[Path], Any]
 
@@ -124,7 +124,7 @@ def test_processes_find_what_one_finds(own: Path, monkeypatch: pytest.MonkeyPatc
     flip(folder(own, "frames", 1) / "c.0.0.0.0", 50)
     flip(folder(own, "flow", 3) / "c.0.0.0.0", 50)
     here = verify_store(own)
-    monkeypatch.setattr("slic.verify.store.FEW_VIDEOS", 0)
+    monkeypatch.setattr("slic.upkeep.verify.store.FEW_VIDEOS", 0)
     assert len(here.faults) == 2
     assert verify_store(own, workers=2).faults == here.faults
 

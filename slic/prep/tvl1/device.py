@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slic.cache.levels import ZERO_LEVEL
+from slic.cache.flow_levels import ZERO_LEVEL
 from slic.errors import InputError, WorkError
 from slic.prep.tvl1.parameters import Tvl1Parameters
 

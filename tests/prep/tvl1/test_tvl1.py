@@ -13,12 +13,7 @@ import torch
 
 from slic.cache import quantise
 from slic.errors import InputError, SettingsError
-from slic.prep.tvl1 import (
-    Tvl1Parameters,
-    engine_version,
-    resolve_engine,
-    tvl1_flow,
-)
+from slic.prep.tvl1 import Tvl1Parameters, engine_version, resolve_engine, tvl1_flow
 from slic.prep.tvl1.parameters import parse_parameters
 
 

@@ -1,0 +1,57 @@
+"""A csv `path,label,split,group`, of which only `path` must be there."""
+
+from pathlib import Path
+
+from slic.datasets.layouts.video import Dataset, Video, hold_out, hold_out_noted
+from slic.datasets.listing import Row, find_rows, read_csv
+from slic.datasets.splits import PART_WORDS, part_of_word, val_note
+from slic.errors import DatasetError
+from slic.runtime.text import counted, shown
+
+
+def read_table(file: Path) -> Dataset:
+    """The data set of a csv: those of its videos that are on disk.
+
+    Raises:
+        DatasetError: A malformed csv, a link that leads outside, or none of the videos there.
+    """
+    rows = read_csv(file)
+    _check_words(file, rows)
+    present = find_rows(file, rows)
+    if not present:
+        raise DatasetError(
+            f"{shown(file)}: none of the {len(rows)} listed videos is on disk, such as "
+            f"{shown(file.parent / rows[0].path)}; paths are relative to the csv's folder"
+        )
+    notes = []
+    if missing := len(rows) - len(present):
+        gone = min({row.path for row in rows} - {row.path for row in present})
+        verb = "is" if missing == 1 else "are"
+        notes.append(
+            f"{counted(missing, 'listed video')} {verb} not on disk, such as {shown(gone)}"
+        )
+    videos, remarks = _csv_videos(present, {row.split for row in rows})
+    videos.sort(key=lambda video: video.id)
+    return Dataset(file.parent, file.stem, "csv", tuple(videos), (*notes, *remarks))
+
+
+def _csv_videos(rows: list[Row], words: set[str | None]) -> tuple[list[Video], list[str]]:
+    """Videos of the rows on disk, given the split words of all rows."""
+    videos = [
+        Video(r.path, r.path, r.label, r.group, {1: part_of_word(r.split, words=words)})
+        for r in rows
+    ]
+    if words != {None}:
+        return videos, [*val_note(words)]
+    if any(video.label is not None for video in videos):
+        return hold_out_noted(videos)
+    return hold_out(videos), []
+
+
+def _check_words(file: Path, rows: list[Row]) -> None:
+    for row in rows:
+        if row.split is not None and row.split not in PART_WORDS:
+            raise DatasetError(
+                f"{shown(file)} line {row.line}: split {shown(row.split[:80])!r} is unknown;"
+                " use train, val, test, unused or leave it empty"
+            )

@@ -1,0 +1,1 @@
+"""The tables of the paper, trained again beside the published figures."""

@@ -1,0 +1,1 @@
+"""What any program needs: signals, processes, devices, disk, terminal, text."""

@@ -1,0 +1,1 @@
+"""Looking after stores and runs: verify and repair, export, plan, doctor."""
