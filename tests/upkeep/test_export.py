@@ -295,7 +295,7 @@ def test_the_example_of_the_documentation_runs(
     monkeypatch.chdir(tmp_path)
     cache = hostile_cache(tmp_path / "odd.h5")
     export(cache.path, output="ucf101.parquet", say=str)
-    text = (Path(__file__).parents[1] / "docs/export.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     names: dict[str, object] = {}
     exec(code, names)

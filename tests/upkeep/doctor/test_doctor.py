@@ -18,7 +18,7 @@ from slic.upkeep.doctor.doctor import PACKAGES, TRIALS, TRITON, doctor
 from slic.upkeep.doctor.machine import LOCKS_WORK, NOT_WRITABLE, locks, machine
 from slic.upkeep.doctor.probing import Answer, probe
 
-PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 GOOD_GPU = {"name": "GPU A", "memory": 80 << 30, "problem": None}
 
 
