@@ -4,19 +4,17 @@ import difflib
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from slic.errors import SettingsError
 from slic.runtime.regular_files import SMALL, brief, read_regular
 from slic.runtime.text import is_one_line, shown
 
 EncoderName = Literal["r3d18", "r3d18-tv", "s3d", "small"]
-Objective = Literal["triplet", "infonce"]
-PseudoLabels = Literal["finch", "kmeans", "none", "labels"]
-Pairs = Literal["one", "all"]
 Components = Literal["u", "v", "uv"]
 Optimiser = Literal["sgd", "adam"]
 Schedule = Literal["constant", "cosine", "step"]
@@ -32,36 +30,49 @@ PRESETS = (
     "cpu-small",
     "demo",
 )
+# Methods are found by the name under which a package offers them; slic itself offers its own.
+ENTRY_POINTS = "slic.methods"
+DEFAULT_METHOD = "slic"
+LARGEST_WHOLE = 2**63 - 1
+LONGEST_WORD = 60
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """A field of a dataclass of settings, with the range of numbers that it takes."""
+    limits = {"at_least": at_least, "above": above, "at_most": at_most}
+    return field(default=default, metadata=limits)
+
+
+def probability() -> Any:
+    """A setting between 0 and 1."""
+    return setting(at_least=0, at_most=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides what a run computes; the presets say where each value is from.
 
-    What has a default came later: runs made without it were made so.
+    A method adds its own settings in a class derived from this one. A setting with a default came
+    later than the others: runs made without it were made so.
 
     Attributes:
+        method: name of the method that the settings are of.
         encoder: `r3d18` or `s3d` (paper, section 4.1), `r3d18-tv` (torchvision's) or `small`.
         frames, stride, size: a clip: frames, their step, and side in pixels.
-        objective: the paper's `triplet` losses, or `infonce` over the same samples.
-        margin, temporal_margin, temporal_weight: m1, m2 and the weight of the second loss.
-        temperature: of InfoNCE.
-        pairs: `one` positive an anchor, or `all` pairs of a cluster in the batch.
-        same_video: p_alpha, the probability that a positive is of the anchor's own video.
-        flow_probability: 1 - p_beta, the probability that a view is optical flow.
         components: what a view of flow shows: horizontal u, vertical v, or both.
-        cluster: pseudo-labels by FINCH or k-means, none (each video alone), or the true labels.
-        partition: of FINCH's, 0 the finest.
-        kmeans_clusters: of k-means.
-        cluster_every: epochs between clusterings.
-        warmup_epochs: epochs before the first clustering.
         optimiser, lr, momentum, weight_decay: of the optimiser.
         schedule: of the rate: `constant`, `cosine` to 0, or `step`: a tenth every `drop_every`
             epochs.
         drop_every: epochs, of the schedule `step`.
         lr_warmup_epochs: over which the rate first rises from 0, whatever the schedule.
         init: weights to start from: a file's name, and the digest of its weights; empty for none.
-        batch_size: samples (of three clips each) a step.
+        batch_size: samples a step.
         epochs: passes over the training videos.
         precision: of the encoder's arithmetic; `auto` is bf16 on a GPU that has it, else fp32.
         crop_area: smallest share of a frame that a random crop keeps.
@@ -74,67 +85,74 @@ class Settings:
         retrieval_feature: which embedding `eval retrieve` compares.
     """
 
+    method: ClassVar[str]
+
     encoder: EncoderName
-    frames: int
-    stride: int
-    size: int
-    objective: Objective
-    margin: float
-    temporal_margin: float
-    temporal_weight: float
-    temperature: float
-    pairs: Pairs = "one"
-    same_video: float
-    flow_probability: float
+    frames: int = setting(at_least=1)
+    stride: int = setting(at_least=1)
+    size: int = setting(at_least=8)
     components: Components = "u"
-    cluster: PseudoLabels
-    partition: int = 0
-    kmeans_clusters: int = 1000
-    cluster_every: int
-    warmup_epochs: int
     optimiser: Optimiser
-    lr: float
-    momentum: float
-    weight_decay: float
+    lr: float = setting(above=0)
+    momentum: float = setting(at_least=0)
+    weight_decay: float = setting(at_least=0)
     schedule: Schedule
-    drop_every: int = 200
-    lr_warmup_epochs: int = 0
-    batch_size: int
-    epochs: int
+    drop_every: int = setting(200, at_least=1)
+    lr_warmup_epochs: int = setting(0, at_least=0)
+    batch_size: int = setting(at_least=2)  # a sample alone in its batch has no negative
+    epochs: int = setting(at_least=1)
     precision: Precision = "auto"
-    crop_area: float
-    jitter_probability: float
-    jitter: float
-    hue: float
-    grayscale_probability: float
-    blur_probability: float
+    crop_area: float = setting(above=0, at_most=1)
+    jitter_probability: float = probability()
+    jitter: float = setting(at_least=0)
+    hue: float = setting(at_least=0, at_most=0.5)
+    grayscale_probability: float = probability()
+    blur_probability: float = probability()
     split: SplitNumber
-    seed: int
-    retrieval_clips: int
+    seed: int = setting(at_least=0)
+    retrieval_clips: int = setting(at_least=1)
     retrieval_feature: Feature
     init: str = ""
 
+    @property
+    def uses_flow(self) -> bool:
+        """Whether training reads optical flow."""
+        return False
+
+    def objective_in_words(self) -> str:
+        """What is trained for, as a report says it."""
+        return self.method
+
+    def contradiction(self) -> str | None:
+        """What is wrong with settings that are each possible, but not together; None if nothing."""
+        return None
+
     def as_dict(self) -> dict[str, Any]:
-        """All settings by name."""
-        return asdict(self)
+        """All settings by name; the method's name only where it is not the default."""
+        named = {} if self.method == DEFAULT_METHOD else {"method": self.method}
+        return {**named, **asdict(self)}
 
 
-_TYPES = {f.name: f.type for f in fields(Settings)}
-_DEFAULTS = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
-_PROBABILITIES = {name for name in _TYPES if name.endswith("_probability")} | {"same_video"}
-_SHARES = {"crop_area"}
-_AT_LEAST: dict[str, float] = dict.fromkeys(
-    ("frames", "stride", "cluster_every", "epochs", "retrieval_clips", "drop_every"), 1
-)
-# A sample alone in its batch has no negative.
-_AT_LEAST |= {"size": 8, "batch_size": 2, "kmeans_clusters": 2}
-_AT_LEAST |= dict.fromkeys(("warmup_epochs", "lr_warmup_epochs", "partition", "seed"), 0)
-_AT_LEAST |= dict.fromkeys(
-    ("margin", "temporal_margin", "temporal_weight", "momentum", "weight_decay", "jitter"), 0.0
-)
-_ABOVE_ZERO = {"lr", "temperature"}
-LARGEST_WHOLE = 2**63 - 1
-LONGEST_WORD = 60
+def load_method(name: Any, *, where: str) -> Any:
+    """Load a method: a class with an attribute `Settings`, a class derived from the one above.
+
+    Args:
+        name: of an entry point of the group `slic.methods`.
+        where: what asks for it, for the message.
+
+    Raises:
+        SettingsError: no installed package offers such a method.
+    """
+    offered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if not isinstance(name, str) or name not in offered:
+        raise SettingsError(
+            f"{where}: method = {brief(name)}: choose one of {', '.join(sorted(offered))}"
+        )
+    return offered[name].load()
+
+
+def _settings_class(values: Mapping[str, Any], where: str) -> type[Settings]:
+    return load_method(values.get("method", DEFAULT_METHOD), where=where).Settings
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -187,7 +205,9 @@ def make_settings(
     """
     values = read_preset(preset)
     if config is not None:
-        values |= _all_checked(read_config(config), where=str(config))
+        own = read_config(config)
+        kind = _settings_class(own, str(config))
+        values |= {**own, **_all_checked(own, kind, where=str(config))}
     values |= {k: v for k, v in (options or {}).items() if v is not None}
     return settings_from(values, where="settings")
 
@@ -198,32 +218,34 @@ def settings_from(values: Mapping[str, Any], *, where: str) -> Settings:
     Raises:
         SettingsError: a key is unknown or missing, or a value impossible.
     """
-    checked = _all_checked(values, where=where)
-    missing = [name for name in _TYPES if name not in _DEFAULTS and name not in values]
+    kind = _settings_class(values, where)
+    checked = _all_checked(values, kind, where=where)
+    missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in checked]
     if missing:
         raise SettingsError(f"{where}: lacks {', '.join(missing)}")
-    settings = Settings(**checked)
-    if settings.temporal_margin > settings.margin:
-        raise SettingsError(
-            f"{where}: temporal_margin {settings.temporal_margin} must not exceed margin"
-            f" {settings.margin}"
-        )
-    if settings.pairs == "all" and settings.objective != "triplet":
-        raise SettingsError(f"{where}: pairs = 'all' is of objective = 'triplet' alone")
+    settings = kind(**checked)
+    if wrong := settings.contradiction():
+        raise SettingsError(f"{where}: {wrong}")
     return settings
 
 
 def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name as an older slic wrote them, with those that it did not know."""
-    return {**_DEFAULTS, **values}
+    """Settings by name as an older slic wrote them, with those that it did not know.
+
+    Raises:
+        SettingsError: they are of an unknown method.
+    """
+    kind = _settings_class(values, "settings")
+    return {**{f.name: f.default for f in fields(kind) if f.default is not MISSING}, **values}
 
 
-def _all_checked(values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    for key in values:
-        if key not in _TYPES:
-            near = _nearest(key, _TYPES)
-            raise SettingsError(f"{where}: unknown setting {brief(key)}{near}")
-    return {name: _checked(name, value, where) for name, value in values.items()}
+def _all_checked(values: Mapping[str, Any], kind: type[Settings], *, where: str) -> dict[str, Any]:
+    known = {f.name: f for f in fields(kind)}
+    given = {name: value for name, value in values.items() if name != "method"}
+    for key in given:
+        if key not in known:
+            raise SettingsError(f"{where}: unknown setting {brief(key)}{_nearest(key, known)}")
+    return {name: _checked(known[name], value, where) for name, value in given.items()}
 
 
 def _nearest(word: Any, known: Any) -> str:
@@ -233,8 +255,8 @@ def _nearest(word: Any, known: Any) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _checked(name: str, value: Any, where: str) -> Any:
-    kind = _TYPES[name]
+def _checked(of: Field[Any], value: Any, where: str) -> Any:
+    name, kind = of.name, of.type
     if get_origin(kind) is Literal:
         # True and 1.0 equal 1, but are no split.
         if not any(value == c and type(value) is type(c) for c in get_args(kind)):
@@ -254,18 +276,14 @@ def _checked(name: str, value: Any, where: str) -> Any:
         raise SettingsError(f"{where}: {name} = {brief(value)}: must be a whole number")
     if kind is float and not (number and math.isfinite(value)):
         raise SettingsError(f"{where}: {name} = {brief(value)}: must be a number")
-    _check_range(name, value, where)
+    _check_range(of, value, where)
     return int(value) if kind is int else float(value)
 
 
-def _check_range(name: str, value: float, where: str) -> None:
-    if name in _PROBABILITIES and not 0 <= value <= 1:
-        raise SettingsError(f"{where}: {name} = {value}: must lie between 0 and 1")
-    if name in _SHARES and not 0 < value <= 1:
-        raise SettingsError(f"{where}: {name} = {value}: must be above 0 and at most 1")
-    if name in _ABOVE_ZERO and value <= 0:
-        raise SettingsError(f"{where}: {name} = {value}: must be above 0")
-    if name in _AT_LEAST and value < _AT_LEAST[name]:
-        raise SettingsError(f"{where}: {name} = {value}: must be at least {_AT_LEAST[name]:g}")
-    if name == "hue" and not 0 <= value <= 0.5:
-        raise SettingsError(f"{where}: hue = {value}: must lie between 0 and 0.5")
+def _check_range(of: Field[Any], value: float, where: str) -> None:
+    least, above, most = (of.metadata.get(limit) for limit in ("at_least", "above", "at_most"))
+    low = (least is not None and value < least) or (above is not None and value <= above)
+    if low or (most is not None and value > most):
+        named = {"at least": least, "above": above, "at most": most}
+        limits = " and ".join(f"{word} {v:g}" for word, v in named.items() if v is not None)
+        raise SettingsError(f"{where}: {of.name} = {value}: must be {limits}")

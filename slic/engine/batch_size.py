@@ -6,8 +6,8 @@ import torch
 
 from slic.config import Settings
 from slic.encoders.encoder import new_encoder
-from slic.engine.forward import Means
-from slic.engine.optimise import step_seconds
+from slic.engine.estimate import step_seconds
+from slic.engine.forward import ComputeOptions
 from slic.errors import InputError, WorkError
 
 PROBES = (4, 8)
@@ -16,34 +16,35 @@ FEWEST_STEPS = 10
 LEAST = 2
 
 
-def fitting_batch(settings: Settings, *, means: Means, videos: int) -> int:
+def fitting_batch(settings: Settings, *, clips: int, compute: ComputeOptions, videos: int) -> int:
     """Samples a step that fit the GPU, and leave an epoch ten steps.
 
     Args:
         settings: of the run, but for its batch size.
-        means: the GPU, and whether to recompute.
+        clips: of a sample.
+        compute: the GPU, and whether to recompute.
         videos: to train on.
 
     Raises:
         InputError: the device is a CPU, whose memory is not what limits a batch.
         WorkError: not even two samples fit.
     """
-    if means.device.type != "cuda":
+    if compute.device.type != "cuda":
         raise InputError(
-            f"--batch-size auto fills a GPU's memory, and {means.device} is none: give a number"
+            f"--batch-size auto fills a GPU's memory, and {compute.device} is none: give a number"
         )
     encoder = new_encoder(settings.encoder, seed=0)
-    encoder = encoder.to(means.device).to(memory_format=torch.channels_last_3d)
+    encoder = encoder.to(compute.device).to(memory_format=torch.channels_last_3d)
     weights = sum(p.numel() * p.element_size() for p in encoder.parameters())
 
     def peak(samples: int) -> int:
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(means.device)
-        step_seconds(encoder, samples, settings=settings, means=means)
+        torch.cuda.reset_peak_memory_stats(compute.device)
+        step_seconds(encoder, clips * samples, settings=settings, compute=compute)
         # The optimiser's state, which the step of a probe does without, is twice the weights.
-        return torch.cuda.max_memory_allocated(means.device) + 2 * weights
+        return torch.cuda.max_memory_allocated(compute.device) + 2 * weights
 
-    free = torch.cuda.mem_get_info(means.device)[0]
+    free = torch.cuda.mem_get_info(compute.device)[0]
     return largest_batch(peak, free=free, most=max(LEAST, videos // FEWEST_STEPS))
 
 

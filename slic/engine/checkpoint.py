@@ -1,7 +1,7 @@
 """Checkpoints: complete, and either whole or absent."""
 
 import io
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -9,164 +9,156 @@ from typing import Any
 import torch
 
 from slic import __version__
-from slic.config import with_defaults
 from slic.encoders.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, statistics_of
-from slic.encoders.encoder import Encoder
 from slic.encoders.restoring import fitting_state, unfit_weights
 from slic.encoders.tensor_files import save_whole
+from slic.engine.distributed import ALONE, Ranks
+from slic.engine.task import Task
 from slic.errors import CheckpointError
 from slic.runtime.regular_files import brief
 
 MOST_STEPS = 2**31
-_LEAST = {"epoch": 0, "step": 0, "total_steps": 0, "clustered_at": -1, "lines": 0}
-_PLAIN = (str, int, float, bool)
+_COUNTS = ("epoch", "step", "total_steps", "lines")
+# What the first version kept in its record of progress, and is the method's state now.
+_FIRST_VERSION = ("clusters", "clustered_at")
 
 
 @dataclass
 class Progress:
-    """How far a run is, and what it needs to go on exactly.
-
-    No state of a random generator is among it: every draw depends on (seed, epoch, video id)
-    or (seed, epoch, step).
+    """How far a training is.
 
     Attributes:
         epoch: epochs complete.
         step: steps complete within the next one.
         total_steps: steps complete in all.
-        clusters: `{video id: pseudo-label}` in use; None before the first clustering.
-        clustered_at: epoch of the last clustering made, or -1.
-        lines: lines of metrics.jsonl that belong to this state.
-        sums: sums of the epoch's metrics so far.
+        lines: lines of the log that belong to this state.
+        sums: sums of the epoch's figures so far.
     """
 
     epoch: int = 0
     step: int = 0
     total_steps: int = 0
-    clusters: dict[str, int] | None = None
-    clustered_at: int = -1
     lines: int = 0
     sums: dict[str, float] = field(default_factory=dict)
 
 
-def save_checkpoint(
-    path: Path,
-    encoder: Encoder,
-    optimiser: torch.optim.Optimizer,
-    *,
-    progress: Progress,
-    settings: dict[str, Any],
-) -> None:
-    """Write a checkpoint, whole or not at all."""
-    save_whole(path, _content(encoder, optimiser, progress, settings))
+def save_checkpoint(path: Path, task: Task, progress: Progress) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        DiskError: the file system refuses; what was there before stays.
+    """
+    save_whole(path, _content(task, progress))
 
 
-def packed(
-    encoder: Encoder,
-    optimiser: torch.optim.Optimizer,
-    *,
-    progress: Progress,
-    settings: dict[str, Any],
-) -> bytes:
+def packed(task: Task, progress: Progress) -> bytes:
     """A checkpoint for other processes of the same training."""
     file = io.BytesIO()
-    torch.save(_content(encoder, optimiser, progress, settings), file)
+    torch.save(_content(task, progress), file)
     return file.getvalue()
 
 
-def unpack(told: bytes, encoder: Encoder, optimiser: torch.optim.Optimizer) -> Progress:
-    """Take over what another process of the same training has `packed`."""
-    content = torch.load(io.BytesIO(told), map_location="cpu", weights_only=True)
-    encoder.load_state_dict(content["model"])
-    encoder.statistics = (tuple(content["mean"]), tuple(content["std"]))
-    optimiser.load_state_dict(content["optimiser"])
-    return Progress(**content["progress"])
+def unpack(data: bytes, task: Task) -> Progress:
+    """Restore a task to what another process of the same training has `packed`."""
+    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    progress = Progress(**content["progress"])
+    task.enter(progress.epoch)
+    task.load_state(content["state"], progress.epoch)
+    task.network.load_state_dict(content["model"])
+    task.encoder.statistics = (tuple(content["mean"]), tuple(content["std"]))
+    task.optimiser.load_state_dict(content["optimiser"])
+    return progress
 
 
-def _content(
-    encoder: Encoder,
-    optimiser: torch.optim.Optimizer,
-    progress: Progress,
-    settings: dict[str, Any],
-) -> dict[str, Any]:
+def _content(task: Task, progress: Progress) -> dict[str, Any]:
+    mean, std = task.encoder.statistics
     return {
         "format": CHECKPOINT_FORMAT,
         "slic": __version__,
-        "encoder": encoder.name,
-        "model": {k: v.detach().cpu() for k, v in encoder.state_dict().items()},
-        "optimiser": optimiser.state_dict(),
+        "encoder": task.encoder.name,
+        "model": {k: v.detach().cpu() for k, v in task.network.state_dict().items()},
+        "optimiser": task.optimiser.state_dict(),
         "progress": vars(progress),
-        "settings": settings,
-        "mean": list(encoder.statistics[0]),
-        "std": list(encoder.statistics[1]),
+        "state": task.state(),
+        "settings": task.recorded_settings,
+        "mean": list(mean),
+        "std": list(std),
     }
 
 
-def restore(
-    path: Path,
-    encoder: Encoder,
-    optimiser: torch.optim.Optimizer,
-    *,
-    settings: dict[str, Any],
-    videos: Collection[str],
-) -> Progress:
-    """Restore model, head and optimiser from a checkpoint, all of it or none.
+def restore(path: Path, task: Task) -> Progress:
+    """Restore a task from a checkpoint, all of it or nothing.
 
     Args:
         path: the checkpoint.
-        encoder: changed, but not if an error is raised.
-        optimiser: of the encoder; likewise.
-        settings: of the run.
-        videos: ids that the run trains on.
+        task: its network, optimiser and state change, but not if an error is raised.
 
     Raises:
         CheckpointError: damaged, of another encoder or other settings, or incomplete.
     """
     content = load_checkpoint(path)
-    if not _same_settings(content.get("settings"), settings):
-        raise CheckpointError(f"{path}: of other settings than its run's config.toml")
-    if content["encoder"] != encoder.name:
-        raise CheckpointError(f"{path}: of encoder {brief(content['encoder'])}, not {encoder.name}")
+    if not task.has_settings(content.get("settings")):
+        raise CheckpointError(f"{path}: of other settings than this training's")
+    if content["encoder"] != task.encoder.name:
+        found = brief(content["encoder"])
+        raise CheckpointError(f"{path}: of encoder {found}, not {task.encoder.name}")
     statistics = statistics_of(content, where=str(path))
     try:
-        progress = _progress(content.get("progress"), videos, epochs=settings["epochs"])
-        if unfit := unfit_weights(content["model"], encoder.state_dict()):
+        progress, state = _progress(content, task)
+        if unfit := unfit_weights(content["model"], task.network.state_dict()):
             raise ValueError(f"weights do not fit: {unfit}")
-        state = fitting_state(content.get("optimiser"), optimiser)
+        task.enter(progress.epoch)
+        optimiser = fitting_state(content.get("optimiser"), task.optimiser)
+        task.load_state(state, progress.epoch)
     except ValueError as error:
         raise CheckpointError(f"{path}: cannot be continued from ({error})") from None
-    encoder.load_state_dict(content["model"])
-    encoder.statistics = statistics
-    optimiser.load_state_dict(state)
+    task.network.load_state_dict(content["model"])
+    task.encoder.statistics = statistics
+    task.optimiser.load_state_dict(optimiser)
     return progress
 
 
-def _same_settings(found: Any, settings: dict[str, Any]) -> bool:
-    if not isinstance(found, dict) or not all(type(v) in _PLAIN for v in found.values()):
-        return False
-    return with_defaults(found) == settings
+def resume(path: Path, task: Task, *, ranks: Ranks = ALONE) -> Progress:
+    """Restore a task in all processes from the checkpoint that the first one finds, if any.
+
+    Raises:
+        CheckpointError: it does not fit.
+    """
+    progress = Progress()
+
+    def first() -> bytes:
+        nonlocal progress
+        if path.exists():
+            progress = restore(path, task)
+        return b"" if ranks.alone else packed(task, progress)
+
+    data = ranks.decided(first)
+    return progress if ranks.first else unpack(data, task)
 
 
-def _progress(found: Any, videos: Collection[str], *, epochs: int) -> Progress:
-    """Progress as a checkpoint has it; ValueError where it is none of a run of these videos."""
-    names = {each.name for each in fields(Progress)}
-    if not isinstance(found, dict) or not found.keys() <= names:
+def _progress(content: Mapping[str, Any], task: Task) -> tuple[Progress, dict[str, Any]]:
+    """Progress and the task's state; ValueError where they are not of this training."""
+    found, state = content.get("progress"), content.get("state", {})
+    if not isinstance(found, dict) or not isinstance(state, dict):
         raise ValueError("no record of its progress")
-    progress = Progress(**found)
-    for name, least in _LEAST.items():
-        number = getattr(progress, name)
-        if type(number) is not int or not least <= number <= MOST_STEPS:
+    state = {**{name: found[name] for name in _FIRST_VERSION if name in found}, **state}
+    known = {name: value for name, value in found.items() if name not in _FIRST_VERSION}
+    if not known.keys() <= {each.name for each in fields(Progress)}:
+        raise ValueError("no record of its progress")
+    progress = Progress(**known)
+    for name in _COUNTS:
+        if not is_count(getattr(progress, name)):
             raise ValueError(f"{name} of its progress is no number of them")
-    if max(progress.epoch, progress.clustered_at) > epochs or progress.step > progress.total_steps:
+    if progress.epoch > task.epochs or progress.step > progress.total_steps:
         raise ValueError("its progress goes beyond its settings")
-    sums, clusters = progress.sums, progress.clusters
+    sums = progress.sums
     if not isinstance(sums, dict) or not all(
         isinstance(name, str) and type(total) in (int, float) for name, total in sums.items()
     ):
         raise ValueError("no sums of its epoch")
-    if clusters is None:
-        return progress
-    if not isinstance(clusters, dict) or clusters.keys() != set(videos):
-        raise ValueError("clusters of other videos than its run's")
-    if not all(type(c) is int and 0 <= c < MOST_STEPS for c in clusters.values()):
-        raise ValueError("clusters that are no numbers")
-    return progress
+    return progress, state
+
+
+def is_count(value: Any, *, least: int = 0) -> bool:
+    """Whether a value read from a checkpoint is a number of epochs, steps or lines."""
+    return type(value) is int and least <= value <= MOST_STEPS

@@ -3,21 +3,17 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slic.errors import WorkError
 from slic.runs import Run
 from slic.runtime.disk import whole_file
-from slic.train.sampling import Sample
 
 FAILED_STEP = "failed-step.json"
 LOOK_EVERY = 32  # steps between two looks at a GPU, each of which waits for it
-COLLAPSED = 1e-3  # untrained encoders gave 3e-3 and more
 NAMED = 3
 
 
@@ -59,16 +55,16 @@ def finite_weights(encoder: nn.Module) -> bool:
 
 
 def not_finite(
-    run: Run, what: str, *, epoch: int, step: int, batch: Sequence[Sample], rate: float
+    run: Run, what: str, batch: Sequence[Any], *, epoch: int, step: int, rate: float
 ) -> WorkError:
     """The error of a loss or of weights that are not finite; notes the step's clips in the run.
 
     Args:
         run: it keeps its last good checkpoint.
         what: is not finite: `loss` or `weights`.
+        batch: the step's samples, dataclasses.
         epoch: of the step.
         step: its number in the whole run, from 1.
-        batch: the step's samples.
         rate: the step's learning rate.
     """
     about = {"what": what, "epoch": epoch, "step": step, "lr": rate}
@@ -76,51 +72,16 @@ def not_finite(
     content = {**about, "samples": [asdict(sample) for sample in batch]}
     with whole_file(path) as file:
         file.write(json.dumps(content, indent=1).encode())
+    videos = named_some(sample.clips[0].video for sample in batch)
     return WorkError(
         f"{run.path}: the {what} of step {step}, in epoch {epoch}, is not finite, with clips of"
-        f" {_named(sample.anchor for sample in batch)} (all are in {path}); the checkpoint before"
-        " it stays; start a run with a smaller --lr, or with --precision fp32 on a GPU"
+        f" {videos} (all are in {path}); the checkpoint before it stays; start a run with a"
+        " smaller --lr, or with --precision fp32 on a GPU"
     )
 
 
-def _named(ids: Iterable[str]) -> str:
+def named_some(ids: Iterable[str]) -> str:
     """Some of the ids, and how many more there are."""
     known = list(ids)
     more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
     return ", ".join(map(repr, known[:NAMED])) + more
-
-
-def check_embeddings(ids: Sequence[str], rows: NDArray[np.float32], *, where: Path) -> None:
-    """Refuse embeddings that are not finite, which no clustering can use.
-
-    Args:
-        ids: `(N,)` videos.
-        rows: `(N, D)`.
-        where: whose they are.
-
-    Raises:
-        WorkError: they are not; it names the videos.
-    """
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(bad):
-        raise WorkError(
-            f"{where}: the embeddings of {len(bad)} of {len(ids)} videos are not finite"
-            f" ({_named(ids[i] for i in bad.tolist())}); start a run with a smaller --lr"
-        )
-
-
-def mean_distance(rows: NDArray[np.float32]) -> float:
-    """Mean cosine distance of all pairs of N rows, `(N, D)` with N >= 2: 1 - cos, in 0 to 2.
-
-    By the length of the sum of the unit rows, so that no pair is looked at; in float64, since
-    what matters are small differences of large numbers.
-    """
-    norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    units = rows / np.maximum(norms, np.finfo(np.float64).tiny)
-    cosines = float((units.sum(axis=0) ** 2).sum() - (units**2).sum())
-    return max(0.0, 1 - cosines / (len(rows) * (len(rows) - 1)))
-
-
-def has_collapsed(distance: float) -> bool:
-    """Whether videos are all but alike: their mean cosine distance is near zero."""
-    return distance < COLLAPSED

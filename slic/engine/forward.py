@@ -23,7 +23,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Means:
+class ComputeOptions:
     """With what a run is computed: it decides how fast, and not what, but for rounding.
 
     Attributes:
@@ -51,29 +51,29 @@ class Means:
 
 
 def make_forward(
-    encoder: Encoder, means: Means, precision: Precision, *, ranks: Ranks = ALONE
+    encoder: Encoder, compute: ComputeOptions, precision: Precision, *, ranks: Ranks = ALONE
 ) -> Forward:
     """The function from clips `(N, T, size, size, 3)` uint8 to projections `(N, 128)` float32.
 
     Args:
-        encoder: on the device of `means`; its weights are used, not copied.
-        means: device, compile and recompute.
+        encoder: on the device of `compute`; its weights are used, not copied.
+        compute: device, compile and recompute.
         precision: of the arithmetic.
         ranks: the processes over which gradients are averaged. On GPUs the encoder's batch
             normalisation becomes one of all their clips, which then takes them all in each call.
     """
-    embed = partial(_projection, encoder, recompute=means.recompute)
+    embed = partial(_projection, encoder, recompute=compute.recompute)
 
     def forward(clips: Tensor) -> Tensor:
-        with autocast(means.device, precision):
-            values = normalise(clips, device=means.device, statistics=encoder.statistics)
+        with autocast(compute.device, precision):
+            values = normalise(clips, device=compute.device, statistics=encoder.statistics)
             rows = embed(values)
             return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
-    if not ranks.alone and means.device.type == "cuda":
+    if not ranks.alone and compute.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
-    made = _compiled(forward) if means.compile else forward
-    return made if ranks.alone else _averaged(encoder, made, means.device)
+    made = _compiled(forward) if compute.compile else forward
+    return made if ranks.alone else _averaged(encoder, made, compute.device)
 
 
 class _Applied(nn.Module):

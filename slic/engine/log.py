@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, TensorBoard events, and clusters.h5."""
+"""What a run writes down: metrics.jsonl and TensorBoard events."""
 
 import json
 import os
@@ -25,7 +25,7 @@ class Recorder:
     """
 
     def __init__(self, run: Run, *, lines: int) -> None:
-        self.path = run.metrics
+        self.run, self.path = run, run.metrics
         self.lines = _keep_lines(self.path, lines)
         self._events = Events(run.path / "tensorboard")
 
@@ -42,6 +42,10 @@ class Recorder:
         self.lines += 1
         numbers = {f"{kind}/{name}": value for name, value in _flat(values).items()}
         self._events.write(step, numbers)
+
+    def holds(self, kind: str) -> bool:
+        """Whether there is a line of this kind."""
+        return bool(self.run.records(kind))
 
     def close(self) -> None:
         """Close TensorBoard's events."""

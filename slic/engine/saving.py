@@ -1,3 +1,128 @@
-"""Files of tensors, written whole or not at all."""
+"""Saving: a line of the log and the checkpoint behind it, checked before they are written."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from slic.engine.checkpoint import Progress, save_checkpoint
+from slic.engine.distributed import Ranks
+from slic.engine.divergence import finite_weights
+from slic.engine.epoch import Epoch
+from slic.engine.log import Recorder
+from slic.engine.task import Record, Task
+from slic.runs import Run
+from slic.runtime.signals import stops_held
 
 CHECKPOINT_EVERY_S = 600.0  # within an epoch
+
+
+class Saver:
+    """Saves one training; of several processes the first writes, and the others wait.
+
+    Args:
+        task: what is trained.
+        progress: how far it is.
+        path: of the latest checkpoint.
+        ranks: the processes that train together.
+        run: whose log is written; None to write checkpoints alone.
+        keep: also keep a checkpoint of its own for each record between epochs.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        progress: Progress,
+        path: Path,
+        *,
+        ranks: Ranks,
+        run: Run | None = None,
+        keep: bool = False,
+    ) -> None:
+        self.task, self.progress, self.path = task, progress, path
+        self.ranks, self.run, self.keep = ranks, run, keep
+        self._log: Recorder | None = None
+        self._saved_at = time.monotonic()
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Open the log, cut to what the checkpoint knows of, and close it at the end."""
+        self.ranks.decided(self._open)
+        try:
+            yield
+        finally:
+            if self._log is not None:
+                self._log.close()
+
+    def _open(self) -> None:
+        if self.run is not None:
+            self._log = Recorder(self.run, lines=self.progress.lines)
+
+    def due(self) -> bool:
+        """Whether a checkpoint within the epoch is due in any of the processes."""
+        (due,) = self.ranks.any(time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S)
+        return due
+
+    def save(self, record: Record | None = None, *, name: str | None = None) -> None:
+        """Save a checkpoint, and before it a line of the log, if there is one to write."""
+        self.ranks.decided(partial(self._write, record, name or self.path.name))
+        self._saved_at = time.monotonic()
+
+    def save_between(self, record: Record | None) -> None:
+        """Save what was done between two epochs, if anything was."""
+        if record is None:
+            return
+        with stops_held():
+            self.save(record)
+        if self.keep:
+            self.save(name=f"epoch{self.progress.epoch:05d}")
+
+    def save_within(self, epoch: Epoch) -> None:
+        """Save a checkpoint in the middle of an epoch."""
+        self.check(epoch)
+        self.progress.sums = epoch.sums
+        self.save()
+
+    def save_done(self) -> None:
+        """Save the end of the training, once."""
+        if not self.ranks.decided(self._is_done):
+            self.save(("done", {"epoch": self.progress.epoch}))
+
+    def _is_done(self) -> bool:
+        return self._log is not None and self._log.holds("done")
+
+    def _write(self, record: Record | None, name: str) -> None:
+        if self._log is not None:
+            if record is not None:
+                kind, values = record
+                self._log.write(kind, self.progress.total_steps, values)
+            self.progress.lines = self._log.lines
+        save_checkpoint(self.path.with_name(name), self.task, self.progress)
+
+    def check(self, epoch: Epoch) -> None:
+        """Make what is to be saved that of all processes, and refuse values that are not finite.
+
+        Raises:
+            WorkError: the loss of a step, or a weight, is not finite.
+        """
+        statistics = [b for b in self.task.network.buffers() if b.is_floating_point()]
+        self.ranks.average(statistics)
+        if (bad := epoch.watch.first()) is not None:
+            self.fail(epoch, "loss", bad)
+        if not finite_weights(self.task.network):
+            self.fail(epoch, "weights", self.progress.step - 1)
+
+    def fail(self, epoch: Epoch, what: str, step: int) -> None:
+        """End the training of all processes: a `what` is not finite after a step of the epoch."""
+
+        def fail() -> None:
+            raise self.task.diverged(
+                what,
+                epoch.plan[step],
+                epoch=epoch.number,
+                step=self.progress.total_steps - self.progress.step + step + 1,
+                rate=self.task.optimiser.param_groups[0]["lr"],
+            )
+
+        self.ranks.decided(fail)

@@ -26,7 +26,8 @@ from slic.runtime.devices import pick_device
 from slic.runtime.processes import default_workers, run_jobs
 from slic.runtime.progress import clock
 from slic.train.outcome import is_done
-from slic.train.run import expected_seconds, means_for, train
+from slic.train.run import compute_options, train
+from slic.train.training import expected_seconds
 from slic.train.training_set import training_entries
 
 Scale = Literal["demo", "paper"]
@@ -238,8 +239,8 @@ def _say_time(jobs: Sequence[Job], say: Callable[[str], None]) -> None:
         s, where = job.settings, torch.device(job.device)
         kind = (job.store, s.encoder, s.frames, s.size, s.batch_size, s.epochs)
         if kind not in kinds:
-            means = means_for(where)
-            kinds[kind] = expected_seconds(Path(job.store), s, means)
+            compute = compute_options(where)
+            kinds[kind] = expected_seconds(Path(job.store), s, compute)
         total += kinds[kind]
     if all(job.threads for job in jobs):
         total /= max(1, min(len(left), default_workers()))

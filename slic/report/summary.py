@@ -19,12 +19,6 @@ CLASSIFIED = {
     "linear-augmented": "Linear layer on augmented clips, top-1",
     "finetune": "Finetuned, top-1",
 }
-_CLUSTERED = {
-    "finch": "FINCH clusters",
-    "kmeans": "k-means clusters",
-    "none": "no clusters",
-    "labels": "true labels as clusters",
-}
 Section = dict[str, Any]
 
 
@@ -43,7 +37,7 @@ def facts(material: Material) -> list[list[str]]:
         rows.append(["weights from", settings.init.partition("@")[0]])
     if run.imported:
         return rows
-    rows.append(["objective", _objective(material)])
+    rows.append(["objective", settings.objective_in_words()])
     rows.append(["trained on", f"split {settings.split}"])
     finished = material.records is None or material.lines("done")
     rows.append(["trained", epochs_done(material) + ("" if finished else ", unfinished")])
@@ -62,16 +56,6 @@ def _of_store(material: Material) -> list[list[str]]:
         ["videos", f"{len(labels):,}"],
         ["classes", f"{len(names):,}{some}" if names else "no labels"],
     ]
-
-
-def _objective(material: Material) -> str:
-    settings = material.run.settings
-    name = {"triplet": "triplet losses", "infonce": "InfoNCE"}[settings.objective]
-    clusters = _CLUSTERED[settings.cluster]
-    if settings.cluster in ("finch", "kmeans"):
-        clusters += f" every {counted(settings.cluster_every, 'epoch')}"
-        clusters += f" from epoch {settings.warmup_epochs}" if settings.warmup_epochs else ""
-    return f"{name}, {clusters}"
 
 
 def epochs_done(material: Material) -> str:

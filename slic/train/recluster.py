@@ -2,8 +2,9 @@
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,21 @@ import torch
 from slic.cache import Entry
 from slic.cache.clusterings import record_clusters
 from slic.clips.reading import ReaderPool
-from slic.config import Settings
 from slic.embed.embedding import CacheName, FloatRows, Protocol, write_cache
 from slic.encoders.encoder import Encoder, weights_digest
 from slic.engine.distributed import ALONE, OtherFailed, Ranks
-from slic.engine.divergence import check_embeddings, has_collapsed, mean_distance
 from slic.engine.synchronised import embed_shares, shown
-from slic.errors import DamagedChunk
+from slic.errors import DamagedChunk, LabelsMissing, StoreError
 from slic.metrics import cluster_agreement, recall_at_k
 from slic.neighbours.exact import nearest
 from slic.runs import Run
 from slic.runtime.text import counted
 from slic.train.clustering import finch, kmeans, label_codes, singleton_labels
+from slic.train.collapse import check_embeddings, has_collapsed, mean_distance
+from slic.train.methods.slic_settings import CLUSTERINGS, SlicSettings
 
 RECALL_AT = (1, 5)
 QUERY_SHARE = 4
-CLUSTERINGS = ("finch", "kmeans")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,16 @@ class Clustering:
     pseudo_labels: dict[str, int]
     collapsed: bool
     record: dict[str, Any]
+
+    def lines(self, run: Path) -> Iterator[str]:
+        """What it gave, for people."""
+        yield clustering_line(self.record)
+        if self.collapsed:
+            yield (
+                f"{run}: the embedding has collapsed: at epoch {self.record['epoch']} the mean"
+                f" cosine distance of the training videos is {self.record['distance']:.1e}; a"
+                " smaller --lr, or another --objective, may help"
+            )
 
 
 def is_query(entry: Entry) -> bool:
@@ -91,6 +101,7 @@ def cluster_videos(
     entries: Sequence[Entry],
     *,
     run: Run,
+    settings: SlicSettings,
     epoch: int,
     device: torch.device,
     test: Sequence[Entry] = (),
@@ -106,7 +117,7 @@ def cluster_videos(
         DamagedChunk: stored bytes of a training video are damaged.
         WorkError: embeddings are not finite, or another process has failed.
     """
-    s = run.settings
+    s = settings
     protocol = Protocol(1, s.frames, s.stride, s.size)
     how: Any = {"protocol": protocol, "device": device, "precision": s.precision, "ranks": ranks}
     what = "cluster" if ranks.alone else f"cluster, 1 of {ranks.size} shares"
@@ -128,7 +139,7 @@ def cluster_videos(
             "recall": training_recall(entries, compared),
             "test_recall": _test_recall(tested, compared, entries, test, settings=s),
         }
-        return _clustering(entries, projection, recalls, run=run, epoch=epoch)
+        return _clustering(entries, projection, recalls, run=run, settings=s, epoch=epoch)
 
     return ranks.decided(found)
 
@@ -153,7 +164,7 @@ def _test_recall(
     entries: Sequence[Entry],
     test: Sequence[Entry],
     *,
-    settings: Settings,
+    settings: SlicSettings,
 ) -> dict[str, float] | None:
     if tested is None:
         return None
@@ -168,10 +179,11 @@ def _clustering(
     recalls: Mapping[str, Any],
     *,
     run: Run,
+    settings: SlicSettings,
     epoch: int,
 ) -> Clustering:
     """Cluster, record the clusters, and say how good they are."""
-    s, distance = run.settings, mean_distance(projection)
+    s, distance = settings, mean_distance(projection)
     labels = _clustered(projection, s)
     clusters = dict(zip([entry.id for entry in entries], labels.tolist(), strict=True))
     record_clusters(run.path / "clusters.h5", epoch, clusters)
@@ -197,17 +209,17 @@ def clustering_line(record: Mapping[str, Any]) -> str:
     return ", ".join(told)
 
 
-def is_due(settings: Settings, epoch: int) -> bool:
+def is_due(settings: SlicSettings, epoch: int) -> bool:
     """Whether the epoch of this number begins with a clustering."""
     return (epoch - settings.warmup_epochs) % settings.cluster_every == 0
 
 
-def clusterings_left(settings: Settings, epoch: int) -> int:
+def clusterings_left(settings: SlicSettings, epoch: int) -> int:
     """Clusterings from an epoch on, with the one at the end of the run."""
     return sum(is_due(settings, e) for e in range(epoch, settings.epochs)) + 1
 
 
-def _clustered(projection: FloatRows, settings: Settings) -> np.ndarray:
+def _clustered(projection: FloatRows, settings: SlicSettings) -> np.ndarray:
     """Clusters of the embeddings; by FINCH where the run itself uses none, for the record."""
     if settings.cluster == "kmeans":
         return kmeans(projection, settings.kmeans_clusters, seed=settings.seed)
@@ -215,7 +227,7 @@ def _clustered(projection: FloatRows, settings: Settings) -> np.ndarray:
 
 
 def pseudo_labels(
-    entries: Sequence[Entry], clusters: Mapping[str, int], *, settings: Settings, epoch: int
+    entries: Sequence[Entry], clusters: Mapping[str, int], *, settings: SlicSettings, epoch: int
 ) -> dict[str, int]:
     """The labels to train with: the clusters', the true ones, or each video alone.
 
@@ -230,6 +242,25 @@ def pseudo_labels(
     else:
         codes = singleton_labels(len(ids))
     return dict(zip(ids, codes.tolist(), strict=True))
+
+
+def check_clusters(entries: Sequence[Entry], settings: SlicSettings, *, where: object) -> None:
+    """Refuse fewer videos than clusters, and videos without labels where these are trained with.
+
+    Raises:
+        StoreError: k-means is to make more clusters than there are training videos.
+        LabelsMissing: true labels are asked for, and a training video has none.
+    """
+    if settings.cluster == "kmeans" and settings.kmeans_clusters > len(entries):
+        raise StoreError(
+            f"{where}: {len(entries)} training videos cannot make"
+            f" {settings.kmeans_clusters} clusters; give --cluster kmeans:N with fewer"
+        )
+    if settings.cluster == "labels":
+        try:
+            label_codes([entry.label for entry in entries])
+        except LabelsMissing as error:
+            raise LabelsMissing(f"{where}: {error}") from None
 
 
 def _labels(entries: Sequence[Entry]) -> np.ndarray:

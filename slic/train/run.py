@@ -1,30 +1,26 @@
 """What `slic train` does around the loop: choose the run, say what will happen, train, report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from slic.cache import ClipStore, Entry
-from slic.config import Settings
-from slic.encoders.encoder import Encoder, new_encoder
+from slic.cache import ClipStore
 from slic.encoders.precision import resolve_precision
-from slic.engine.distributed import ALONE, Ranks, joined
-from slic.engine.forward import Means
-from slic.engine.loop import Training
-from slic.engine.optimise import estimate_seconds
+from slic.engine.distributed import Ranks, joined
+from slic.engine.forward import ComputeOptions
+from slic.engine.loop import Loop
+from slic.engine.synchronised import share_of_normalisation
 from slic.errors import InputError, StoreError
 from slic.runs import Run
 from slic.runtime.devices import pick_device, reading_workers
 from slic.runtime.progress import clock
+from slic.train.methods.base import Method
 from slic.train.outcome import result
-from slic.train.recluster import CLUSTERINGS, clusterings_left
-from slic.train.sampling import plan_epoch
-from slic.train.setup import Choice, choose
-from slic.train.training_set import tested_entries, training_entries
+from slic.train.setup import TrainingSetup, set_up
+from slic.train.training import seconds_left, training
 
 GPU_PRESET, CPU_PRESET = "ucf101-16f", "cpu-small"
 
@@ -80,18 +76,18 @@ def train(
     with joined() as ranks:
         tell = say if ranks.first else _unsaid
         speed: dict[str, Any] = {"compile": compile, "recompute": recompute, "profile": profile}
-        means = ranks.each(
+        compute = ranks.each(
             lambda: replace(
-                means_of(ranks, device, workers=workers, augment_on=augment_on), **speed
+                compute_options_here(ranks, device, workers=workers, augment_on=augment_on), **speed
             )
         )
-        check_devices(ranks, means)
+        check_devices(ranks, compute)
         chosen = ranks.decided(
-            lambda: choose(
+            lambda: set_up(
                 ranks,
-                means,
+                compute,
                 store=store,
-                preset=preset or (GPU_PRESET if means.device.type == "cuda" else CPU_PRESET),
+                preset=preset or (GPU_PRESET if compute.device.type == "cuda" else CPU_PRESET),
                 config=config,
                 options=dict(options or {}),
                 init=init,
@@ -103,7 +99,7 @@ def train(
         if chosen.done:
             tell(f"{chosen.run.path}: done already; give --new for another run of these settings")
         else:
-            _train(ranks, means, chosen, keep=keep_checkpoints, say=tell)
+            _train(ranks, compute, chosen, keep=keep_checkpoints, say=tell)
         return ranks.decided(partial(result, chosen.run))
 
 
@@ -112,29 +108,33 @@ def _unsaid(line: str) -> None:
 
 
 def _train(
-    ranks: Ranks, means: Means, chosen: Choice, *, keep: bool, say: Callable[[str], None]
+    ranks: Ranks,
+    compute: ComputeOptions,
+    chosen: TrainingSetup,
+    *,
+    keep: bool,
+    say: Callable[[str], None],
 ) -> None:
     if not ranks.alone:
         ranks.each(partial(check_store, chosen.run))
-        if means.device.type == "cuda":
-            torch.cuda.set_device(means.device)
-    training = Training(
-        chosen.run, means=means, keep=keep, weights=chosen.weights, ranks=ranks, say=say
-    )
-    with training.memory():
-        ranks.decided(partial(_announce, training, chosen.run, chosen.preset, say))
-    training()
-    if means.profile:
-        _say_profile(training, say)
+        if compute.device.type == "cuda":
+            torch.cuda.set_device(compute.device)
+    with training(
+        chosen.run, compute=compute, keep=keep, weights=chosen.weights, ranks=ranks, say=say
+    ) as (method, loop):
+        ranks.decided(partial(_announce, method, loop, chosen.preset))
+        loop()
+    if compute.profile:
+        _say_profile(loop, say)
 
 
-def means_of(
+def compute_options_here(
     ranks: Ranks,
     device: str,
     *,
     workers: int | None,
     augment_on: Literal["auto", "cpu", "gpu"],
-) -> Means:
+) -> ComputeOptions:
     """With what this process computes, of the GPUs its own."""
     where = pick_device(device)
     if augment_on == "gpu" and where.type != "cuda":
@@ -143,124 +143,63 @@ def means_of(
         if where.index is not None:
             raise InputError(f"--device {device}: {ranks.size} processes need a GPU each; drop it")
         where = pick_device(f"cuda:{ranks.local}")
-    return means_for(where, workers=workers, augment_on=augment_on, beside=ranks.beside)
+    return compute_options(where, workers=workers, augment_on=augment_on, beside=ranks.beside)
 
 
-def means_for(
+def compute_options(
     device: torch.device,
     *,
     workers: int | None = None,
     augment_on: Literal["auto", "cpu", "gpu"] = "auto",
     beside: int = 1,
-) -> Means:
+) -> ComputeOptions:
     """With what `train` computes on a device, unless told otherwise.
 
     `beside` processes share the machine.
     """
-    return Means(
+    return ComputeOptions(
         device=device,
         workers=reading_workers(device, beside=beside) if workers is None else workers,
         augment_on_device=device.type == "cuda" and augment_on != "cpu",
     )
 
 
-def check_devices(ranks: Ranks, means: Means) -> None:
+def check_devices(ranks: Ranks, compute: ComputeOptions) -> None:
     """Refuse GPUs for some processes and CPUs for others, which could not tell each other much."""
 
     def refuse() -> None:
         raise InputError("some processes see a GPU, and some none: mend that, or --device cpu")
 
-    on_gpu = means.device.type == "cuda"
+    on_gpu = compute.device.type == "cuda"
     if all(ranks.any(on_gpu, not on_gpu)):
         ranks.decided(refuse)
 
 
 def check_store(run: Run) -> None:
     """Refuse a store that is not the one that the first process sees under this path."""
-    if ClipStore(run.store).digest(flow=run.settings.flow_probability > 0) != run.store_digest:
+    if ClipStore(run.store).digest(flow=run.settings.uses_flow) != run.store_digest:
         raise StoreError(f"{run.store}: holds here what it does not hold for the first process")
 
 
-def _say_profile(training: Training, say: Callable[[str], None]) -> None:
-    say(f"where the time of {training.profile.steps} steps went:")
-    for name, seconds, a_step, share in training.profile.rows():
+def _say_profile(loop: Loop, say: Callable[[str], None]) -> None:
+    say(f"where the time of {loop.profile.steps} steps went:")
+    for name, seconds, a_step, share in loop.profile.rows():
         each = "" if a_step is None else f"{a_step:.1f} ms a step"
         say(f"  {name:<18} {seconds:>9.2f} s {share:>6.1%}  {each}".rstrip())
 
 
-def _announce(training: Training, run: Run, preset: str, say: Callable[[str], None]) -> None:
-    settings, progress = run.settings, training.state.progress
-    videos = f"{len(training.entries)} videos"
-    if not training.ranks.alone:
-        videos += f", {training.ranks.size} processes"
-    device = training.means.device
-    where = f"{device} in {resolve_precision(settings.precision, device)}"
-    say(f"{run.path}: preset {preset}, {settings.encoder} on {where}, {videos}")
+def _announce(method: Method, loop: Loop, preset: str) -> None:
+    settings, progress, say = method.settings, loop.progress, method.say
+    videos = f"{len(method.entries)} videos"
+    if not method.ranks.alone:
+        videos += f", {method.ranks.size} processes"
+    where = f"{loop.device} in {resolve_precision(settings.precision, loop.device)}"
+    say(f"{method.run.path}: preset {preset}, {settings.encoder} on {where}, {videos}")
     if progress.total_steps:
         say(f"continuing after epoch {progress.epoch}, step {progress.total_steps}")
-    seconds = _seconds(
-        training.store,
-        training.entries,
-        settings=settings,
-        means=training.means,
-        encoder=training.state.encoder,
-        epoch=progress.epoch,
-        steps=training.steps_left,
-        tested=len(training.test),
-        ranks=training.ranks,
-    )
-    say(f"{training.steps_left} steps left of {settings.epochs} epochs: about {clock(seconds)}")
-    if settings.cluster in CLUSTERINGS and settings.warmup_epochs:
-        never = settings.warmup_epochs >= settings.epochs
-        say(
-            f"clusters are used from epoch {settings.warmup_epochs} on (warmup_epochs)"
-            + (": not in this run" if never else "")
-        )
-
-
-def expected_seconds(store: Path, settings: Settings, means: Means) -> float:
-    """Time that a whole run of these settings will take, from a few clips read and steps done.
-
-    Raises:
-        StoreError: the store cannot be trained on.
-    """
-    clips = ClipStore(store)
-    entries = training_entries(clips, settings)
-    encoder = new_encoder(settings.encoder, seed=0).to(means.device)
-    return _seconds(
-        clips,
-        entries,
-        settings=settings,
-        means=means,
-        encoder=encoder.to(memory_format=torch.channels_last_3d),
-        epoch=0,
-        steps=settings.epochs * -(-len(entries) // settings.batch_size),
-        tested=len(tested_entries(clips, settings)),
-    )
-
-
-def _seconds(
-    store: ClipStore,
-    entries: Sequence[Entry],
-    *,
-    settings: Settings,
-    means: Means,
-    encoder: Encoder,
-    epoch: int,
-    steps: int,
-    tested: int,
-    ranks: Ranks = ALONE,
-) -> float:
-    lengths = {entry.id: entry.frames or 0 for entry in entries}
-    alone = {entry.id: code for code, entry in enumerate(entries)}
-    plan = plan_epoch(lengths, alone, settings=settings, epoch=epoch)
-    return estimate_seconds(
-        encoder,
-        store,
-        [sample for batch in plan for sample in batch],
-        settings=settings,
-        means=means,
-        steps=steps,
-        embeddings=clusterings_left(settings, epoch) * (len(entries) + tested),
-        processes=ranks.size,
-    )
+    left, time = loop.steps_left, clock(seconds_left(method, loop))
+    say(f"{left} steps left of {settings.epochs} epochs: about {time}")
+    for note in method.notes():
+        say(note)
+    if shares := share_of_normalisation(method.ranks, loop.device):
+        say(shares)

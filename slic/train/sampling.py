@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from slic.clips.positions import anywhere, clip_span
+from slic.clips.samples import Clip
 from slic.clips.seeding import even_batches, seeded
-from slic.config import Settings
+from slic.train.methods.slic_settings import SlicSettings
 
 
 @dataclass(frozen=True)
-class Sample:
+class VideoTriplet:
     """One sample: an anchor clip, its positive, and a second view of the anchor's frames.
 
     Attributes:
@@ -35,14 +36,23 @@ class Sample:
     seed: int
 
     @property
+    def clips(self) -> tuple[Clip, Clip, Clip]:
+        """Anchor, positive and second view."""
+        return (
+            Clip(self.anchor, self.start),
+            Clip(self.positive, self.positive_start, self.positive_flow),
+            Clip(self.anchor, self.start, self.second_flow),
+        )
+
+    @property
     def from_other_video(self) -> bool:
         """Whether the positive was drawn from another video of the cluster."""
         return self.positive != self.anchor
 
 
 def plan_epoch(
-    lengths: Mapping[str, int], clusters: Mapping[str, int], *, settings: Settings, epoch: int
-) -> list[list[Sample]]:
+    lengths: Mapping[str, int], clusters: Mapping[str, int], *, settings: SlicSettings, epoch: int
+) -> list[list[VideoTriplet]]:
     """The batches of an epoch: every video is an anchor once, in random order.
 
     Batches differ in size by one at most, so that none is too small for batch statistics; a
@@ -71,9 +81,9 @@ def draw_sample(
     mates: Sequence[str],
     lengths: Mapping[str, int],
     *,
-    settings: Settings,
+    settings: SlicSettings,
     epoch: int,
-) -> Sample:
+) -> VideoTriplet:
     """One video's sample.
 
     With probability `same_video` (p_alpha), or without another member in its cluster, the
@@ -100,7 +110,7 @@ def draw_sample(
         positive_start = anywhere(lengths[positive], span, rng)
     positive_flow, second_flow = (rng.random(2) < settings.flow_probability).tolist()
     seed = int(rng.integers(2**63))
-    return Sample(anchor, start, positive, positive_start, positive_flow, second_flow, seed)
+    return VideoTriplet(anchor, start, positive, positive_start, positive_flow, second_flow, seed)
 
 
 def apart(length: int, span: int, rng: np.random.Generator) -> tuple[int, int]:

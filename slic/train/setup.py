@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from slic.cache import ClipStore, Entry
-from slic.config import Settings, make_settings
+from slic.config import Settings, load_method, make_settings
 from slic.encoders.encoder import least_input, weights_digest
 from slic.encoders.precision import tune
 from slic.encoders.weights import Weights, described, read_weights
 from slic.engine.batch_size import fitting_batch
 from slic.engine.distributed import Ranks
-from slic.engine.forward import Means
-from slic.errors import CheckpointError, InputError, LabelsMissing, SettingsError
+from slic.engine.forward import ComputeOptions
+from slic.errors import CheckpointError, InputError, SettingsError
 from slic.runs import Run, choose_run, only_store, run_of_any_batch
 from slic.train.outcome import is_done
-from slic.train.recluster import pseudo_labels
 from slic.train.training_set import training_entries
 
 
 @dataclass(frozen=True)
-class Choice:
+class TrainingSetup:
     """What is to be trained.
 
     Attributes:
@@ -37,9 +36,9 @@ class Choice:
     done: bool
 
 
-def choose(
+def set_up(
     ranks: Ranks,
-    means: Means,
+    compute: ComputeOptions,
     *,
     store: str | None,
     preset: str,
@@ -49,12 +48,12 @@ def choose(
     run: str | None,
     new: bool,
     say: Callable[[str], None],
-) -> Choice:
+) -> TrainingSetup:
     """The run that the arguments of `train` mean; made, if there is none.
 
     Args:
         ranks: the processes that will train it.
-        means: what the first of them computes with.
+        compute: what the first of them computes with.
         store, preset, config, options, init, run, new, say: as of `train`.
 
     Raises:
@@ -64,25 +63,24 @@ def choose(
     if fit:
         del options["batch_size"]
     settings, weights = _settings(preset, config, options, init, say)
-    tune(means.device, settings.precision)
+    tune(compute.device, settings.precision)
     path = only_store(store)
     clips = ClipStore(path)
     entries = training_entries(clips, settings)
     _say_enlarged(entries, settings, say)
-    if settings.cluster == "labels":
-        _require_labels(entries, path, settings)
+    load_method(settings.method, where="settings").check(entries, settings, where=path)
     # A run that uses flow does not go on with other flow.
-    digest = clips.digest(flow=settings.flow_probability > 0)
+    digest = clips.digest(flow=settings.uses_flow)
     if fit:
         known = None if new else run_of_any_batch(settings, path, digest, name=run)
-        batch = known or _fitting(ranks, means, settings, videos=len(entries))
+        batch = known or _fitting(ranks, compute, settings, videos=len(entries))
         settings = replace(settings, batch_size=batch)
         say(f"batch size {batch}: {'that of the run' if known else 'what fits the GPU'}")
     check_shares(ranks, settings, videos=len(entries))
     chosen = choose_run(
         settings, store=path, store_digest=digest, preset=preset, name=run, new=new, fitted=fit
     )
-    return Choice(chosen, preset, weights, is_done(chosen))
+    return TrainingSetup(chosen, preset, weights, is_done(chosen))
 
 
 def _settings(
@@ -137,15 +135,10 @@ def _say_enlarged(entries: Sequence[Entry], settings: Settings, say: Callable[[s
         )
 
 
-def _require_labels(entries: Sequence[Entry], store: Path, settings: Settings) -> None:
-    try:
-        pseudo_labels(entries, {}, settings=settings, epoch=0)
-    except LabelsMissing as error:
-        raise LabelsMissing(f"{store}: {error}") from None
-
-
-def _fitting(ranks: Ranks, means: Means, settings: Settings, *, videos: int) -> int:
-    return ranks.size * fitting_batch(settings, means=means, videos=videos // ranks.size)
+def _fitting(ranks: Ranks, compute: ComputeOptions, settings: Settings, *, videos: int) -> int:
+    clips = load_method(settings.method, where="settings").clips_per_sample
+    share = videos // ranks.size
+    return ranks.size * fitting_batch(settings, clips=clips, compute=compute, videos=share)
 
 
 def check_shares(ranks: Ranks, settings: Settings, *, videos: int) -> None:

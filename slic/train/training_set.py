@@ -30,13 +30,8 @@ def training_entries(store: ClipStore, settings: Settings) -> list[Entry]:
             " parameters than the others, since `slic prep frames --overwrite` was stopped: run"
             " `slic prep frames` on the data set again"
         )
-    if settings.cluster == "kmeans" and settings.kmeans_clusters > len(entries):
-        raise StoreError(
-            f"{store.path}: {len(entries)} training videos cannot make"
-            f" {settings.kmeans_clusters} clusters; give --cluster kmeans:N with fewer"
-        )
     without = sum(entry.flow is None for entry in entries)
-    if settings.flow_probability > 0 and without:
+    if settings.uses_flow and without:
         raise StoreError(
             f"{store.path}: {without} of {len(entries)} training videos have no flow; run"
             f" `slic prep flow {store.path}`, or train with --no-flow"

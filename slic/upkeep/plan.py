@@ -5,11 +5,11 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from slic.config import Settings, make_settings
+from slic.config import make_settings
 from slic.datasets.videos import read_dataset
 from slic.errors import InputError
 from slic.prep.frames_video import FRAMES
@@ -18,6 +18,7 @@ from slic.prep.tvl1 import resolve_engine
 from slic.runtime.disk import check_writable
 from slic.runtime.processes import default_workers
 from slic.runtime.text import shown
+from slic.train.methods.slic_settings import SlicSettings
 from slic.train.recluster import clusterings_left
 from slic.train.run import CPU_PRESET, GPU_PRESET
 from slic.upkeep.cost.data import KNOWN, Data, imagined, known
@@ -109,7 +110,8 @@ def plan(asked: Asked, *, say: Callable[[str], None] = print) -> dict[str, Any]:
     fleet = _fleet(asked, given.cores)
     kind = _gpu_kind(asked, fleet)
     preset = asked.preset or (GPU_PRESET if fleet.gpus else CPU_PRESET)
-    settings = make_settings(preset, options={"epochs": asked.epochs})
+    # All presets are SLIC's.
+    settings = cast(SlicSettings, make_settings(preset, options={"epochs": asked.epochs}))
     known_rates = {**assumed_here(), **_of_gpu(kind, given.rates), **given.rates}
     path = _data_there(asked)
     if path is not None and known(str(path)) is not None:
@@ -138,7 +140,7 @@ def measure_rates(asked: Asked, file: Path, *, say: Callable[[str], None] = prin
     _check_target(file)
     fleet = _fleet(asked)
     preset = asked.preset or (GPU_PRESET if torch.cuda.is_available() else CPU_PRESET)
-    settings = make_settings(preset)
+    settings = cast(SlicSettings, make_settings(preset))
     wanted = needed(Fleet(1, fleet.cores, 0))
     wanted += ON_GPUS if torch.cuda.is_available() else []
     path = _data_there(asked)
@@ -210,7 +212,7 @@ def _data_there(asked: Asked) -> Path | None:
 def _looked_at(
     path: Path | None,
     asked: Asked,
-    settings: Settings,
+    settings: SlicSettings,
     wanted: Sequence[str],
     say: Callable[[str], None],
 ) -> tuple[Data | None, dict[str, Rate]]:
@@ -247,7 +249,7 @@ def _told(asked: Asked) -> Data:
 
 
 def _measured(
-    sampler: Sampler, folder: Path, settings: Settings, wanted: Sequence[str]
+    sampler: Sampler, folder: Path, settings: SlicSettings, wanted: Sequence[str]
 ) -> dict[str, Rate]:
     rates: dict[str, Rate] = {}
     if not wanted:

@@ -577,7 +577,7 @@ def test_safetensors_are_read_where_the_package_is_installed(names, tmp_path, mo
 
 def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parent.parent / "docs" / "weights.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
     use, convert = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     torch.save({"model": light(s3d()), "args": Path("x")}, "checkpoint.pth")
     assert "pathlib" in refusal(Path("checkpoint.pth"))

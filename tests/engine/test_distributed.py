@@ -26,7 +26,7 @@ from slic.errors import InputError, StoreError, WorkError
 from slic.runs import Run, open_run
 from slic.runtime.processes import default_workers
 from slic.train.outcome import is_done
-from slic.train.run import check_devices, check_store, means_of
+from slic.train.run import check_devices, check_store, compute_options_here
 from slic.train.setup import check_shares
 
 SCRIPT = Path(__file__).with_name("ranks_at_work.py")
@@ -272,14 +272,16 @@ def test_a_store_that_another_machine_sees_otherwise_is_refused(folder, drawn_st
 def test_each_process_has_its_own_gpu(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    made = means_of(Ranks(6, 8, 2, 4), name, workers=None, augment_on="auto")
+    made = compute_options_here(Ranks(6, 8, 2, 4), name, workers=None, augment_on="auto")
     assert made.device == torch.device("cuda:2")
     assert made.workers == max(1, min(16, default_workers() // 4))
-    assert means_of(ALONE, name, workers=3, augment_on="cpu").device == torch.device("cuda")
+    assert compute_options_here(ALONE, name, workers=3, augment_on="cpu").device == torch.device(
+        "cuda"
+    )
     with pytest.raises(InputError, match="need a GPU each"):
-        means_of(Ranks(6, 8, 2, 4), "cuda:1", workers=None, augment_on="auto")
+        compute_options_here(Ranks(6, 8, 2, 4), "cuda:1", workers=None, augment_on="auto")
     with pytest.raises(InputError, match="no such GPU"):
-        means_of(Ranks(5, 8, 5, 8), name, workers=None, augment_on="auto")
+        compute_options_here(Ranks(5, 8, 5, 8), name, workers=None, augment_on="auto")
 
 
 def test_gpus_for_some_processes_alone_are_refused(monkeypatch):

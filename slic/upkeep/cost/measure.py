@@ -19,17 +19,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from slic.cache import ClipStore, Codec, Entry
 from slic.cache.clipstore import FLOW_QUALITY, fingerprint
 from slic.clips.reading import ReaderPool
-from slic.config import Settings
 from slic.encoders.encoder import Encoder, new_encoder
 from slic.encoders.precision import tune
-from slic.engine.forward import Means, make_forward
+from slic.engine.estimate import step_seconds
+from slic.engine.forward import ComputeOptions, make_forward
 from slic.engine.loader import SampleLoader
-from slic.engine.optimise import step_seconds
 from slic.errors import WorkError
 from slic.neighbours.exact import first_neighbours
 from slic.prep.flow_video import FlowJob, store_flow_here, to_gray
 from slic.prep.tvl1 import Tvl1Parameters, tvl1_flow
 from slic.runtime.disk import starting_processes
+from slic.train.methods.slic_settings import SlicSettings
 from slic.train.sampling import plan_epoch
 from slic.upkeep.cost.model import PROJECTION, TRAIN_PASSES, VIEWS, Net
 from slic.upkeep.cost.rates import Rate
@@ -45,7 +45,7 @@ CPU = torch.device("cpu")
 
 
 @cache
-def net_of(settings: Settings) -> Net:
+def net_of(settings: SlicSettings) -> Net:
     """What an encoder takes: counted without computing anything."""
     encoder = new_encoder(settings.encoder, seed=0).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -110,7 +110,7 @@ def flow_on_gpu(store: ClipStore, *, engine: str, device: str, of: str) -> dict[
     return {"flow_gpu": Rate(rate, "measured", f"{of}, {len(gray)} frames at a time")}
 
 
-def reading(store: ClipStore, settings: Settings, *, of: str) -> dict[str, Rate]:
+def reading(store: ClipStore, settings: SlicSettings, *, of: str) -> dict[str, Rate]:
     """Rates of readers: cutting clips, and augmenting them. All videos that are read have flow."""
     entries = [entry for entry in store.entries() if entry.flow is not None]
     lengths = {entry.id: entry.frames or 0 for entry in entries}
@@ -118,7 +118,7 @@ def reading(store: ClipStore, settings: Settings, *, of: str) -> dict[str, Rate]
     alone = {video: code for code, video in enumerate(lengths)}
     readers, rates = ReaderPool(store, workers=0), {}
     for name, cut in (("read", True), ("augment", False)):
-        loader = SampleLoader(readers, settings, augment_on_device=cut)
+        loader = SampleLoader(readers, settings, clips=VIEWS, augment_on_device=cut)
         pixels, seconds, epoch = 0.0, 0.0, 0
         while seconds < READING_S:
             plan = plan_epoch(lengths, alone, settings=settings, epoch=epoch)
@@ -132,13 +132,13 @@ def reading(store: ClipStore, settings: Settings, *, of: str) -> dict[str, Rate]
     return rates
 
 
-def computing_on_cpu(settings: Settings) -> dict[str, Rate]:
+def computing_on_cpu(settings: SlicSettings) -> dict[str, Rate]:
     """Rate of a step of training, forward and back, of the settings' encoder."""
     small = settings
     while _step_flops(small) > STEP_FLOPS and small.frames > FEWEST_FRAMES:
         small = replace(small, frames=max(FEWEST_FRAMES, small.frames // 2))
     samples = max(1, min(settings.batch_size, int(STEP_FLOPS / _step_flops(small))))
-    forward = make_forward(_encoder(small, CPU), Means(device=CPU), small.precision)
+    forward = make_forward(_encoder(small, CPU), ComputeOptions(device=CPU), small.precision)
     clips = torch.zeros((VIEWS * samples, *_shape(small), 3), dtype=torch.uint8)
 
     def step() -> None:
@@ -149,30 +149,32 @@ def computing_on_cpu(settings: Settings) -> dict[str, Rate]:
     return {"compute_cpu": Rate(rate, "measured", _step_told(small, samples))}
 
 
-def computing_on_gpu(settings: Settings, device: torch.device) -> dict[str, Rate]:
+def computing_on_gpu(settings: SlicSettings, device: torch.device) -> dict[str, Rate]:
     """Rate of a step of training, forward and back, of the settings' encoder."""
     tune(device, settings.precision)
     samples = min(settings.batch_size, MOST_SAMPLES_GPU)
     encoder = _encoder(settings, device)
-    seconds = step_seconds(encoder, samples, settings=settings, means=Means(device=device))
+    seconds = step_seconds(
+        encoder, VIEWS * samples, settings=settings, compute=ComputeOptions(device=device)
+    )
     of = f"{_step_told(settings, samples)}, on {torch.cuda.get_device_name(device)}"
     return {"compute_gpu": Rate(samples * _step_flops(settings) / seconds, "measured", of)}
 
 
-def _encoder(settings: Settings, device: torch.device) -> Encoder:
+def _encoder(settings: SlicSettings, device: torch.device) -> Encoder:
     encoder = new_encoder(settings.encoder, seed=0).to(device)
     return encoder.to(memory_format=torch.channels_last_3d).train()
 
 
-def _shape(settings: Settings) -> tuple[int, int, int]:
+def _shape(settings: SlicSettings) -> tuple[int, int, int]:
     return settings.frames, settings.size, settings.size
 
 
-def _step_told(settings: Settings, samples: int) -> str:
+def _step_told(settings: SlicSettings, samples: int) -> str:
     return f"{settings.encoder}, {samples} samples of {'x'.join(map(str, _shape(settings)))}"
 
 
-def _step_flops(settings: Settings) -> float:
+def _step_flops(settings: SlicSettings) -> float:
     return VIEWS * TRAIN_PASSES * net_of(settings).flops
 
 

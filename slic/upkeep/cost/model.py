@@ -9,8 +9,8 @@ how far that holds.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from slic.config import Settings
 from slic.neighbours.lists import APPROXIMATE_FROM, LISTS_PER_ROOT, ROUNDS, TRAINED_ON
+from slic.train.methods.slic_settings import SlicSettings
 from slic.upkeep.cost.data import Data
 from slic.upkeep.cost.rates import Rate
 
@@ -117,7 +117,7 @@ class Model:
     def __init__(
         self,
         data: Data,
-        settings: Settings,
+        settings: SlicSettings,
         net: Net,
         fleet: Fleet,
         rates: Mapping[str, Rate],
