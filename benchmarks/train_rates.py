@@ -13,6 +13,7 @@ from common import refuse
 from peer_clips import JpegFolder
 from peer_training import JpegSamples, Side, jpeg_loader, plain_side, slic_side
 
+from slic.augment import augment_frames
 from slic.cache import ClipStore, Entry
 from slic.clips import clip_span
 from slic.config import Settings
@@ -20,7 +21,7 @@ from slic.draws import even_batches
 from slic.embed import EMBED_AT_ONCE, Protocol, embed
 from slic.reading import ReaderPool
 from slic.train.compute import Means
-from slic.train.samples import READ_AT_ONCE, VIEWS, SampleLoader
+from slic.train.samples import READ_AT_ONCE, VIEWS, SampleLoader, read_views
 from slic.train.sampling import Sample, plan_epoch
 from slic.train.step import batch_labels
 
@@ -76,6 +77,7 @@ class Bench:
     """What is measured: each method gives a rate.
 
     Attributes:
+        store: that holds the videos.
         settings, means: of the training.
         seconds: that a call lasts.
         samples: of an epoch, in full batches.
@@ -86,7 +88,7 @@ class Bench:
     def __init__(
         self, store: ClipStore, folder: Path, *, settings: Settings, means: Means, seconds: float
     ) -> None:
-        self.settings, self.means, self.seconds = settings, means, seconds
+        self.store, self.settings, self.means, self.seconds = store, settings, means, seconds
         self.entries = usable(store, settings)
         self.samples, self.clusters = planned(self.entries, settings)
         pin = means.device.type == "cuda"
@@ -119,6 +121,16 @@ class Bench:
 
     def readers_alone(self, *, cut: bool) -> Rate:
         return self._readers_with(lambda parts: None, cut=cut)
+
+    def augmenting_on_cpu(self) -> Rate:
+        """Of clips that wait in memory, by this process alone."""
+        samples = self.plan[0]
+        views = [v for s in samples for v in read_views(self.store, s, settings=self.settings)]
+        return self.rate(
+            repeat(views),
+            lambda some: [augment_frames(clip, how, self.settings.size) for clip, how in some],
+            queued=0,
+        )
 
     def augmenting_alone(self) -> Rate:
         """Of crops that wait in the host's memory."""
@@ -197,9 +209,9 @@ class Bench:
 
     def differences(self) -> dict[str, float]:
         """How far the peer's and the device's pixels are from the readers', in levels."""
-        batch, device = self.plan[0], torch.device("cpu")
+        batch, device = self.plan[0], self.means.device
         ours, cut = (
-            loader.on_device(next(loader.batches([batch])), device).short()
+            loader.on_device(next(loader.batches([batch])), device).cpu().short()
             for loader in self.readers.values()
         )
         peer = next(iter(self.jpegs)).transpose(0, 1).short()

@@ -135,9 +135,10 @@ def summary(name: Name, found: Sequence[Rate]) -> Row:
 
 
 def epochs(rows: list[Row], finch_s: float) -> list[Row]:
-    """An epoch of UCF101's size of each pair of readers and steps, the peer's first."""
+    """An epoch of UCF101's size of each pair of readers and steps, the peer's first, if any."""
     found = {(row["what"], row["side"]): row["clips_per_s"] for row in rows}
     embedding_s = VIDEOS / found["embedding", STEPS]
+    peer = found.get(("together", PIL_READERS))
     lines = []
     for side in [side for what, side in found if what == "together"]:
         steps = PLAIN if side == PIL_READERS else STEPS
@@ -152,7 +153,7 @@ def epochs(rows: list[Row], finch_s: float) -> list[Row]:
             "smaller": smaller,
             "of_smaller": together / alone[smaller],
             "epoch_s": epoch_s,
-            "ratio": found["together", side] / found["together", PIL_READERS],
+            "ratio": together / peer if peer else None,
         }
         share = (embedding_s + finch_s) / (EPOCHS_A_CLUSTERING * epoch_s)
         ours = {"embedding_s": embedding_s, "finch_s": finch_s, "clustering_share": share}

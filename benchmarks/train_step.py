@@ -14,11 +14,12 @@ changed, shows how far. --quick takes a few small steps and checks first losses 
 """
 
 import argparse
+import math
 import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -128,16 +129,23 @@ def timed_step(side: Side, clips: Tensor, labels: BatchLabels, *, seed: int) -> 
 
 
 def measure(
-    settings: Settings, device: torch.device, steps: int, *, compile: bool, recompute: bool
+    sides: Mapping[str, tuple[Side, str]],
+    settings: Settings,
+    device: torch.device,
+    steps: int,
+    *,
+    seconds: float = math.inf,
 ) -> list[Row]:
-    """Steps of all sides in turn: a row for each."""
+    """Steps of all sides in turn, as many as begin within the seconds: a row for each side."""
+    over = time.monotonic() + seconds
     batches = [drawn_batch(settings, device, seed=seed) for seed in range(BATCHES)]
     unknown = torch.full((settings.batch_size,), UNKNOWN)
     labels = BatchLabels(torch.arange(settings.batch_size) // 2, unknown, unknown)
-    sides = make_sides(settings, device, compile=compile, recompute=recompute)
     took: dict[str, list[Row]] = {name: [] for name in sides}
     apart: list[float] = []
     for number in range(WARM_UP + steps):
+        if number > WARM_UP and time.monotonic() > over:
+            break
         for name, (side, _) in sides.items():
             clips = batches[number % BATCHES]
             took[name].append(timed_step(side, clips, labels, seed=number))
@@ -202,7 +210,8 @@ def main() -> None:
             preset, batch, steps = CPU_PRESET, QUICK_BATCH, QUICK_STEPS
         settings = make_settings(preset, options={"batch_size": batch})
         also = {"compile": options.compile, "recompute": options.recompute or options.quick}
-        rows = measure(settings, device, max(1, steps), **also)
+        sides = make_sides(settings, device, **also)
+        rows = measure(sides, settings, device, max(1, steps))
     except SlicError as error:
         refuse(str(error))
     except torch.OutOfMemoryError:
