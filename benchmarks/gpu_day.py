@@ -37,6 +37,7 @@ def run_parts(names: list[str], given: argparse.Namespace, folder: Path) -> dict
     """Run parts in order; write what is found after each, and print a line."""
     over = time.monotonic() + 60 * given.minutes - RESERVED_S
     parts: dict[str, Row] = {name: {"status": "not reached"} for name in names}
+    env = environment(folder, rehearse=given.rehearse)
     facts = {"minutes": given.minutes, "rehearsal": given.rehearse, "begun": time.time()}
     with open(given.out / "gpu_day.log", "w") as log:
         for name in names:
@@ -48,7 +49,7 @@ def run_parts(names: list[str], given: argparse.Namespace, folder: Path) -> dict
             else:
                 found = folder / f"{name}.json"
                 command = command_of(name, found, limit_s, given)
-                parts[name] = run_in_time(command, found, limit_s=limit_s, log=log, env=_env(given))
+                parts[name] = run_in_time(command, found, limit_s=limit_s, log=log, env=env)
             write_json(given.out / "gpu_day.json", {**facts, "parts": parts})
             print(line_of(name, parts[name]), flush=True)
     return parts
@@ -72,10 +73,13 @@ def command_of(name: str, found: Path, limit_s: float, given: argparse.Namespace
     return command + ([f"--kept-flow={given.kept_flow.resolve()}"] if given.kept_flow else [])
 
 
-def _env(given: argparse.Namespace) -> dict[str, str]:
+def environment(folder: Path, *, rehearse: bool) -> dict[str, str]:
+    """Of the parts: what they leave behind lies in the folder."""
     path = os.pathsep.join(filter(None, (str(ROOT.parent), os.environ.get("PYTHONPATH"))))
-    hidden = {"CUDA_VISIBLE_DEVICES": "-1"} if given.rehearse else {}
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **hidden}
+    # Several threads each, beside other work on few cores, take many times as long as one.
+    small = {"CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"} if rehearse else {}
+    told = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}
+    return {**os.environ, **told, **small}
 
 
 def line_of(name: str, row: Row) -> str:

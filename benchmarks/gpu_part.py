@@ -14,12 +14,11 @@ def found_by(name: str, day: Day) -> Iterator[Row]:
     """What a part finds, or that a package is missing."""
     try:
         module = import_module(f"gpu_parts.{PARTS[name].module}")
+        yield from getattr(module, name)(day)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "slic":
             raise
         yield {"skipped": f"the package {error.name} is not installed"}
-        return
-    yield from getattr(module, name)(day)
 
 
 def main() -> None:

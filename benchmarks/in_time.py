@@ -12,8 +12,6 @@ from typing import TextIO
 
 from common import Row
 
-END_S = 3.0  # to end by itself what it has started, when its time is over
-
 
 def run_in_time(
     command: Sequence[str], found: Path, *, limit_s: float, log: TextIO, env: dict[str, str]
@@ -59,9 +57,6 @@ def _wait(child: subprocess.Popen, limit_s: float) -> int | None:
     """Its exit code; None if its time was over."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return child.wait(limit_s)
-    child.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(END_S)
     return None
 
 

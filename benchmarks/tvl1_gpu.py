@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -177,14 +178,15 @@ def apart_px(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.linalg.norm(ours - theirs, axis=-1).mean())
 
 
-def steadiness(device: str, frames: np.ndarray) -> Row:
+def steadiness(device: str, frames: np.ndarray, **parameters: float) -> Row:
     """Whether the kernels' flow is the same once more, and that of a part the part of the whole.
 
     A race between the threads of a program would differ from run to run.
     """
-    whole, again = (tvl1_flow(frames, engine="cuda", device=device) for _ in range(2))
+    flow = partial(tvl1_flow, engine="cuda", device=device, **parameters)
+    whole, again = flow(frames), flow(frames)
     begin, end = len(frames) // 2, len(frames) // 2 + max(2, len(frames) // 20)
-    part = tvl1_flow(frames[begin:end], engine="cuda", device=device)
+    part = flow(frames[begin:end])
     return {
         "size": f"{frames.shape[2]}x{frames.shape[1]}",
         "pairs": len(whole),
@@ -194,9 +196,9 @@ def steadiness(device: str, frames: np.ndarray) -> Row:
     }
 
 
-def tiny_clip(count: int = 2, size: tuple[int, int] = (28, 20)) -> np.ndarray:
-    """What an interpreter can do in seconds; it moves by 1.3 px a frame at 28x20."""
-    return resized(drawn_video(0, 6 * count)[::6], size)
+def tiny_clip(count: int = 2) -> np.ndarray:
+    """What an interpreter can do in seconds; it moves by 1.3 px a frame."""
+    return resized(drawn_video(0, 6 * count)[::6], (28, 20))
 
 
 def interpreted() -> tuple[list[Row], list[Row], Row]:

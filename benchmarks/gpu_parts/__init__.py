@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "device": Part("machine", 40),
-    "agreement": Part("flow", 75),
+    "agreement": Part("flow", 90),
     "flow": Part("flow", 75, "the speed of interpreted kernels says nothing"),
     "augmentation": Part("clips", 45),
     "steps": Part("steps", 100),

@@ -18,7 +18,17 @@ import slic
 from gpu_parts import Day
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("torch", "torchvision", "triton", "numpy", "numba", "zarr", "av", "faiss-cpu")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "triton",
+    "numpy",
+    "numba",
+    "zarr",
+    "av",
+    "faiss-cpu",
+    "faiss-gpu",
+)
 QUERY = ("--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
 
 
