@@ -56,6 +56,13 @@ def show_json(facts: Row, **results: Any) -> None:
     print(json.dumps({**facts, **results}))
 
 
+def write_json(path: Path, content: Row) -> None:
+    """Write a file of one JSON object, whole or not at all."""
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_text(json.dumps(content, indent=1) + "\n")
+    aside.replace(path)
+
+
 def say(line: str) -> None:
     """Progress goes to stderr."""
     print(line, file=sys.stderr, flush=True)

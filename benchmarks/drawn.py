@@ -48,6 +48,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 # UCF101 has 25 groups; flow of the drawn figures seldom exceeds the bound.
 GROUPS, CLIPS, FRAMES, SIZE, BOUND_PX = 25, 4, 32, (128, 96), 3.0
+QUICK = {"groups": 4, "frames": 20, "actions": 3}
 
 
 def say(line: str) -> None:
@@ -55,10 +56,9 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def prepare(*, quick: bool) -> str:
-    """The data set as a store, in the current folder."""
-    size = {"groups": 4, "frames": 20, "actions": 3} if quick else {}
-    chosen = {"groups": GROUPS, "clips": CLIPS, "frames": FRAMES, **size}
+def prepare(**smaller: int) -> str:
+    """The data set, or a smaller one, as a store in the current folder."""
+    chosen = {"groups": GROUPS, "clips": CLIPS, "frames": FRAMES, **smaller}
     draw_dataset(Path("ucf101"), size=SIZE, **chosen)
     prep_flow("ucf101", bound=BOUND_PX)
     return "ucf101.zarr"
@@ -94,7 +94,7 @@ def main() -> None:
         changes |= {"epochs": 2, "warmup_epochs": 1, "batch_size": 8}
     given.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(given.folder)
-    store = given.store or prepare(quick=given.quick)
+    store = given.store or prepare(**(QUICK if given.quick else {}))
     seeds = [0] if given.quick else [int(seed) for seed in given.seeds.split(",")]
     rows = {}
     for method in given.methods.split(","):

@@ -13,11 +13,11 @@ from slic.clips.augmentation import draw
 from slic.config import Settings
 from slic.encoders.encoder import MEAN, STD, Encoder, new_encoder
 from slic.encoders.precision import tune
-from slic.engine.forward import Forward, Means, make_forward
+from slic.engine.forward import ComputeOptions, Forward, make_forward
 from slic.engine.optimise import make_optimiser
-from slic.engine.profile import Profile
-from slic.train.sampling import Sample
-from slic.train.step import BatchLabels, forward_loss
+from slic.train.figures import BatchLabels
+from slic.train.methods.slic import batch_loss
+from slic.train.sampling import VideoTriplet
 
 
 @dataclass
@@ -47,13 +47,12 @@ class Side:
             labels: of the batch.
             seed: of the choice of negatives.
         """
-        loss, _ = forward_loss(
-            self.forward,
-            clips,
+        anchor, positive, second = self.forward(clips.flatten(0, 1)).chunk(len(clips))
+        loss, _ = batch_loss(
+            (anchor, positive, second),
             labels,
             settings=self.settings,
             generator=torch.Generator().manual_seed(seed),
-            profile=Profile(self.device, wanted=False),
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -68,17 +67,17 @@ class Side:
         return sum(t.numel() * t.element_size() for t in kept if isinstance(t, Tensor))
 
 
-def slic_side(settings: Settings, means: Means) -> Side:
+def slic_side(settings: Settings, compute: ComputeOptions) -> Side:
     """Steps as `slic train` computes them."""
     encoder = new_encoder(settings.encoder, seed=0).train()
-    encoder = encoder.to(means.device, memory_format=torch.channels_last_3d)
+    encoder = encoder.to(compute.device, memory_format=torch.channels_last_3d)
     return Side(
         encoder,
-        make_forward(encoder, means, settings.precision),
+        make_forward(encoder, compute, settings.precision),
         make_optimiser(encoder, settings),
-        lambda: tune(means.device, settings.precision),
+        lambda: tune(compute.device, settings.precision),
         settings,
-        means.device,
+        compute.device,
     )
 
 
@@ -116,7 +115,9 @@ class JpegSamples(Dataset):
     An item is `(3, T, size, size, 3)` uint8: anchor, positive, second view, all RGB.
     """
 
-    def __init__(self, jpegs: JpegFolder, samples: Sequence[Sample], settings: Settings) -> None:
+    def __init__(
+        self, jpegs: JpegFolder, samples: Sequence[VideoTriplet], settings: Settings
+    ) -> None:
         self.jpegs, self.samples, self.settings = jpegs, samples, settings
 
     def __len__(self) -> int:

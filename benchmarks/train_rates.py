@@ -14,15 +14,18 @@ from peer_clips import JpegFolder
 from peer_training import JpegSamples, Side, jpeg_loader, plain_side, slic_side
 
 from slic.cache import ClipStore, Entry
+from slic.clips.augmentation import augment_frames
 from slic.clips.positions import clip_span
 from slic.clips.reading import ReaderPool
+from slic.clips.samples import read_clips
 from slic.clips.seeding import even_batches
 from slic.config import Settings
 from slic.embed.embedding import EMBED_AT_ONCE, Protocol, embed
-from slic.engine.forward import Means
-from slic.engine.loader import READ_AT_ONCE, VIEWS, SampleLoader
-from slic.train.sampling import Sample, plan_epoch
-from slic.train.step import batch_labels
+from slic.engine.forward import ComputeOptions
+from slic.engine.loader import READ_AT_ONCE, SampleLoader
+from slic.train.figures import batch_labels
+from slic.train.methods.slic import SLIC
+from slic.train.sampling import VideoTriplet, plan_epoch
 
 VIDEOS = 9_537  # UCF101's, of split 1
 MATES = 5  # videos a cluster
@@ -76,7 +79,8 @@ class Bench:
     """What is measured: each method gives a rate.
 
     Attributes:
-        settings, means: of the training.
+        store: that holds the videos.
+        settings, compute: of the training.
         seconds: that a call lasts.
         samples: of an epoch, in full batches.
         readers: slic's, by whether they only cut.
@@ -84,35 +88,44 @@ class Bench:
     """
 
     def __init__(
-        self, store: ClipStore, folder: Path, *, settings: Settings, means: Means, seconds: float
+        self,
+        store: ClipStore,
+        folder: Path,
+        *,
+        settings: Settings,
+        compute: ComputeOptions,
+        seconds: float,
     ) -> None:
-        self.settings, self.means, self.seconds = settings, means, seconds
+        self.store, self.settings, self.compute, self.seconds = store, settings, compute, seconds
         self.entries = usable(store, settings)
         self.samples, self.clusters = planned(self.entries, settings)
-        pin = means.device.type == "cuda"
-        self.pool = ReaderPool(store, workers=means.workers, pin=pin)
+        pin = compute.device.type == "cuda"
+        self.pool = ReaderPool(store, workers=compute.workers, pin=pin)
         self.readers = {
-            cut: SampleLoader(self.pool, settings, augment_on_device=cut) for cut in (False, True)
+            cut: SampleLoader(
+                self.pool, settings, clips=SLIC.clips_per_sample, augment_on_device=cut
+            )
+            for cut in (False, True)
         }
         jpegs = JpegFolder(folder, store, [entry.id for entry in self.entries])
         samples = JpegSamples(jpegs, self.samples, settings)
-        self.jpegs = jpeg_loader(samples, workers=means.workers, pin=pin)
-        self.plain = plain_side(settings, means.device)
-        self.ours = slic_side(settings, means)
+        self.jpegs = jpeg_loader(samples, workers=compute.workers, pin=pin)
+        self.plain = plain_side(settings, compute.device)
+        self.ours = slic_side(settings, compute)
 
     @property
-    def plan(self) -> list[list[Sample]]:
+    def plan(self) -> list[list[VideoTriplet]]:
         return even_batches(self.samples, self.settings.batch_size)
 
     def rate(self, batches: Iterator[Any], use: Callable[[Any], object], *, queued: int) -> Rate:
         """Of `use`, once the batches that wait in queues are gone."""
         for batch in islice(batches, queued + 1):
             use(batch)
-        watch, done = Watch(self.means.device), 0
+        watch, done = Watch(self.compute.device), 0
         while not done or time.perf_counter() - watch.begin < self.seconds:
             use(next(batches))
             done += 1
-        return watch.rate(done * VIEWS * self.settings.batch_size)
+        return watch.rate(done * SLIC.clips_per_sample * self.settings.batch_size)
 
     def jpegs_alone(self) -> Rate:
         return self._jpegs_with(lambda clips: None)
@@ -120,38 +133,48 @@ class Bench:
     def readers_alone(self, *, cut: bool) -> Rate:
         return self._readers_with(lambda parts: None, cut=cut)
 
+    def augmenting_on_cpu(self) -> Rate:
+        """Of clips that wait in memory, by this process alone."""
+        samples = self.plan[0]
+        views = [v for s in samples for v in read_clips(self.store, s, settings=self.settings)]
+        return self.rate(
+            repeat(views),
+            lambda some: [augment_frames(clip, how, self.settings.size) for clip, how in some],
+            queued=0,
+        )
+
     def augmenting_alone(self) -> Rate:
         """Of crops that wait in the host's memory."""
         loader = self.readers[True]
         crops = list(loader.batches(self.plan[:2]))
         return self.rate(
-            cycle(crops), lambda parts: loader.on_device(parts, self.means.device), queued=1
+            cycle(crops), lambda parts: loader.on_device(parts, self.compute.device), queued=1
         )
 
     def steps_alone(self, side: Side) -> Rate:
         """Of clips that lie on the device."""
         batch = self.plan[0]
         parts = next(self.readers[False].batches([batch]))
-        clips = self.readers[False].on_device(parts, self.means.device)
+        clips = self.readers[False].on_device(parts, self.compute.device)
         return self.rate(repeat(clips), self._step(side), queued=2)
 
     def plain_together(self) -> Rate:
         step = self._step(self.plain)
 
         def use(clips: torch.Tensor) -> None:
-            step(clips.to(self.means.device, non_blocking=True).transpose(0, 1))
+            step(clips.to(self.compute.device, non_blocking=True).transpose(0, 1))
 
         return self._jpegs_with(use)
 
     def together(self, *, cut: bool) -> Rate:
         loader, step = self.readers[cut], self._step(self.ours)
         return self._readers_with(
-            lambda parts: step(loader.on_device(parts, self.means.device)), cut=cut
+            lambda parts: step(loader.on_device(parts, self.compute.device)), cut=cut
         )
 
     def embedding(self) -> Rate:
         """Of centre clips, as the videos are embedded to be clustered."""
-        s, device = self.settings, self.means.device
+        s, device = self.settings, self.compute.device
         at_once = EMBED_AT_ONCE[device.type]
         self.ours.prepare()
 
@@ -173,11 +196,11 @@ class Bench:
 
     def _jpegs_with(self, use: Callable[[torch.Tensor], object]) -> Rate:
         queued = self.jpegs.prefetch_factor or 0
-        return self._reading(endless(self.jpegs), use, queued=queued * self.means.workers)
+        return self._reading(endless(self.jpegs), use, queued=queued * self.compute.workers)
 
     def _readers_with(self, use: Callable[[list], object], *, cut: bool) -> Rate:
         batches = chain.from_iterable(self.readers[cut].batches(self.plan) for _ in repeat(0))
-        jobs = 2 * self.means.workers  # DataLoader's own number
+        jobs = 2 * self.compute.workers  # DataLoader's own number
         queued = -(-jobs * READ_AT_ONCE // self.settings.batch_size)
         return self._reading(batches, use, queued=queued)
 
@@ -186,7 +209,7 @@ class Bench:
     ) -> Rate:
         found = self.rate(batches, use, queued=queued)
         # Readers go on until their queues are full: what is measured next shall not share cores.
-        time.sleep(queued * VIEWS * self.settings.batch_size / found.clips_per_s)
+        time.sleep(queued * SLIC.clips_per_sample * self.settings.batch_size / found.clips_per_s)
         return found
 
     def _step(self, side: Side) -> Callable[[torch.Tensor], object]:
@@ -197,9 +220,9 @@ class Bench:
 
     def differences(self) -> dict[str, float]:
         """How far the peer's and the device's pixels are from the readers', in levels."""
-        batch, device = self.plan[0], torch.device("cpu")
+        batch, device = self.plan[0], self.compute.device
         ours, cut = (
-            loader.on_device(next(loader.batches([batch])), device).short()
+            loader.on_device(next(loader.batches([batch])), device).cpu().short()
             for loader in self.readers.values()
         )
         peer = next(iter(self.jpegs)).transpose(0, 1).short()
@@ -222,11 +245,13 @@ def usable(store: ClipStore, settings: Settings) -> list[Entry]:
     return entries
 
 
-def planned(entries: Sequence[Entry], settings: Settings) -> tuple[list[Sample], dict[str, int]]:
+def planned(
+    entries: Sequence[Entry], settings: Settings
+) -> tuple[list[VideoTriplet], dict[str, int]]:
     """Samples of an epoch of UCF101's size in full batches, and the clusters they are of."""
     lengths = {entry.id: entry.frames or 0 for entry in entries}
     clusters = {video: number // MATES for number, video in enumerate(lengths)}
-    samples: list[Sample] = []
+    samples: list[VideoTriplet] = []
     epoch = 0
     while len(samples) < VIDEOS:
         plan = plan_epoch(lengths, clusters, settings=settings, epoch=epoch)

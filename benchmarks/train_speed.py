@@ -38,12 +38,12 @@ from slic.config import PRESETS, Settings, make_settings
 from slic.demo.drawn import draw_dataset
 from slic.encoders.encoder import PROJECTION_DIM
 from slic.encoders.precision import resolve_precision
-from slic.engine.forward import Means
-from slic.engine.loader import VIEWS
+from slic.engine.forward import ComputeOptions
 from slic.errors import SlicError
 from slic.prep.frames import prep_frames
 from slic.runtime.devices import pick_device, reading_workers
 from slic.train.clustering import finch
+from slic.train.methods.slic import SLIC
 from slic.train.run import CPU_PRESET, GPU_PRESET
 
 SHORT_SIDE = 128
@@ -84,7 +84,7 @@ EPOCH_COLUMNS = (
 
 def work_of(bench: Bench, *, readers_only: bool) -> dict[Name, Work]:
     """What is measured, by what and side, in the order of the table."""
-    cuda = bench.means.device.type == "cuda"
+    cuda = bench.compute.device.type == "cuda"
     work: dict[Name, Work] = {
         ("readers", PIL_READERS): bench.jpegs_alone,
         ("readers", READERS): lambda: bench.readers_alone(cut=False),
@@ -136,16 +136,17 @@ def summary(name: Name, found: Sequence[Rate]) -> Row:
 
 
 def epochs(rows: list[Row], finch_s: float) -> list[Row]:
-    """An epoch of UCF101's size of each pair of readers and steps, the peer's first."""
+    """An epoch of UCF101's size of each pair of readers and steps, the peer's first, if any."""
     found = {(row["what"], row["side"]): row["clips_per_s"] for row in rows}
     embedding_s = VIDEOS / found["embedding", STEPS]
+    peer = found.get(("together", PIL_READERS))
     lines = []
     for side in [side for what, side in found if what == "together"]:
         steps = PLAIN if side == PIL_READERS else STEPS
         alone = {"readers": found["readers", side], "steps": found["steps", steps]}
         smaller = min(alone, key=lambda name: alone[name])
         together = found["together", side]
-        epoch_s = VIDEOS * VIEWS / together
+        epoch_s = VIDEOS * SLIC.clips_per_sample / together
         line: Row = {
             "readers": side,
             **{f"{name}_clips_per_s": value for name, value in alone.items()},
@@ -153,7 +154,7 @@ def epochs(rows: list[Row], finch_s: float) -> list[Row]:
             "smaller": smaller,
             "of_smaller": together / alone[smaller],
             "epoch_s": epoch_s,
-            "ratio": found["together", side] / found["together", PIL_READERS],
+            "ratio": together / peer if peer else None,
         }
         share = (embedding_s + finch_s) / (EPOCHS_A_CLUSTERING * epoch_s)
         ours = {"embedding_s": embedding_s, "finch_s": finch_s, "clustering_share": share}
@@ -202,7 +203,7 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def settings_and_means(options: argparse.Namespace) -> tuple[Settings, Means]:
+def settings_and_compute(options: argparse.Namespace) -> tuple[Settings, ComputeOptions]:
     device = pick_device(options.device)
     preset = options.preset or (GPU_PRESET if device.type == "cuda" else CPU_PRESET)
     changes = {"batch_size": options.batch, "flow_probability": 0.0}
@@ -212,19 +213,19 @@ def settings_and_means(options: argparse.Namespace) -> tuple[Settings, Means]:
     settings = make_settings(preset, options=changes)
     if workers < 0 or settings.batch_size > VIDEOS:
         refuse(f"give --workers of at least 0 and --batch of at most {VIDEOS}")
-    return settings, Means(device, workers=workers, compile=options.compile)
+    return settings, ComputeOptions(device, workers=workers, compile=options.compile)
 
 
 def main() -> None:
     options = parsed()
     try:
-        settings, means = settings_and_means(options)
+        settings, compute = settings_and_compute(options)
         with tempfile.TemporaryDirectory() as folder:
             store = stored(options.sources, Path(folder))
             rounds = 1 if options.quick else ROUNDS
             seconds = QUICK_SECONDS if options.quick else options.seconds / rounds
             bench = Bench(
-                store, Path(folder) / "jpegs", settings=settings, means=means, seconds=seconds
+                store, Path(folder) / "jpegs", settings=settings, compute=compute, seconds=seconds
             )
             apart = bench.differences()
             rows = rates(work_of(bench, readers_only=options.readers_only), rounds=rounds)
@@ -240,16 +241,16 @@ def main() -> None:
 
 def facts_of(bench: Bench) -> Row:
     """The machine, and what was computed on it."""
-    settings, device = bench.settings, bench.means.device
+    settings, device = bench.settings, bench.compute.device
     return machine(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        workers=bench.means.workers,
+        workers=bench.compute.workers,
         threads=torch.get_num_threads(),
         load=round(os.getloadavg()[0], 1),
         videos=len(bench.entries),
         encoder=settings.encoder,
         precision=resolve_precision(settings.precision, device),
-        compiled=bench.means.compile,
+        compiled=bench.compute.compile,
         batch=settings.batch_size,
         clips=f"{settings.frames}x{settings.size}x{settings.size}",
         torch=torch.__version__,
@@ -267,7 +268,7 @@ def report(
         return
     show(rows, RATE_COLUMNS, facts)
     if lines:
-        print(f"\nAn epoch of {VIDEOS:,} samples, {VIEWS} clips each:")
+        print(f"\nAn epoch of {VIDEOS:,} samples, {SLIC.clips_per_sample} clips each:")
         show(lines, EPOCH_COLUMNS, {})
     print(f"mean differences, levels: PIL {apart['PIL']:.2f}, device {apart['device']:.2f}")
 

@@ -14,11 +14,12 @@ changed, shows how far. --quick takes a few small steps and checks first losses 
 """
 
 import argparse
+import math
 import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -29,12 +30,12 @@ from torch.nn.functional import interpolate
 
 from slic.config import PRESETS, Settings, make_settings
 from slic.encoders.precision import resolve_precision
-from slic.engine.forward import Means
-from slic.engine.loader import VIEWS
+from slic.engine.forward import ComputeOptions
 from slic.errors import SlicError
 from slic.runtime.devices import pick_device
+from slic.train.figures import UNKNOWN, BatchLabels
+from slic.train.methods.slic import SLIC
 from slic.train.run import CPU_PRESET, GPU_PRESET
-from slic.train.step import UNKNOWN, BatchLabels
 
 PEER = "fp32, eager, NCDHW"
 CONTROL = "the same, last bits changed"
@@ -65,7 +66,7 @@ def drawn_batch(settings: Settings, device: torch.device, *, seed: int) -> Tenso
     generator = torch.Generator().manual_seed(seed)
     content = torch.randn(settings.batch_size, *COARSE, generator=generator)
     views = []
-    for _ in range(VIEWS):
+    for _ in range(SLIC.clips_per_sample):
         coarse = content + NOISE * torch.randn(content.shape, generator=generator)
         size = (settings.frames, settings.size, settings.size)
         fine = interpolate(coarse.to(device), size=size, mode="trilinear")
@@ -83,13 +84,16 @@ def make_sides(
     precisions = ("fp32", "tf32", "bf16") if best == "bf16" else ("fp32",)
     for precision in precisions:
         chosen = replace(settings, precision=precision)
-        sides[f"slic, {precision}"] = slic_side(chosen, Means(device)), precision
+        sides[f"slic, {precision}"] = slic_side(chosen, ComputeOptions(device)), precision
     chosen = replace(settings, precision=best)
     if compile:
-        sides[f"slic, {best}, compiled"] = slic_side(chosen, Means(device, compile=True)), best
+        sides[f"slic, {best}, compiled"] = (
+            slic_side(chosen, ComputeOptions(device, compile=True)),
+            best,
+        )
     if recompute:
-        means = Means(device, recompute=True)
-        sides[f"slic, {best}, recomputed"] = slic_side(chosen, means), best
+        compute = ComputeOptions(device, recompute=True)
+        sides[f"slic, {best}, recomputed"] = slic_side(chosen, compute), best
     return sides
 
 
@@ -129,16 +133,23 @@ def timed_step(side: Side, clips: Tensor, labels: BatchLabels, *, seed: int) -> 
 
 
 def measure(
-    settings: Settings, device: torch.device, steps: int, *, compile: bool, recompute: bool
+    sides: Mapping[str, tuple[Side, str]],
+    settings: Settings,
+    device: torch.device,
+    steps: int,
+    *,
+    seconds: float = math.inf,
 ) -> list[Row]:
-    """Steps of all sides in turn: a row for each."""
+    """Steps of all sides in turn, as many as begin within the seconds: a row for each side."""
+    over = time.monotonic() + seconds
     batches = [drawn_batch(settings, device, seed=seed) for seed in range(BATCHES)]
     unknown = torch.full((settings.batch_size,), UNKNOWN)
     labels = BatchLabels(torch.arange(settings.batch_size) // 2, unknown, unknown)
-    sides = make_sides(settings, device, compile=compile, recompute=recompute)
     took: dict[str, list[Row]] = {name: [] for name in sides}
     apart: list[float] = []
     for number in range(WARM_UP + steps):
+        if number > WARM_UP and time.monotonic() > over:
+            break
         for name, (side, _) in sides.items():
             clips = batches[number % BATCHES]
             took[name].append(timed_step(side, clips, labels, seed=number))
@@ -148,7 +159,7 @@ def measure(
     rows = [summary(name, took[name], took[PEER]) for name in sides]
     for row, (_, precision), gradient in zip(rows, sides.values(), apart, strict=True):
         row |= {"precision": precision, "gradient_difference": gradient}
-        row["clips_per_s"] = 1000 * VIEWS * settings.batch_size / row["ms"]
+        row["clips_per_s"] = 1000 * SLIC.clips_per_sample * settings.batch_size / row["ms"]
     return rows
 
 
@@ -203,7 +214,8 @@ def main() -> None:
             preset, batch, steps = CPU_PRESET, QUICK_BATCH, QUICK_STEPS
         settings = make_settings(preset, options={"batch_size": batch})
         also = {"compile": options.compile, "recompute": options.recompute or options.quick}
-        rows = measure(settings, device, max(1, steps), **also)
+        sides = make_sides(settings, device, **also)
+        rows = measure(sides, settings, device, max(1, steps))
     except SlicError as error:
         refuse(str(error))
     except torch.OutOfMemoryError:

@@ -92,6 +92,78 @@ def test_tvl1_on_a_gpu_interpreted() -> None:
     assert all(row["worst_pair_20px"] == 1 for row in found["errors"])
 
 
+ENDINGS = {
+    "ok": "",
+    "raises": "raise ValueError('no such kernel')",
+    "hangs": "import time, subprocess; subprocess.Popen(['sleep', '600']); time.sleep(600)",
+    "dies": "import os; os._exit(3)",
+    "leaves out": "open(found, 'w').write(json.dumps({'skipped': 'no such package'}))",
+}
+FINDS = "import json, sys; found = sys.argv[1]; open(found, 'w').write('{\"figure\": 7}'); "
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_part_ends_in_time_whatever_it_does(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from in_time import run_in_time
+
+    found = tmp_path / "part.json"
+    command = [sys.executable, "-c", FINDS + ENDINGS[ending], str(found)]
+    with open(tmp_path / "log", "w") as log:
+        limit_s = 2 if ending == "hangs" else 60
+        row = run_in_time(command, found, limit_s=limit_s, log=log, env=dict(os.environ))
+    wanted = {
+        "ok": ("ok", None),
+        "raises": ("failed", "exit code 1: ValueError: no such kernel"),
+        "hangs": ("timeout", "not done after 2 s"),
+        "dies": ("failed", "exit code 3: "),
+        "leaves out": ("skipped", "no such package"),
+    }
+    assert (row["status"], row.get("reason")) == wanted[ending]
+    assert row["seconds"] < 30
+    if ending != "leaves out":
+        assert row["figure"] == 7
+
+
+def test_a_day_with_a_gpu_is_rehearsed(tmp_path: Path) -> None:
+    """No part keeps another from running, and each is told with its outcome."""
+    names = ["device", "flow", "ranks", "tests"]
+    done = run("gpu_day.py", "--rehearse", "--out", str(tmp_path / "out"), "--only", *names)
+    assert done.returncode == 0, done.stdout
+    parts = json.loads((tmp_path / "out" / "gpu_day.json").read_text())["parts"]
+    assert {name: part["status"] for name, part in parts.items()} == {
+        "device": "ok",
+        "flow": "skipped",
+        "ranks": "ok",
+        "tests": "ok",
+    }
+    assert parts["flow"]["reason"]
+    assert all(side["gradient"] < 1e-3 for side in parts["ranks"]["sides"])
+    table = done.stdout.partition("\n\n")[0].splitlines()[1:]
+    assert [line.split()[0] for line in table if not line.startswith(" ")] == names
+
+
+def test_a_day_without_time_names_what_is_left_out(tmp_path: Path) -> None:
+    done = run("gpu_day.py", "--rehearse", "--out", str(tmp_path), "--minutes", "0.01")
+    parts = json.loads((tmp_path / "gpu_day.json").read_text())["parts"]
+    assert done.returncode == 0
+    assert all(part["status"] == "skipped" for part in parts.values())
+    assert parts["training"]["reason"] == "no time left"
+
+
+def test_a_day_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    cases = {
+        "no-such-video": "no-such-video: no such video or folder\n",
+        "--minutes=0": "--minutes 0: give more than 0\n",
+        "--kept-flow=gone.npz": "--kept-flow gone.npz: no such file\n",
+    }
+    for word, said in cases.items():
+        done = run("gpu_day.py", "--rehearse", "--out", str(tmp_path), word)
+        assert (done.returncode, done.stderr) == (2, said)
+
+
 def test_reading_clips() -> None:
     found = results("read_clips.py")
     work = {(row["what"], row["short_side"], row["frames"]) for row in found["clips"]}
