@@ -14,7 +14,6 @@ from slic.engine.profile import Profile
 from slic.engine.saving import Saver
 from slic.engine.synchronised import Advance, can_save, in_step, shown
 from slic.engine.task import Task
-from slic.errors import WorkError
 from slic.runtime.signals import stops_held
 
 
@@ -57,16 +56,14 @@ class Loop:
             KeyboardInterrupt: it was told to stop; the checkpoint is of the last step done.
         """
         task, progress, saver = self.task, self.progress, self.saver
-        try:
-            with saver.opened(), shown(self.ranks, self.steps_left, task.name) as advance:
-                while progress.epoch < task.epochs:
-                    task.enter(progress.epoch)
-                    saver.save_between(task.begin_epoch(progress.epoch))
-                    self._epoch(advance)
-                saver.save_between(task.finish(progress.epoch))
-                saver.save_done()
-        except torch.OutOfMemoryError as error:
-            raise WorkError(f"{self.device}: out of memory: {task.lower_memory}") from error
+        steps = shown(self.ranks, self.steps_left, task.name)
+        with task.memory(), saver.opened(), steps as advance:
+            while progress.epoch < task.epochs:
+                task.enter(progress.epoch)
+                saver.save_between(task.begin_epoch(progress.epoch))
+                self._epoch(advance)
+            saver.save_between(task.finish(progress.epoch))
+            saver.save_done()
 
     def _epoch(self, advance: Advance) -> None:
         task, progress, begin = self.task, self.progress, time.monotonic()

@@ -1,7 +1,8 @@
 """What the loop trains: the interface between the engine and a method or a classifier."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -120,6 +121,18 @@ class Task(ABC):
     def finish(self, epoch: int) -> Record | None:
         """Do the work due after the last epoch; what is returned is logged."""
         return None
+
+    @contextmanager
+    def memory(self) -> Iterator[None]:
+        """Name what to lower where the GPU's memory does not suffice in the block.
+
+        Raises:
+            WorkError: it does not.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise WorkError(f"the GPU is out of memory: {self.lower_memory}") from error
 
     def has_settings(self, found: Any) -> bool:
         """Whether settings read from a checkpoint are those of this task."""

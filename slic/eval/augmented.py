@@ -3,26 +3,22 @@
 Every draw depends on (seed, epoch, video id) alone, so that training continues exactly.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from slic.cache import ClipStore
-from slic.clips.augmentation import augment_frames, draw
 from slic.clips.positions import anywhere, clip_span
-from slic.clips.reading import ReaderPool
+from slic.clips.samples import Clip
 from slic.clips.seeding import even_batches, seeded
 from slic.config import Settings
-
-READ_AT_ONCE = 8  # clips a job
 
 
 @dataclass(frozen=True)
 class RandomClip:
-    """One clip to train on.
+    """One clip to train on: a sample of a single clip.
 
     Attributes:
         video, start: id, and first frame.
@@ -32,6 +28,11 @@ class RandomClip:
     video: str
     start: int
     seed: int
+
+    @property
+    def clips(self) -> tuple[Clip]:
+        """The clip."""
+        return (Clip(self.video, self.start),)
 
 
 def plan_clips(
@@ -57,43 +58,6 @@ def _random_clip(
     rng = seeded(seed, epoch, video)
     start = anywhere(lengths[video], clip_span(settings.frames, settings.stride), rng)
     return RandomClip(video, start, int(rng.integers(2**63)))
-
-
-@dataclass(frozen=True)
-class AugmentedClips:
-    """Reads and augments clips as the run's settings say: `(n, T, size, size, 3)` uint8.
-
-    Attributes:
-        clips: n of them.
-        settings: of the run.
-    """
-
-    clips: tuple[RandomClip, ...]
-    settings: Settings
-
-    def __call__(self, store: ClipStore) -> Tensor:
-        s = self.settings
-        views = []
-        for clip in self.clips:
-            frames = store.read(clip.video, clip.start, s.frames, stride=s.stride)
-            how = draw(
-                frames.shape[1], frames.shape[2], np.random.default_rng(clip.seed), settings=s
-            )
-            views.append(augment_frames(frames, how, s.size))
-        return torch.from_numpy(np.stack(views))
-
-
-def read_batches(
-    readers: ReaderPool, plan: Sequence[Sequence[RandomClip]], *, settings: Settings
-) -> Iterator[list[Tensor]]:
-    """Planned batches in order, each in parts, as the readers give them."""
-    shared = [
-        [batch[i : i + READ_AT_ONCE] for i in range(0, len(batch), READ_AT_ONCE)] for batch in plan
-    ]
-    jobs = (AugmentedClips(tuple(part), settings) for parts in shared for part in parts)
-    results = readers.results(jobs)
-    for parts in shared:
-        yield [next(results) for _ in parts]
 
 
 def dropout_mask(batch: Sequence[RandomClip], width: int, dropout: float) -> Tensor:

@@ -64,14 +64,8 @@ class Classifier(nn.Module):
 
 
 def make_optimiser(network: Classifier) -> torch.optim.Adam:
-    """Adam over what is trained; `set_rates` gives the rates."""
+    """Adam over what is trained; the loop gives each group its share of the rate."""
     groups = [{"params": list(network.linear.parameters()), "share": 1.0}]
     if not network.frozen:
         groups.append({"params": list(network.backbone.parameters()), "share": BACKBONE_SHARE})
     return torch.optim.Adam(groups, weight_decay=WEIGHT_DECAY, fused=True)
-
-
-def set_rates(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give the linear layer a rate, and the backbone its share of it."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate * group["share"]

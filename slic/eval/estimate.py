@@ -3,43 +3,45 @@
 import copy
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from slic.clips.positions import even_starts
-from slic.eval.augmented import AugmentedClips
-from slic.eval.tuning import Finetuning
+from slic.clips.samples import SampleClips
+from slic.engine.estimate import overlapped
+from slic.engine.loop import Loop
+from slic.eval.finetuning import Finetuning
 from slic.eval.views import ClipViews
 
 PROBE_CLIPS = 8
 
 
-def estimate_seconds(tuning: Finetuning) -> float:
+def estimate_seconds(task: Finetuning, loop: Loop) -> float:
     """Time until the result, from a few training clips, and one test clip's views.
 
     Writing checkpoints is left out.
     """
-    task, store = tuning.task, tuning.readers.store
+    store, workers = task.readers.store, task.readers.workers
     recipe, division, settings = task.recipe, task.division, task.settings
     clips = [clip for batch in task.plan(0) for clip in batch][:PROBE_CLIPS]
-    job = AugmentedClips(tuple(clips), settings)
+    job = SampleClips(tuple(clips), settings, cut=False)
     video = division.test[0]
     start = even_starts(video.frames or 0, 1, frames=settings.frames, stride=settings.stride)[0]
     views = ClipViews(video.id, video.frames or 0, start, recipe.crops, settings)
     reading = _seconds(lambda: job(store)) / len(clips)
     cutting = _seconds(lambda: views(store)) / recipe.crops
-    step, forward = (value / len(clips) for value in _computing(tuning, job(store)))
-    workers = tuning.readers.workers
-    trained = _together(step, reading, workers) * len(division.train)
-    validated = _together(forward, reading, workers) * len(division.validation)
-    tested = _together(forward, cutting, workers) * len(division.test)
-    epochs = 0 if tuning.state.finished else tuning.epochs_left
+    step, forward = (value / len(clips) for value in _computing(task, job(store)))
+    trained = overlapped(step, reading, workers=workers) * len(division.train)
+    validated = overlapped(forward, reading, workers=workers) * len(division.validation)
+    tested = overlapped(forward, cutting, workers=workers) * len(division.test)
+    epochs = 0 if task.finished else task.epochs - loop.progress.epoch
     return epochs * (trained + validated) + tested * recipe.clips * recipe.crops
 
 
-def _computing(tuning: Finetuning, clips: torch.Tensor) -> tuple[float, float]:
+def _computing(task: Finetuning, clips: Any) -> tuple[float, float]:
     """Times of a step and of a forward alone, on a copy."""
-    network, device = copy.deepcopy(tuning.network), tuning.device
+    network, device = copy.deepcopy(task.classifier), task.device
 
     def wait() -> None:
         if device.type == "cuda":
@@ -64,7 +66,3 @@ def _seconds(work: Callable[[], object]) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
-
-
-def _together(computing: float, reading: float, workers: int) -> float:
-    return max(computing, reading / workers) if workers else computing + reading

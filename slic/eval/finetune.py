@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slic.cache import ClipStore
 from slic.clips.reading import ReaderPool
@@ -12,7 +13,14 @@ from slic.embed.cached import say_seen
 from slic.encoders.checkpoints import encoder_of, load_checkpoint
 from slic.encoders.encoder import weights_digest
 from slic.encoders.precision import resolve_precision
+from slic.engine.checkpoint import resume
+from slic.engine.distributed import ALONE
+from slic.engine.loop import Loop
+from slic.engine.profile import Profile
+from slic.engine.saving import Saver
+from slic.errors import CheckpointError
 from slic.eval.estimate import estimate_seconds
+from slic.eval.finetuning import Finetuning
 from slic.eval.holdout import divide
 from slic.eval.outcome import (
     details_of,
@@ -23,8 +31,6 @@ from slic.eval.outcome import (
     write_result,
 )
 from slic.eval.recipe import Mode, Recipe
-from slic.eval.task import Task
-from slic.eval.tuning import Finetuning
 from slic.runs import Run, lock_run
 from slic.runtime.devices import pick_device, reading_workers
 from slic.runtime.progress import clock
@@ -68,20 +74,19 @@ def finetune(
         workers=reading_workers(where) if workers is None else workers,
         pin=where.type == "cuda",
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unlock = lock_run(run.path, name=f"lock-{file.stem}")
-    remove_leftovers(file)
-    task = Task(mode, run.settings, recipe, division, file.with_suffix(".checkpoint"))
-    encoder = encoder_of(content, where=str(run.checkpoint))
-    tuning = Finetuning(encoder, readers, task, device=where)
-    try:
-        _announce(tuning, say)
-        probabilities = tuning()
-    finally:
-        unlock()
+    task = Finetuning(
+        encoder_of(content, where=str(run.checkpoint)),
+        readers,
+        mode=mode,
+        settings=run.settings,
+        recipe=recipe,
+        division=division,
+        device=where,
+    )
+    probabilities = _trained(task, run, file, say)
     labels = np.array([entry.label for entry in division.test])
     outcome = measure(probabilities, division.classes, labels)
-    history = tuning.state.history
+    history = task.history
     result = {
         **about,
         "train": len(division.train),
@@ -93,8 +98,8 @@ def finetune(
         "clips": recipe.clips,
         "crops": recipe.crops,
         "epochs": recipe.epochs,
-        "best_epoch": tuning.state.best_epoch,
-        "validation_top1": history[tuning.state.best_epoch - 1]["validation_top1"],
+        "best_epoch": task.best_epoch,
+        "validation_top1": history[task.best_epoch - 1]["validation_top1"],
         "per_class": outcome.per_class,
         "confusion": str(file),
     }
@@ -104,18 +109,42 @@ def finetune(
     return result
 
 
-def _announce(tuning: Finetuning, say: Callable[[str], None]) -> None:
-    task, device = tuning.task, tuning.device
-    d, epochs = task.division, task.recipe.epochs
-    arithmetic = resolve_precision(task.settings.precision, device)
+def _trained(
+    task: Finetuning, run: Run, file: Path, say: Callable[[str], None]
+) -> NDArray[np.float32]:
+    """Train a classifier to its end, from its checkpoint on if there is one, and test it."""
+    checkpoint = file.with_suffix(".checkpoint")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unlock = lock_run(run.path, name=f"lock-{file.stem}")
+    try:
+        remove_leftovers(file)
+        try:
+            done = resume(checkpoint, task)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; delete it to begin again") from None
+        saver = Saver(task, done, checkpoint, ranks=ALONE)
+        profile = Profile(task.device, wanted=False)
+        loop = Loop(task, done, saver, device=task.device, profile=profile)
+        _announce(task, loop, say)
+        if not task.finished:
+            loop()
+        return task.test()
+    finally:
+        unlock()
+
+
+def _announce(task: Finetuning, loop: Loop, say: Callable[[str], None]) -> None:
+    d, epochs = task.division, task.epochs
+    arithmetic = resolve_precision(task.settings.precision, task.device)
     say(
-        f"{task.mode} on {device} in {arithmetic}: {len(d.train)} videos to train on,"
+        f"{task.mode} on {task.device} in {arithmetic}: {len(d.train)} videos to train on,"
         f" {len(d.validation)} to choose the epoch by, {len(d.test)} to test,"
         f" {len(d.classes)} classes"
     )
     if not d.validation:
         say("too few groups to hold any out: the last epoch is tested")
-    if tuning.state.epoch:
-        say(f"continuing after epoch {tuning.state.epoch}")
-    seconds = clock(estimate_seconds(tuning))
-    say(f"{tuning.epochs_left} of {epochs} epochs left, then the test: about {seconds}")
+    if loop.progress.epoch:
+        say(f"continuing after epoch {loop.progress.epoch}")
+    with task.memory():
+        seconds = clock(estimate_seconds(task, loop))
+    say(f"{epochs - loop.progress.epoch} of {epochs} epochs left, then the test: about {seconds}")

@@ -24,7 +24,7 @@ from slic.runs import Run
 from slic.runtime.text import counted
 from slic.train.clustering import finch, kmeans, label_codes, singleton_labels
 from slic.train.collapse import check_embeddings, has_collapsed, mean_distance
-from slic.train.methods.slic_settings import CLUSTERINGS, SlicSettings
+from slic.train.slic_settings import CLUSTERINGS, SlicSettings
 
 RECALL_AT = (1, 5)
 QUERY_SHARE = 4

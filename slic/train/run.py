@@ -122,7 +122,8 @@ def _train(
     with training(
         chosen.run, compute=compute, keep=keep, weights=chosen.weights, ranks=ranks, say=say
     ) as (method, loop):
-        ranks.decided(partial(_announce, method, loop, chosen.preset))
+        with method.memory():
+            ranks.decided(partial(_announce, method, loop, chosen.preset))
         loop()
     if compute.profile:
         _say_profile(loop, say)

@@ -13,7 +13,7 @@ import numpy as np
 from slic.clips.positions import anywhere, clip_span
 from slic.clips.samples import Clip
 from slic.clips.seeding import even_batches, seeded
-from slic.train.methods.slic_settings import SlicSettings
+from slic.train.slic_settings import SlicSettings
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from slic.prep.tvl1 import resolve_engine
 from slic.runtime.disk import check_writable
 from slic.runtime.processes import default_workers
 from slic.runtime.text import shown
-from slic.train.methods.slic_settings import SlicSettings
 from slic.train.recluster import clusterings_left
 from slic.train.run import CPU_PRESET, GPU_PRESET
+from slic.train.slic_settings import SlicSettings
 from slic.upkeep.cost.data import KNOWN, Data, imagined, known
 from slic.upkeep.cost.measure import (
     computing_on_cpu,

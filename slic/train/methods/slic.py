@@ -20,7 +20,6 @@ from slic.train.losses import (
     temporal_discrimination_loss,
 )
 from slic.train.methods.base import Method
-from slic.train.methods.slic_settings import CLUSTERINGS, SlicSettings
 from slic.train.negatives import select_negatives
 from slic.train.recluster import (
     Clustering,
@@ -30,6 +29,7 @@ from slic.train.recluster import (
     is_due,
 )
 from slic.train.sampling import VideoTriplet, plan_epoch
+from slic.train.slic_settings import CLUSTERINGS, SlicSettings
 
 Views = tuple[Tensor, Tensor, Tensor]  # anchor, positive and second view, (B, D) each
 

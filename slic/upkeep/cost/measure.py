@@ -29,8 +29,8 @@ from slic.neighbours.exact import first_neighbours
 from slic.prep.flow_video import FlowJob, store_flow_here, to_gray
 from slic.prep.tvl1 import Tvl1Parameters, tvl1_flow
 from slic.runtime.disk import starting_processes
-from slic.train.methods.slic_settings import SlicSettings
 from slic.train.sampling import plan_epoch
+from slic.train.slic_settings import SlicSettings
 from slic.upkeep.cost.model import PROJECTION, TRAIN_PASSES, VIEWS, Net
 from slic.upkeep.cost.rates import Rate
 from slic.upkeep.cost.sampled import SHORTEST_S, Look, children_s

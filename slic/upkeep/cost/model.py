@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from slic.neighbours.lists import APPROXIMATE_FROM, LISTS_PER_ROOT, ROUNDS, TRAINED_ON
-from slic.train.methods.slic_settings import SlicSettings
+from slic.train.slic_settings import SlicSettings
 from slic.upkeep.cost.data import Data
 from slic.upkeep.cost.rates import Rate
 
