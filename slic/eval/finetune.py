@@ -113,24 +113,32 @@ def _trained(
     task: Finetuning, run: Run, file: Path, say: Callable[[str], None]
 ) -> NDArray[np.float32]:
     """Train a classifier to its end, from its checkpoint on if there is one, and test it."""
-    checkpoint = file.with_suffix(".checkpoint")
     file.parent.mkdir(parents=True, exist_ok=True)
     unlock = lock_run(run.path, name=f"lock-{file.stem}")
     try:
         remove_leftovers(file)
-        try:
-            done = resume(checkpoint, task)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}; delete it to begin again") from None
-        saver = Saver(task, done, checkpoint, ranks=ALONE)
-        profile = Profile(task.device, wanted=False)
-        loop = Loop(task, done, saver, device=task.device, profile=profile)
+        loop = loop_of(task, file.with_suffix(".checkpoint"))
         _announce(task, loop, say)
         if not task.finished:
             loop()
         return task.test()
     finally:
         unlock()
+
+
+def loop_of(task: Finetuning, checkpoint: Path) -> Loop:
+    """The loop that trains a classifier, from its checkpoint on if there is one.
+
+    Raises:
+        CheckpointError: a checkpoint that does not fit.
+    """
+    try:
+        progress = resume(checkpoint, task)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete it to begin again") from None
+    saver = Saver(task, progress, checkpoint, ranks=ALONE)
+    profile = Profile(task.device, wanted=False)
+    return Loop(task, progress, saver, device=task.device, profile=profile)
 
 
 def _announce(task: Finetuning, loop: Loop, say: Callable[[str], None]) -> None:

@@ -16,13 +16,14 @@ from slic.clips.reading import ReaderPool
 from slic.config import make_settings
 from slic.demo.drawn import draw_dataset
 from slic.encoders.encoder import new_encoder
+from slic.engine import saving
+from slic.engine.loop import Loop
 from slic.errors import CheckpointError, DamagedChunk, InputError, StoreError, WorkError
-from slic.eval import finetune, tuning
+from slic.eval import finetune, finetuning
 from slic.eval.classify import classify
+from slic.eval.finetuning import Finetuning
 from slic.eval.holdout import divide
 from slic.eval.recipe import Mode, Recipe
-from slic.eval.task import Task
-from slic.eval.tuning import Finetuning
 from slic.prep.frames import prep_frames
 from slic.runs import find_run
 
@@ -50,6 +51,23 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
     return ClipStore(f"{root}.zarr")
 
 
+class Tuned:
+    """The training of a classifier whose checkpoint lies in a folder."""
+
+    def __init__(self, task: Finetuning, checkpoint: Path) -> None:
+        self.task, self.checkpoint = task, checkpoint
+        self.loop = finetune.loop_of(task, checkpoint)
+
+    def __call__(self) -> np.ndarray:
+        if not self.task.finished:
+            self.loop()
+        return self.task.test()
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        return self.loop.progress.epoch, self.loop.progress.step
+
+
 def new(
     store: ClipStore,
     folder: Path,
@@ -57,15 +75,23 @@ def new(
     mode: Mode = "finetune",
     recipe: Recipe = SHORT,
     settings: Any = SETTINGS,
-) -> Finetuning:
+) -> Tuned:
     division = divide(store.entries(), split=1, where=store.path)
-    task = Task(mode, settings, recipe, division, folder / "some.checkpoint")
-    encoder = new_encoder("small", seed=0)
-    return Finetuning(encoder, ReaderPool(store, workers=0), task, device=CPU)
+    folder.mkdir(exist_ok=True)
+    task = Finetuning(
+        new_encoder("small", seed=0),
+        ReaderPool(store, workers=0),
+        mode=mode,
+        settings=settings,
+        recipe=recipe,
+        division=division,
+        device=CPU,
+    )
+    return Tuned(task, folder / "some.checkpoint")
 
 
-def weights(tuned: Finetuning) -> dict[str, torch.Tensor]:
-    return {key: value.clone() for key, value in tuned.network.state_dict().items()}
+def weights(tuned: Tuned) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in tuned.task.classifier.state_dict().items()}
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -99,7 +125,7 @@ def test_training_beats_chance(tinted: ClipStore, tmp_path: Path, mode: Mode) ->
     probabilities = tuned()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     labels = np.array([entry.label for entry in tuned.task.division.test])
-    right = np.array(tuned.classes)[probabilities.argmax(axis=1)] == labels
+    right = np.array(tuned.task.classes)[probabilities.argmax(axis=1)] == labels
     # Chance is a third: of 9 tosses 7 come right once in 120 times.
     assert (len(right), right.sum() >= 7) == (9, True)
 
@@ -130,16 +156,21 @@ def test_rates_are_those_of_the_method(scenes: ClipStore, tmp_path: Path) -> Non
     assert few == pytest.approx([1] * 6 + [0.1] * 4 + [0.01] * 5)
     tuned = new(scenes, tmp_path, recipe=replace(SHORT, epochs=5, lr=1.0))
     seen: list[tuple[float, ...]] = []
-    tuned._step = lambda batch, clips: (  # type: ignore[method-assign]
-        seen.append(tuple(g["lr"] for g in tuned.optimiser.param_groups)) or torch.tensor(0.0)
-    )
+    real = tuned.task.loss
+
+    def loss(*args: Any, **options: Any) -> Any:
+        seen.append(tuple(g["lr"] for g in tuned.task.optimiser.param_groups))
+        value, sums = real(*args, **options)
+        return 0 * value, sums
+
+    tuned.task.loss = loss  # type: ignore[method-assign]
     tuned()
     steps = len(tuned.task.plan(0))
     assert [a for a, _ in seen[::steps]] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     assert [b for _, b in seen] == pytest.approx([a / 10 for a, _ in seen])
-    assert [line["lr"] for line in tuned.state.history] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
-    decays = {group["weight_decay"] for group in tuned.optimiser.param_groups}
-    assert (type(tuned.optimiser), decays) == (torch.optim.Adam, {1e-3})
+    assert [line["lr"] for line in tuned.task.history] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    decays = {group["weight_decay"] for group in tuned.task.optimiser.param_groups}
+    assert (type(tuned.task.optimiser), decays) == (torch.optim.Adam, {1e-3})
 
 
 def test_the_best_epoch_is_tested_and_of_equals_the_later(
@@ -148,13 +179,13 @@ def test_the_best_epoch_is_tested_and_of_equals_the_later(
     tuned = new(scenes, tmp_path, recipe=replace(SHORT, epochs=5))
     scores, kept = iter([0.2, 0.5, 0.4, 0.5, 0.3]), []
 
-    def validate() -> float:
+    def validate(epoch: int) -> dict[str, float]:
         kept.append(weights(tuned))
-        return next(scores)
+        return {"validation_top1": next(scores)}
 
-    monkeypatch.setattr(tuned, "_validate", validate)
+    monkeypatch.setattr(tuned.task, "validate", validate)
     tuned()
-    assert tuned.state.best_epoch == 4
+    assert tuned.task.best_epoch == 4
     assert [same(weights(tuned), of) for of in kept] == [False, False, False, True, False]
 
 
@@ -163,13 +194,13 @@ def test_the_test_videos_are_looked_at_once_at_the_end(
     scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
 ) -> None:
     asked: list[set[str]] = []
-    real = tuning.mean_probabilities
+    real = finetuning.mean_probabilities
 
     def recorded(network: Any, readers: Any, entries: Any, **options: Any) -> np.ndarray:
         asked.append({entry.id for entry in entries})
         return real(network, readers, entries, **options)
 
-    monkeypatch.setattr(tuning, "mean_probabilities", recorded)
+    monkeypatch.setattr(finetuning, "mean_probabilities", recorded)
     tuned = new(scenes, tmp_path, mode=mode)
     tuned()
     parts = tuned.task.division
@@ -190,23 +221,24 @@ def test_an_interrupted_training_goes_on_exactly(
     whole = new(scenes, tmp_path / "whole", mode=mode)
     expected = whole()
     assert len(whole.task.plan(0)) == 4
-    broken, real, steps = new(scenes, tmp_path / "broken", mode=mode), Finetuning._step, []
+    broken, real, steps = new(scenes, tmp_path / "broken", mode=mode), Loop._step, []
 
-    def interrupted(self: Finetuning, batch: Any, clips: Any) -> torch.Tensor:
+    def interrupted(self: Loop, epoch: Any, batch: Any, parts: Any) -> int | None:
         steps.append(1)
         if len(steps) == stop:
             raise KeyboardInterrupt
-        return real(self, batch, clips)
+        return real(self, epoch, batch, parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Finetuning, "_step", interrupted)
+        patch.setattr(Loop, "_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             broken()
     again = new(scenes, tmp_path / "broken", mode=mode)
-    assert again.state.epoch == (stop - 1) // 4
+    assert again.progress[0] == (stop - 1) // 4
     assert np.array_equal(again(), expected)
     assert same(weights(again), weights(whole))
-    assert again.state == whole.state
+    assert again.task.state() == whole.task.state()
+    assert again.progress == whole.progress
     assert [p.name for p in (tmp_path / "broken").iterdir()] == ["some.checkpoint"]
 
 
@@ -217,25 +249,26 @@ def test_a_training_told_to_stop_finishes_its_step_and_keeps_it(
 ) -> None:
     whole = new(scenes, tmp_path / "whole", mode=mode)
     expected = whole()
-    stopped, real, steps = new(scenes, tmp_path / "stopped", mode=mode), Finetuning._step, []
+    stopped, real, steps = new(scenes, tmp_path / "stopped", mode=mode), Loop._step, []
 
-    def told_to_stop(self: Finetuning, batch: Any, clips: Any) -> torch.Tensor:
+    def told_to_stop(self: Loop, epoch: Any, batch: Any, parts: Any) -> int | None:
         steps.append(1)
         if len(steps) == stop:
             signal.raise_signal(signal.SIGINT)
-        return real(self, batch, clips)
+        return real(self, epoch, batch, parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Finetuning, "_step", told_to_stop)
+        patch.setattr(Loop, "_step", told_to_stop)
         with pytest.raises(KeyboardInterrupt):
             stopped()
     assert len(steps) == stop
     again = new(scenes, tmp_path / "stopped", mode=mode)
-    assert again.state.epoch * 4 + again.state.step == stop
-    monkeypatch.setattr(tuning, "CHECKPOINT_EVERY_S", -1.0)
+    assert again.progress[0] * 4 + again.progress[1] == stop
+    monkeypatch.setattr(saving, "CHECKPOINT_EVERY_S", -1.0)
     assert np.array_equal(again(), expected)
     assert same(weights(again), weights(whole))
-    assert again.state == whole.state
+    assert again.task.state() == whole.task.state()
+    assert again.progress == whole.progress
 
 
 def test_an_interrupted_test_trains_no_more(
@@ -244,7 +277,7 @@ def test_an_interrupted_test_trains_no_more(
     whole = new(scenes, tmp_path)
     expected = whole()
     again = new(scenes, tmp_path)
-    monkeypatch.setattr(again, "_step", None)
+    monkeypatch.setattr(again.loop, "_step", None)
     assert np.array_equal(again(), expected)
 
 
@@ -414,15 +447,14 @@ def test_unusable_runs_are_named(work: Path) -> None:
 def test_damaged_progress_is_named(scenes: ClipStore, tmp_path: Path) -> None:
     tuned = new(scenes, tmp_path)
     tuned()
-    path = tuned.task.checkpoint
-    for damage in (lambda c: c.pop("model"), lambda c: c.update(classes=["a"])):
+    path = tuned.checkpoint
+    for damage in (lambda c: c.pop("model"), lambda c: c["settings"].update(classes=["a"])):
         content = torch.load(path, weights_only=True)
         damage(content)
         torch.save(content, tmp_path / "other")
-        (tmp_path / "other").rename(tmp_path / "x.checkpoint")
-        task = replace(tuned.task, checkpoint=tmp_path / "x.checkpoint")
-        with pytest.raises(CheckpointError, match=r"x\.checkpoint: cannot be continued from"):
-            Finetuning(new_encoder("small", seed=0), tuned.readers, task, device=CPU)
+        (tmp_path / "other").rename(tmp_path / "some.checkpoint")
+        with pytest.raises(CheckpointError, match=r"some\.checkpoint: .*delete it to begin again"):
+            new(scenes, tmp_path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=r"some\.checkpoint"):
         new(scenes, tmp_path)
