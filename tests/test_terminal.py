@@ -58,8 +58,8 @@ def piped(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 BAR = """
-from slic.printing import say
-from slic.progress import progress
+from slic.runtime.console import say
+from slic.runtime.progress import progress
 with progress({total}, "{what}", unit="{unit}") as advance:
     for part in range(4):
         advance({total} // 4, {units})

@@ -127,9 +127,9 @@ import resource, sys
 from pathlib import Path
 import numpy as np, torch
 from slic.cache.embeddings import whole_hdf5
-from slic.disk import whole_file
+from slic.runtime.disk import whole_file
 from slic.errors import DiskError
-from slic.saving import save_whole
+from slic.encoders.tensor_files import save_whole
 
 rows = np.random.default_rng(0).random((400, 16), np.float32)
 

@@ -152,8 +152,8 @@ def test_evaluation_stops(material: Material) -> None:
 
 
 JOBS = """
-from slic.processes import run_jobs
-from slic.stopping import stop_on_signals
+from slic.runtime.processes import run_jobs
+from slic.runtime.signals import stop_on_signals
 import time
 
 if __name__ == "__main__":
