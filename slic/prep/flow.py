@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from slic.cache import ClipStore, Codec, Entry
 from slic.cache.flow_settings import DEFAULT_BOUND, flow_fingerprint
 from slic.cache.shards import CodecName
+from slic.datasets.videos import Dataset
 from slic.errors import InputError
 from slic.prep.flow_import import import_flow
 from slic.prep.flow_video import (
@@ -23,7 +25,7 @@ from slic.prep.flow_video import (
     unsolved,
     work,
 )
-from slic.prep.frames import frames_by
+from slic.prep.frames import store_missing_frames
 from slic.prep.space import estimate, say_needed
 from slic.prep.store import (
     IMPORTED,
@@ -87,33 +89,31 @@ def prep_flow(
         InputError: no scheduler, or workers that do not fit.
         WorkError: the store cannot be written; what is complete stays.
     """
+    if bound is not None and not (np.isfinite(bound) and bound > 0):
+        raise InputError(f"--bound {bound}: must be above 0 pixels a frame")
+    wanted: dict[str, Any] = {"bound": bound, "short_side": short_side, "codec": codec}
+    wanted |= {"limit": limit, "overwrite": overwrite, "retry": retry}
     with executor_of(workers, scheduler) as executor:
-        return flow_by(
-            executor,
-            dataset,
-            store=store,
-            layout=layout,
-            engine=engine,
-            device=device,
-            parameters=parameters,
-            bound=bound,
-            short_side=short_side,
-            codec=codec,
-            limit=limit,
-            overwrite=overwrite,
-            retry=retry,
-        )
+        if engine == IMPORTED:
+            if parameters or device not in (None, "auto", "cpu"):
+                raise InputError(
+                    "--param and --device have no part in imported flow: leave them out"
+                )
+            found, path = resolve(dataset, store=store, layout=layout)
+            return import_flow(executor, found, path, **wanted)
+        tvl1 = Tvl1Parameters.named(**(parameters or {}))
+        solver = executor.engine(engine, device)
+        found, path = resolve(dataset, store=store, layout=layout)
+        return _compute_flow(executor, found, path, tvl1=tvl1, solver=solver, **wanted)
 
 
-def flow_by(
+def _compute_flow(
     executor: Executor,
-    dataset: str,
+    found: Dataset | None,
+    path: Path,
     *,
-    store: str | None,
-    layout: LayoutChoice,
-    engine: Engine | Literal["imported"],
-    device: str | None,
-    parameters: dict[str, Any] | None,
+    tvl1: Tvl1Parameters,
+    solver: tuple[str, str],
     bound: float | None,
     short_side: int | None,
     codec: CodecName | None,
@@ -121,49 +121,28 @@ def flow_by(
     overwrite: bool,
     retry: bool,
 ) -> PrepResult:
-    """`prep_flow` by an executor that is there already."""
+    """Compute the flow that a store lacks, as `prep_flow` does, by an engine on a device."""
     begin = time.monotonic()
-    if bound is not None and not (np.isfinite(bound) and bound > 0):
-        raise InputError(f"--bound {bound}: must be above 0 pixels a frame")
-    if engine == IMPORTED:
-        if parameters or device not in (None, "auto", "cpu"):
-            raise InputError("--param and --device have no part in imported flow: leave them out")
-        return import_flow(
-            executor,
-            dataset,
-            store=store,
-            layout=layout,
-            bound=bound,
-            short_side=short_side,
-            codec=codec,
-            limit=limit,
-            overwrite=overwrite,
-            retry=retry,
-        )
-    tvl1 = Tvl1Parameters.named(**(parameters or {}))
-    name, where = executor.engine(engine, device)
-    found, path = resolve(dataset, store=store, layout=layout)
     if found is None and (retry or short_side is not None):
         option = "--retry" if retry else "--short-side"
-        raise InputError(f"{dataset}: is a store: {option} needs the data set it was made from")
+        raise InputError(f"{path}: is a store: {option} needs the data set it was made from")
     if is_store(path):  # before any frames are decoded
         present = ClipStore(path)
-        wanted = _settings(present, bound, tvl1)
-        agree_on_settings(present, "flow", wanted, overwrite=overwrite, record=False)
-    notes, new_failures, estimated = [], 0, 0
+        settings = _settings(present, bound, tvl1)
+        agree_on_settings(present, "flow", settings, overwrite=overwrite, record=False)
+    result = PrepResult(store=str(path))
     if found is not None:
-        first = frames_by(
+        first = store_missing_frames(
             executor,
-            dataset,
-            store=store,
-            layout=layout,
+            found,
+            path,
             limit=limit,
             overwrite=False,
             retry=retry,
             **frame_parameters(path, short_side=short_side, codec=codec),
         )
-        notes, new_failures = first.notes, first.new_failures
-        estimated = first.estimated_bytes
+        result.notes, result.new_failures = first.notes, first.new_failures
+        result.estimated_bytes = first.estimated_bytes
     target = ClipStore(path, writable=True)
     target.clear_leftovers()
     chosen = sample(entries_of(target, found), limit)
@@ -171,15 +150,14 @@ def flow_by(
     with writes(path):
         agree_on_settings(target, "flow", settings, overwrite=overwrite)
     _forget_outdated(target, settings)
-    result = PrepResult(store=str(path), videos=len(chosen), notes=notes, estimated_bytes=estimated)
-    result.failures = list_failures(chosen)
-    jobs = _missing(target, chosen, settings, name, overwrite=overwrite)
+    result.videos, result.failures = len(chosen), list_failures(chosen)
+    engine, device = solver
+    jobs = _missing(target, chosen, settings, engine, overwrite=overwrite)
     if jobs:
         needed = estimate(jobs, weight=work, measure=size_on_disk)
         say_needed(path, needed, refuse=not overwrite)
         result.estimated_bytes += needed.bytes
-    _run(target, jobs, where, executor, result)
-    result.new_failures += new_failures
+    _run(target, jobs, device, executor, result)
     return result.finished(begin)
 
 

@@ -22,12 +22,11 @@ from slic.datasets.videos import Dataset
 from slic.decode.guarded import Decoding
 from slic.errors import DatasetError, DecodeError, InputError
 from slic.prep.flow_video import FlowDone, enter_flow, unsolved
-from slic.prep.frames import frames_by
+from slic.prep.frames import store_missing_frames
 from slic.prep.frames_video import close_decoder, worker_decoder
 from slic.prep.space import estimate, say_needed
 from slic.prep.store import (
     IMPORTED,
-    LayoutChoice,
     PrepResult,
     agree_on_settings,
     entries_of,
@@ -35,7 +34,6 @@ from slic.prep.store import (
     frame_parameters,
     is_store,
     list_failures,
-    resolve,
     sample,
 )
 from slic.prep.workers.claims import check_claim
@@ -78,10 +76,9 @@ class ImportJob:
 
 def import_flow(
     executor: Executor,
-    dataset: str,
+    found: Dataset | None,
+    path: Path,
     *,
-    store: str | None,
-    layout: LayoutChoice,
     bound: float | None,
     short_side: int | None,
     codec: CodecName | None,
@@ -91,7 +88,12 @@ def import_flow(
 ) -> PrepResult:
     """Take in the flow images of a data set, its frames first if they are missing.
 
-    Args and errors are those of `prep_flow`, done by an executor; `bound` must be given.
+    Further args and errors are those of `prep_flow`; `bound` must be given.
+
+    Args:
+        executor: does the jobs.
+        found: the data set; None where its store was named.
+        path: of the store.
     """
     begin = time.monotonic()
     if bound is None:
@@ -99,17 +101,17 @@ def import_flow(
             "--engine imported: say by --bound what level 255 of the images stands for, in pixels"
             " (most tools: 20)"
         )
-    found, path = resolve(dataset, store=store, layout=layout)
-    root, flows = _flows(dataset, found)
+    if found is None:
+        raise InputError(f"{path}: is a store: --engine imported needs the data set of images")
+    flows = _flows(found)
     if is_store(path):  # before any frames are decoded
         present = ClipStore(path)
         wanted = _settings(present, bound)
         agree_on_settings(present, "flow", wanted, overwrite=overwrite, record=False)
-    first = frames_by(
+    first = store_missing_frames(
         executor,
-        dataset,
-        store=store,
-        layout=layout,
+        found,
+        path,
         limit=limit,
         overwrite=False,
         retry=retry,
@@ -125,7 +127,7 @@ def import_flow(
     chosen = sample(entries_of(target, found), limit)
     result = PrepResult(store=str(path), videos=len(chosen), notes=first.notes)
     result.failures = list_failures(chosen)
-    jobs = [ImportJob(path, root, e, flows[e.id], settings) for e in chosen if not e.reason]
+    jobs = [ImportJob(path, found.root, e, flows[e.id], settings) for e in chosen if not e.reason]
     result.estimated_bytes = first.estimated_bytes
     jobs = _missing(target, jobs, overwrite=overwrite)
     if jobs:
@@ -138,17 +140,15 @@ def import_flow(
     return result.finished(begin)
 
 
-def _flows(dataset: str, found: Dataset | None) -> tuple[Path, dict[str, Flow | None]]:
-    """Root of the data set, and folders of flow by video."""
-    if found is None:
-        raise InputError(f"{dataset}: is a store: --engine imported needs the data set of images")
+def _flows(found: Dataset) -> dict[str, Flow | None]:
+    """Folders of flow by video."""
     flows = {video.id: video.flow for video in found.videos}
     if not any(flows.values()):
         raise DatasetError(
             f"{found.root}: no flow images: neither flow_x_* and flow_y_* beside frames, nor u/ and"
             " v/ with the folders of frames"
         )
-    return found.root, flows
+    return flows
 
 
 def _settings(store: ClipStore, bound: float) -> dict[str, Any]:

@@ -64,11 +64,13 @@ def prep_frames(
         WorkError: the store cannot be written; what is complete stays.
     """
     with executor_of(workers, scheduler) as executor:
-        return frames_by(
+        found, path = resolve(dataset, store=store, layout=layout)
+        if found is None:
+            raise StoreError(f"{dataset}: is a store; give the data set its frames come from")
+        return store_missing_frames(
             executor,
-            dataset,
-            store=store,
-            layout=layout,
+            found,
+            path,
             short_side=short_side,
             codec=codec,
             fps=fps,
@@ -78,12 +80,11 @@ def prep_frames(
         )
 
 
-def frames_by(
+def store_missing_frames(
     executor: Executor,
-    dataset: str,
+    found: Dataset,
+    path: Path,
     *,
-    store: str | None,
-    layout: LayoutChoice,
     short_side: int,
     codec: CodecName,
     fps: float | None,
@@ -91,13 +92,10 @@ def frames_by(
     overwrite: bool,
     retry: bool,
 ) -> PrepResult:
-    """`prep_frames` by an executor that is there already."""
+    """Decode the videos of a data set that a store lacks, as `prep_frames` does."""
     begin = time.monotonic()
-    found, path = resolve(dataset, store=store, layout=layout)
-    if found is None:
-        raise StoreError(f"{dataset}: is a store; give the data set its frames come from")
     if fps is not None and not found.of_images:
-        raise InputError(f"{dataset}: video files say their frame rate: leave out --fps")
+        raise InputError(f"{found.root}: video files say their frame rate: leave out --fps")
     with writes(path):
         target = ClipStore.create(path)
     settings: dict[str, Any] = {"short_side": short_side, "codec": codec}
