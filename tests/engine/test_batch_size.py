@@ -5,7 +5,7 @@ import torch
 
 from slic.config import make_settings
 from slic.engine.batch_size import fitting_batch, largest_batch
-from slic.engine.forward import Means
+from slic.engine.forward import ComputeOptions
 from slic.errors import InputError, WorkError
 
 
@@ -60,4 +60,9 @@ def test_no_memory_for_two_is_one_line() -> None:
 
 def test_a_cpu_is_refused() -> None:
     with pytest.raises(InputError, match="give a number"):
-        fitting_batch(make_settings("cpu-small"), means=Means(torch.device("cpu")), videos=100)
+        fitting_batch(
+            make_settings("cpu-small"),
+            clips=3,
+            compute=ComputeOptions(torch.device("cpu")),
+            videos=100,
+        )

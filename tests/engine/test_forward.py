@@ -8,7 +8,7 @@ import torch
 from slic.clips.pixels import normalise
 from slic.config import Precision
 from slic.encoders.encoder import Encoder, new_encoder
-from slic.engine.forward import Means, make_forward
+from slic.engine.forward import ComputeOptions, make_forward
 from slic.errors import InputError, WorkError
 
 CPU = torch.device("cpu")
@@ -20,10 +20,12 @@ def clips(count: int, *, seed: int = 0, frames: int = 4, size: int = 16) -> torc
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
 
-def trained(encoder: Encoder, means: Means, precision: Precision = "fp32") -> tuple[dict, list]:
+def trained(
+    encoder: Encoder, compute: ComputeOptions, precision: Precision = "fp32"
+) -> tuple[dict, list]:
     """State and losses after three steps, the last of another batch size."""
     encoder = copy.deepcopy(encoder).train()
-    forward = make_forward(encoder, means, precision)
+    forward = make_forward(encoder, compute, precision)
     optimiser = torch.optim.SGD(encoder.parameters(), lr=0.05, momentum=0.5)
     losses = []
     for step, count in enumerate((6, 6, 5)):
@@ -45,14 +47,14 @@ def encoder() -> Encoder:
 def test_the_forward_is_the_encoders(encoder: Encoder) -> None:
     mine, other = copy.deepcopy(encoder).train(), copy.deepcopy(encoder).train()
     with torch.no_grad():
-        found = make_forward(mine, Means(CPU), "auto")(clips(5))
+        found = make_forward(mine, ComputeOptions(CPU), "auto")(clips(5))
         assert torch.equal(found, other(normalise(clips(5), device=CPU))[1])
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in mine.state_dict().items())
 
 
 def test_recomputing_changes_neither_weights_nor_statistics(encoder: Encoder) -> None:
-    kept, losses = trained(encoder, Means(CPU))
-    again, others = trained(encoder, Means(CPU, recompute=True))
+    kept, losses = trained(encoder, ComputeOptions(CPU))
+    again, others = trained(encoder, ComputeOptions(CPU, recompute=True))
     assert losses == others
     assert losses[2] < losses[0]
     for name, value in kept.items():
@@ -68,7 +70,7 @@ def saved_bytes(encoder: Encoder, *, recompute: bool) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    forward = make_forward(encoder, Means(CPU, recompute=recompute), "fp32")
+    forward = make_forward(encoder, ComputeOptions(CPU, recompute=recompute), "fp32")
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         forward(clips(4, size=32)).sum().backward()
     return sum(kept.values())
@@ -87,8 +89,8 @@ def test_a_compiled_step_is_near_the_eager_one(
     monkeypatch.setattr(
         torch, "compile", lambda f, **how: real(f, backend="aot_eager", fullgraph=True, **how)
     )
-    eager, losses = trained(encoder, Means(CPU))
-    compiled, others = trained(encoder, Means(CPU, compile=True))
+    eager, losses = trained(encoder, ComputeOptions(CPU))
+    compiled, others = trained(encoder, ComputeOptions(CPU, compile=True))
     assert others == pytest.approx(losses, rel=1e-4)
     for name, value in eager.items():
         torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4)
@@ -96,9 +98,9 @@ def test_a_compiled_step_is_near_the_eager_one(
 
 def test_what_the_compiler_makes_is_near_the_eager_forward(encoder: Encoder) -> None:
     with torch.no_grad():
-        compiled = make_forward(copy.deepcopy(encoder), Means(CPU, compile=True), "fp32")
+        compiled = make_forward(copy.deepcopy(encoder), ComputeOptions(CPU, compile=True), "fp32")
         found = compiled(clips(6))
-        expected = make_forward(copy.deepcopy(encoder), Means(CPU), "fp32")(clips(6))
+        expected = make_forward(copy.deepcopy(encoder), ComputeOptions(CPU), "fp32")(clips(6))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -108,7 +110,7 @@ def test_a_compiler_that_fails_is_one_line(
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     torch._dynamo.reset()
     # An odd size, as what has been compiled before is kept on disk.
-    forward = make_forward(copy.deepcopy(encoder), Means(CPU, compile=True), "fp32")
+    forward = make_forward(copy.deepcopy(encoder), ComputeOptions(CPU, compile=True), "fp32")
     with pytest.raises(WorkError, match=r"leave it out$") as caught:
         forward(clips(3, frames=3, size=17))
     assert "\n" not in str(caught.value)
@@ -116,4 +118,4 @@ def test_a_compiler_that_fails_is_one_line(
 
 def test_compiling_and_recomputing_exclude_each_other() -> None:
     with pytest.raises(InputError, match="leave one out"):
-        Means(CPU, compile=True, recompute=True)
+        ComputeOptions(CPU, compile=True, recompute=True)

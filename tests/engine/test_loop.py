@@ -14,15 +14,15 @@ from slic.cache import ClipStore, EmbeddingCache
 from slic.config import Settings, make_settings
 from slic.encoders.checkpoints import load_checkpoint
 from slic.encoders.encoder import weights_digest
-from slic.engine import loop
-from slic.engine.epoch import epoch_record
-from slic.engine.forward import Means
-from slic.engine.loop import Training
+from slic.engine.forward import ComputeOptions
 from slic.errors import CheckpointError, StoreError
 from slic.runs import Run, create_run
+from slic.train.figures import epoch_record
+from slic.train.methods import slic as method
 from slic.train.outcome import is_done, result
 from slic.train.recluster import is_query
-from slic.train.sampling import plan_epoch
+from slic.train.sampling import VideoTriplet, plan_epoch
+from slic.train.training import training
 from slic.train.training_set import training_entries
 
 CPU = torch.device("cpu")
@@ -49,7 +49,8 @@ def new_run(folder: Path, store: Path, settings: Settings) -> Run:
 
 
 def train(run: Run, **options: Any) -> None:
-    Training(run, means=Means(CPU), **options)()
+    with training(run, compute=ComputeOptions(CPU), **options) as (_, loop):
+        loop()
 
 
 @pytest.fixture(scope="module")
@@ -161,18 +162,18 @@ def test_other_pseudo_labels(drawn_store, tmp_path, cluster):
         assert line["false_positive_rate"] is None
         assert line["false_negative_rate"] > 0
     assert not any(c["in_use"] for c in run.records("clustering"))
-    stored = load_checkpoint(run.checkpoint)["progress"]["clusters"]
+    stored = load_checkpoint(run.checkpoint)["state"]["clusters"]
     assert len(set(stored.values())) == (3 if cluster == "labels" else 18)
 
 
 def test_every_step_draws_its_own_negatives(drawn_store, tmp_path, monkeypatch):
-    seeds, real = [], loop.forward_loss
+    seeds, real = [], method.batch_loss
 
     def noting(*args, generator, **options):
         seeds.append(generator.initial_seed())
         return real(*args, generator=generator, **options)
 
-    monkeypatch.setattr(loop, "forward_loss", noting)
+    monkeypatch.setattr(method, "batch_loss", noting)
     train(new_run(tmp_path / "run", drawn_store, TRIPLET))
     assert len(seeds) == len(set(seeds)) == 4
 
@@ -257,19 +258,19 @@ def interrupted(*args: Any, **options: Any) -> None:
 
 def test_a_run_is_locked_while_it_trains(drawn_store, tmp_path, monkeypatch):
     run = new_run(tmp_path / "run", drawn_store, replace(INFONCE, epochs=1))
-    training = Training(run, means=Means(CPU))
-    with pytest.raises(CheckpointError, match="is being trained by another process"):
-        Training(run, means=Means(CPU))
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "forward_loss", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            training()
+    with training(run, compute=ComputeOptions(CPU)) as (_, loop):
+        with pytest.raises(CheckpointError, match="is being trained by another process"):
+            train(run)
+        with monkeypatch.context() as patch:
+            patch.setattr(method, "batch_loss", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                loop()
     # A training that has failed holds it no more, nor one that cannot begin.
     content = run.checkpoint.read_bytes()
     run.checkpoint.write_bytes(b"garbage")
     for _ in range(2):
         with pytest.raises(CheckpointError, match="not a checkpoint"):
-            Training(run, means=Means(CPU))
+            train(run)
     run.checkpoint.write_bytes(content)
     train(run)
     assert is_done(run)
@@ -289,14 +290,20 @@ def test_what_a_killed_process_left_half_written_is_removed(drawn_store, tmp_pat
     kept = (".mine", "checkpoints/mine", "embeddings/.ucf101-10clips.h5.0a1b2c3d")
     for name in (*left, *kept):
         (run.path / name).touch()
-    Training(run, means=Means(CPU))
+    with training(run, compute=ComputeOptions(CPU)):
+        pass
     assert not any((run.path / name).exists() for name in left)
     assert all((run.path / name).exists() for name in kept)
 
 
 def test_means_are_over_samples_and_rates_over_what_was_drawn():
-    sums = {"loss": 6.0, "skipped": 2.0, "false": 1, "drawn": 4, "negatives": 0.0}
-    record = epoch_record({**sums, "false_negatives": 0.0}, samples=12)
+    """Of 12 samples, 4 positives are known to be of other videos, and one of these is false."""
+    truth = {"a": 1, "b": 1, "c": 2}
+    pairs = [("a", "b"), ("b", "a"), ("a", "c"), ("b", "a")]
+    pairs += [("a", "a"), ("a", "x"), ("x", "a")] + [("x", "x")] * 5
+    drawn = [VideoTriplet(a, 0, p, 0, False, False, seed=0) for a, p in pairs]
+    sums = {"loss": 6.0, "skipped": 2.0, "negatives": 0.0, "false_negatives": 0.0}
+    record = epoch_record(sums, [drawn[:5], drawn[5:]], truth)
     assert record == {
         "loss": 0.5,
         "skipped": 2,
@@ -304,6 +311,8 @@ def test_means_are_over_samples_and_rates_over_what_was_drawn():
         "false_negative_rate": None,
         "samples": 12,
     }
+    unknown = epoch_record({**sums, "negatives": 8.0, "false_negatives": 2.0}, [drawn], {})
+    assert (unknown["false_positive_rate"], unknown["false_negative_rate"]) == (None, 0.25)
 
 
 def test_frames_of_two_kinds_are_not_trained_on(drawn_store, tmp_path):

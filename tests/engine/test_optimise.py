@@ -4,10 +4,7 @@ import pytest
 import torch
 
 from slic.config import make_settings
-from slic.encoders.encoder import new_encoder, weights_digest
-from slic.engine.forward import Means
-from slic.engine.optimise import estimate_seconds, learning_rate, make_optimiser
-from slic.train.sampling import Sample
+from slic.engine.optimise import learning_rate, make_optimiser
 
 SMALL = make_settings("cpu-small", options={"frames": 4, "size": 16})
 
@@ -55,27 +52,3 @@ def test_a_rate_that_rises_first(schedule):
         share = min(1, (s + 1) / 20)
         expected = share * learning_rate(s, 100, settings=plain)
         assert learning_rate(s, 100, settings=rising) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_estimate_grows_with_the_steps_and_changes_no_weight(store, workers):
-    encoder = new_encoder("small", seed=0)
-    before = weights_digest(encoder.state_dict())
-    samples = [Sample(video, 0, video, 8, True, False, seed=1) for video in store.ids[:2]]
-
-    def seconds(steps, embeddings=0):
-        return estimate_seconds(
-            encoder,
-            store,
-            samples,
-            settings=SMALL,
-            means=Means(torch.device("cpu"), workers=workers),
-            steps=steps,
-            embeddings=embeddings,
-        )
-
-    assert seconds(10) > 0
-    assert seconds(0) == 0
-    assert seconds(0, embeddings=100) > 0
-    assert weights_digest(encoder.state_dict()) == before
-    assert all(weight.grad is None for weight in encoder.parameters())

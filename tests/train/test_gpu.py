@@ -11,14 +11,16 @@ import torch
 from slic.cache import ClipStore
 from slic.clips.device_augment import augment_cut, cut
 from slic.clips.reading import ReaderPool
-from slic.config import Precision, Settings, make_settings
+from slic.clips.samples import read_clips
+from slic.config import Precision, make_settings
 from slic.encoders.encoder import new_encoder
-from slic.engine.forward import Means, make_forward
-from slic.engine.loader import SampleLoader, read_views
-from slic.engine.profile import Profile
+from slic.engine.forward import ComputeOptions, make_forward
+from slic.engine.loader import SampleLoader
+from slic.train.figures import batch_labels
+from slic.train.methods.slic import batch_loss
 from slic.train.run import train
-from slic.train.sampling import Sample, plan_epoch
-from slic.train.step import batch_labels, forward_loss
+from slic.train.sampling import VideoTriplet, plan_epoch
+from slic.train.slic_settings import SlicSettings
 from tests.conftest import TINY
 
 pytestmark = [
@@ -43,7 +45,7 @@ def no_waiting() -> Iterator[Any]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def planned(store: ClipStore, settings: Settings) -> list[list[Sample]]:
+def planned(store: ClipStore, settings: SlicSettings) -> list[list[VideoTriplet]]:
     lengths = {entry.id: entry.frames or 0 for entry in store.entries()}
     clusters = {video: i % 5 for i, video in enumerate(lengths)}
     return plan_epoch(lengths, clusters, settings=settings, epoch=0)
@@ -58,7 +60,7 @@ def test_augmentation_is_that_of_the_cpu(
         view
         for batch in planned(store, SETTINGS)
         for sample in batch
-        for view in read_views(store, sample, settings=SETTINGS)
+        for view in read_clips(store, sample, settings=SETTINGS)
     ]
     crops = cut([clip for clip, _ in views], [how for _, how in views])
     found = [augment_cut(crops, size=32, components="uv", device=d).cpu() for d in (CPU, cuda)]
@@ -73,22 +75,21 @@ def test_a_step_from_crops_to_weights_never_waits(
 ) -> None:
     settings = make_settings("cpu-small", options={**OPTIONS, "objective": objective})
     readers = ReaderPool(store, workers=0, pin=True)
-    loader = SampleLoader(readers, settings, augment_on_device=True)
+    loader = SampleLoader(readers, settings, clips=3, augment_on_device=True)
     plan = planned(store, settings)
     encoder = new_encoder("small", seed=0).to(cuda).to(memory_format=torch.channels_last_3d)
-    forward = make_forward(encoder.train(), Means(cuda), "auto")
+    forward = make_forward(encoder.train(), ComputeOptions(cuda), "auto")
     optimiser = torch.optim.SGD(encoder.parameters(), lr=0.01, fused=True)
     clusters = {video: i % 5 for i, video in enumerate(store.ids)}
     for number, (batch, parts) in enumerate(zip(plan, loader.batches(plan), strict=True)):
         if number == 1:  # the first finds its algorithms
             no_waiting()
-        loss, _ = forward_loss(
-            forward,
-            loader.on_device(parts, cuda),
+        anchor, positive, second = forward(loader.on_device(parts, cuda).flatten(0, 1)).chunk(3)
+        loss, _ = batch_loss(
+            (anchor, positive, second),
             batch_labels(batch, clusters, {}),
             settings=settings,
             generator=torch.Generator().manual_seed(0),
-            profile=Profile(cuda, wanted=False),
         )
         optimiser.zero_grad()
         loss.backward()
@@ -97,15 +98,15 @@ def test_a_step_from_crops_to_weights_never_waits(
     assert torch.isfinite(loss)
 
 
-def losses(means: Means, precision: Precision, *, steps: int = 10) -> list[float]:
-    encoder = new_encoder("small", seed=0).to(means.device)
+def losses(compute: ComputeOptions, precision: Precision, *, steps: int = 10) -> list[float]:
+    encoder = new_encoder("small", seed=0).to(compute.device)
     encoder = encoder.to(memory_format=torch.channels_last_3d).train()
-    forward = make_forward(encoder, means, precision)
+    forward = make_forward(encoder, compute, precision)
     optimiser = torch.optim.SGD(encoder.parameters(), lr=0.05, momentum=0.5, fused=True)
     generator, found = torch.Generator().manual_seed(0), []
     for _ in range(steps):
         clips = torch.randint(0, 256, (16, 8, 32, 32, 3), dtype=torch.uint8, generator=generator)
-        target = torch.randn(16, 128, generator=generator).to(means.device)
+        target = torch.randn(16, 128, generator=generator).to(compute.device)
         loss = (forward(clips) - target).square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -115,11 +116,15 @@ def losses(means: Means, precision: Precision, *, steps: int = 10) -> list[float
 
 
 def test_every_way_to_compute_gives_like_losses(cuda: torch.device) -> None:
-    exact = losses(Means(CPU), "fp32")
-    assert losses(Means(cuda), "fp32") == pytest.approx(exact, rel=1e-3)
-    assert losses(Means(cuda, recompute=True), "fp32") == pytest.approx(exact, rel=1e-3)
-    for means in (Means(cuda), Means(cuda, compile=True), Means(cuda, recompute=True)):
-        assert losses(means, "bf16") == pytest.approx(exact, rel=0.03)
+    exact = losses(ComputeOptions(CPU), "fp32")
+    assert losses(ComputeOptions(cuda), "fp32") == pytest.approx(exact, rel=1e-3)
+    assert losses(ComputeOptions(cuda, recompute=True), "fp32") == pytest.approx(exact, rel=1e-3)
+    for compute in (
+        ComputeOptions(cuda),
+        ComputeOptions(cuda, compile=True),
+        ComputeOptions(cuda, recompute=True),
+    ):
+        assert losses(compute, "bf16") == pytest.approx(exact, rel=0.03)
 
 
 @pytest.mark.parametrize("way", ["compile", "recompute"])

@@ -51,6 +51,7 @@ def clustered(
         ReaderPool(ClipStore(run.store), workers=0),
         entries,
         run=run,
+        settings=run.settings,
         epoch=epoch,
         device=torch.device("cpu"),
         test=test,

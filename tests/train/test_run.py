@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slic.cache import ClipStore
-from slic.engine.loop import Training
+from slic.engine.loop import Loop
 from slic.errors import (
     CheckpointError,
     InputError,
@@ -82,18 +82,18 @@ def test_an_interrupted_run_is_continued(here, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "_epoch", interrupted)
+        patch.setattr(Loop, "_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trained(options={"epochs": 2})
     with monkeypatch.context() as patch:
-        real = Training._epoch
+        real = Loop._epoch
 
         def twice(self, *args):
-            if self.state.progress.epoch == 1:
+            if self.progress.epoch == 1:
                 raise KeyboardInterrupt
             real(self, *args)
 
-        patch.setattr(Training, "_epoch", twice)
+        patch.setattr(Loop, "_epoch", twice)
         with pytest.raises(KeyboardInterrupt):
             trained(options={"epochs": 2})
     found, said = trained(options={"epochs": 2})
@@ -216,7 +216,7 @@ def test_memory_that_does_not_suffice_is_one_line(here, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
 
     with monkeypatch.context() as patch:
-        patch.setattr("slic.train.run.estimate_seconds", short)
+        patch.setattr("slic.train.training.estimate_seconds", short)
         message = refusal(WorkError)
     assert "batch size 9" in message
     assert "--recompute" in message

@@ -7,8 +7,9 @@ import pytest
 
 from slic.clips.positions import anywhere, clip_span
 from slic.clips.seeding import even_batches, seeded
-from slic.config import Settings, make_settings
-from slic.train.sampling import Sample, apart, draw_sample, plan_epoch
+from slic.config import make_settings
+from slic.train.sampling import VideoTriplet, apart, draw_sample, plan_epoch
+from slic.train.slic_settings import SlicSettings
 
 SETTINGS = make_settings(
     "cpu-small", options={"frames": 4, "stride": 2, "batch_size": 5, "same_video": 0.3}
@@ -21,13 +22,13 @@ CLUSTERS = {
 
 
 def samples(
-    lengths=LENGTHS, clusters=CLUSTERS, *, settings: Settings = SETTINGS, epoch: int = 0
-) -> list[Sample]:
+    lengths=LENGTHS, clusters=CLUSTERS, *, settings: SlicSettings = SETTINGS, epoch: int = 0
+) -> list[VideoTriplet]:
     plan = plan_epoch(lengths, clusters, settings=settings, epoch=epoch)
     return [sample for batch in plan for sample in batch]
 
 
-def by_anchor(drawn: list[Sample]) -> dict[str, Sample]:
+def by_anchor(drawn: list[VideoTriplet]) -> dict[str, VideoTriplet]:
     return {sample.anchor: sample for sample in drawn}
 
 

@@ -1,5 +1,7 @@
 import contextlib
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +12,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from slic.clips.pixels import normalise
 from slic.config import make_settings
 from slic.encoders.encoder import Encoder, new_encoder
-from slic.engine.forward import Means, make_forward
+from slic.engine.distributed import ALONE
+from slic.engine.forward import ComputeOptions, make_forward
 from slic.engine.profile import Profile
 from slic.train.all_pairs import all_pairs_triplet_loss
+from slic.train.figures import BatchLabels, batch_labels, false_positives
 from slic.train.losses import (
     instance_triplet_loss,
     pseudo_label_infonce,
     temporal_discrimination_loss,
 )
+from slic.train.methods.slic import SLIC, batch_loss
 from slic.train.negatives import select_negatives
-from slic.train.sampling import Sample
-from slic.train.step import BatchLabels, batch_labels, false_positives, forward_loss
+from slic.train.sampling import VideoTriplet
 
 CPU = torch.device("cpu")
 OFF = Profile(CPU, wanted=False)
@@ -51,11 +55,16 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(11)
 
 
+def step_loss(forward, clips, labels, *, settings, generator):
+    """The loss of a batch, with the method's own pass of all clips through one forward."""
+    at: Any = SimpleNamespace(forward=forward, profile=OFF, ranks=ALONE)
+    anchor, positive, second = SLIC.project(at, clips, len(labels.cluster))
+    return batch_loss((anchor, positive, second), labels, settings=settings, generator=generator)
+
+
 def stepped(encoder, clips, *, labels=LABELS, settings=TRIPLET):
-    forward = make_forward(encoder, Means(CPU), "fp32")
-    loss, sums = forward_loss(
-        forward, clips, labels, settings=settings, generator=generator(), profile=OFF
-    )
+    forward = make_forward(encoder, ComputeOptions(CPU), "fp32")
+    loss, sums = step_loss(forward, clips, labels, settings=settings, generator=generator())
     assert all(value.dtype == torch.float64 and value.ndim == 0 for value in sums.values())
     return loss, {name: float(value) for name, value in sums.items()}
 
@@ -69,8 +78,8 @@ def embedded(clips: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return projection[:B], projection[B : 2 * B], projection[2 * B :]
 
 
-def sample(anchor: str, positive: str) -> Sample:
-    return Sample(anchor, 0, positive, 0, False, False, seed=0)
+def sample(anchor: str, positive: str) -> VideoTriplet:
+    return VideoTriplet(anchor, 0, positive, 0, False, False, seed=0)
 
 
 def test_the_triplet_step_composes_selection_and_both_losses(encoder, clips):
@@ -188,13 +197,12 @@ def test_the_draw_of_negatives_depends_on_the_generator(encoder, clips):
         fresh = new_encoder("small", seed=0).train()
         wide = replace(TRIPLET, margin=3.0)
         return float(
-            forward_loss(
-                make_forward(fresh, Means(CPU), "fp32"),
+            step_loss(
+                make_forward(fresh, ComputeOptions(CPU), "fp32"),
                 clips,
                 LABELS,
                 settings=wide,
                 generator=torch.Generator().manual_seed(seed),
-                profile=OFF,
             )[0].detach()
         )
 
@@ -237,11 +245,9 @@ def test_a_step_never_waits_for_the_device(settings, monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **how: contextlib.nullcontext())
     encoder = new_encoder("small", seed=0).to(meta).train()
     clips = torch.empty((3, B, 4, 16, 16, 3), dtype=torch.uint8, device=meta)
-    forward = make_forward(encoder, Means(meta), "fp32")
+    forward = make_forward(encoder, ComputeOptions(meta), "fp32")
     with Waits():
-        loss, sums = forward_loss(
-            forward, clips, LABELS, settings=settings, generator=generator(), profile=OFF
-        )
+        loss, sums = step_loss(forward, clips, LABELS, settings=settings, generator=generator())
         loss.backward()
     assert all(value.device == meta for value in sums.values())
     with pytest.raises(AssertionError), Waits():

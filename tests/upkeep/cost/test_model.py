@@ -5,7 +5,8 @@ from math import isclose
 
 import pytest
 
-from slic.config import Settings, make_settings
+from slic.config import make_settings
+from slic.train.slic_settings import SlicSettings
 from slic.upkeep.cost.data import Data
 from slic.upkeep.cost.model import ARRAY_BYTES, Fleet, Model, Net, Stage, needed
 from slic.upkeep.cost.rates import UNITS, Rate
@@ -48,13 +49,13 @@ RATES = {name: Rate(value, "measured", "by hand") for name, value in VALUES.item
 
 
 @pytest.fixture
-def settings() -> Settings:
+def settings() -> SlicSettings:
     """Two epochs of the six training videos, clips of 4 frames, batches of 4."""
     options = {"epochs": 2, "batch_size": 4, "frames": 4, "retrieval_clips": 5}
     return make_settings("ucf101-16f", options=options)
 
 
-def model(settings: Settings, fleet: Fleet, *, data: Data = DATA, **rates: float) -> Model:
+def model(settings: SlicSettings, fleet: Fleet, *, data: Data = DATA, **rates: float) -> Model:
     changed = {name: replace(RATES[name], value=value) for name, value in rates.items()}
     return Model(data, settings, NET, fleet, RATES | changed, clusterings=3)
 
@@ -63,7 +64,7 @@ def test_every_rate_has_a_unit() -> None:
     assert set(needed(Fleet(1, 1, 0))) | set(needed(Fleet(1, 1, 1))) == set(UNITS) == set(VALUES)
 
 
-def test_frames_by_hand(settings: Settings) -> None:
+def test_frames_by_hand(settings: SlicSettings) -> None:
     stage = model(settings, Fleet(1, 1, 0)).frames()
     assert stage.amount == 1000
     assert isclose(stage.seconds["decoding"], 20 + 10 + 5)
@@ -71,7 +72,7 @@ def test_frames_by_hand(settings: Settings) -> None:
     assert stage.limit == "decoding"
 
 
-def test_cores_share_and_the_disk_does_not(settings: Settings) -> None:
+def test_cores_share_and_the_disk_does_not(settings: SlicSettings) -> None:
     stage = model(settings, Fleet(5, 7, 0), disk=1000.0).frames()
     assert isclose(stage.seconds["decoding"], 1.0)
     assert isclose(stage.seconds["disk"], 160.0)
@@ -79,7 +80,7 @@ def test_cores_share_and_the_disk_does_not(settings: Settings) -> None:
     assert (stage.limit, stage.time) == ("disk", stage.seconds["disk"] + 2 * 1.5)
 
 
-def test_short_work_takes_as_long_as_starting_it(settings: Settings) -> None:
+def test_short_work_takes_as_long_as_starting_it(settings: SlicSettings) -> None:
     stage = model(settings, Fleet(1, 1, 0), start=1000.0).flow()
     assert (stage.limit, stage.time) == ("starting", 2000 + stage.seconds["flow"])
     guessed = RATES | {"start": Rate(1.0, "assumed", "")}
@@ -87,7 +88,7 @@ def test_short_work_takes_as_long_as_starting_it(settings: Settings) -> None:
     assert not stage.assumes(RATES)
 
 
-def test_flow_by_hand(settings: Settings) -> None:
+def test_flow_by_hand(settings: SlicSettings) -> None:
     on_cpu = model(settings, Fleet(1, 2, 0)).flow()
     assert on_cpu.amount == 990
     assert isclose(on_cpu.seconds["flow"], 5.0)
@@ -97,13 +98,13 @@ def test_flow_by_hand(settings: Settings) -> None:
     assert isclose(on_gpu.seconds["reading"], (99 + 6.6) / 2)
 
 
-def test_no_flow_where_none_is_used(settings: Settings) -> None:
+def test_no_flow_where_none_is_used(settings: SlicSettings) -> None:
     plain = replace(settings, flow_probability=0.0)
     assert model(plain, Fleet(1, 1, 0)).flow().time == 0
     assert model(plain, Fleet(1, 1, 0)).sizes()["flow"] == 0
 
 
-def test_training_by_hand(settings: Settings) -> None:
+def test_training_by_hand(settings: SlicSettings) -> None:
     # 12 samples are 36 clips: 36 x 3e6 operations, and 36 x 4 frames of 100 pixels.
     on_cpu = model(settings, Fleet(1, 2, 0)).train()
     assert on_cpu.amount == 36
@@ -114,20 +115,20 @@ def test_training_by_hand(settings: Settings) -> None:
     assert "network" not in on_gpu.seconds
 
 
-def test_bytes_of_a_sample(settings: Settings) -> None:
+def test_bytes_of_a_sample(settings: SlicSettings) -> None:
     # The anchor once, the positive RGB in three of four, flow for a quarter of two views.
     a_sample = 4 * (1.75 * 40 + 0.5 * 10)
     stage = model(settings, Fleet(1, 1, 1), disk=1.0).train()
     assert isclose(stage.seconds["disk"], 12 * a_sample)
 
 
-def test_gradients_travel_between_machines(settings: Settings) -> None:
+def test_gradients_travel_between_machines(settings: SlicSettings) -> None:
     # Two epochs of two steps; each sends and takes half of 4,000 bytes twice.
     stage = model(settings, Fleet(2, 1, 2)).train()
     assert isclose(stage.seconds["network"], 4 * 4000 / 1000)
 
 
-def test_clustering_by_hand(settings: Settings) -> None:
+def test_clustering_by_hand(settings: SlicSettings) -> None:
     of = model(settings, Fleet(3, 2, 0))
     assert of.embed().amount == 3 * (6 + 3)
     # Of three clusterings, 2 x 6 x 6 x 128 operations each, on one machine's two cores. Then a
@@ -141,7 +142,7 @@ def test_clustering_by_hand(settings: Settings) -> None:
     assert isclose(model(by_backbone, Fleet(3, 2, 0)).cluster().time, 3 * 2 * compared / 2)
 
 
-def test_a_million_rows_are_searched_in_lists(settings: Settings) -> None:
+def test_a_million_rows_are_searched_in_lists(settings: SlicSettings) -> None:
     rows = 1_000_000
     of = model(settings, Fleet(1, 1, 0), data=replace(DATA, train=rows))
     # 4,000 lists: half of the rows, both ways to the lists, and k-means of 40 rows a list.
@@ -153,14 +154,14 @@ def test_a_million_rows_are_searched_in_lists(settings: Settings) -> None:
     assert isclose(fewer.cluster().time, 3 * 2 * (rows - 1) ** 2)
 
 
-def test_evaluation_embeds_every_video(settings: Settings) -> None:
+def test_evaluation_embeds_every_video(settings: SlicSettings) -> None:
     stage = model(settings, Fleet(1, 1, 0)).evaluate()
     assert stage.amount == 50
     assert isclose(stage.seconds["cores"], 50 + 50 * 400 / 1000)
     assert isclose(stage.time, stage.seconds["cores"] + 2 * 1.5)
 
 
-def test_one_machine_evaluates_on_one_gpu(settings: Settings) -> None:
+def test_one_machine_evaluates_on_one_gpu(settings: SlicSettings) -> None:
     stage = model(settings, Fleet(3, 4, 24)).evaluate()
     assert isclose(stage.seconds["GPU"], 50 * 1e6 / 1e7)
     assert isclose(stage.seconds["reading"], 50 * 400 / 1000 / 4)
@@ -169,14 +170,14 @@ def test_one_machine_evaluates_on_one_gpu(settings: Settings) -> None:
     assert isclose(on_cores.seconds["cores"], (50 + 50 * 400 / 1000) / 4)
 
 
-def test_what_is_held(settings: Settings) -> None:
+def test_what_is_held(settings: SlicSettings) -> None:
     held = {stage.name: stage.fleet for stage in model(settings, Fleet(2, 3, 4)).stages()}
     assert held.pop("frames") == Fleet(2, 3, 0)
     assert held.pop("evaluate") == Fleet(1, 3, 1)
     assert set(held.values()) == {Fleet(2, 3, 4)}  # a clustering keeps the GPUs waiting
 
 
-def test_sizes_by_hand(settings: Settings) -> None:
+def test_sizes_by_hand(settings: SlicSettings) -> None:
     sizes = model(settings, Fleet(1, 1, 0)).sizes()
     assert sizes["frames"] == 1000 * 40 + 10 * ARRAY_BYTES
     assert sizes["flow"] == 990 * 10 + 10 * ARRAY_BYTES
@@ -184,7 +185,7 @@ def test_sizes_by_hand(settings: Settings) -> None:
     assert sizes["checkpoint"] == 2 * 4 * 1000  # weights and momentum
 
 
-def test_twice_the_videos_take_twice_the_time(settings: Settings) -> None:
+def test_twice_the_videos_take_twice_the_time(settings: SlicSettings) -> None:
     names = ("videos", "train", "test", "frames", "frames_left", "pairs_left", "videos_left")
     double = replace(DATA, **{name: 2 * getattr(DATA, name) for name in names})
     fleet, network = Fleet(2, 3, 4), 1e9  # steps are whole, and gradients a share of each
@@ -196,7 +197,7 @@ def test_twice_the_videos_take_twice_the_time(settings: Settings) -> None:
         assert isclose(two.time, (4 if one.name == "cluster" else 2) * one.time), one.name
 
 
-def test_empty_data_takes_no_time(settings: Settings) -> None:
+def test_empty_data_takes_no_time(settings: SlicSettings) -> None:
     nothing = {"frames_left": 0.0, "pairs_left": 0.0, "videos_left": 0, "train": 0, "test": 0}
     stages = model(settings, Fleet(1, 1, 0), data=replace(DATA, **nothing)).stages()
     assert [stage.name for stage in stages if stage.time] == ["evaluate"]
