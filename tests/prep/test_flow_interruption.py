@@ -86,7 +86,9 @@ def test_ctrl_c_in_a_terminal_is_one_line(
     _, said = process.communicate(timeout=60)
     told = said.decode().splitlines()
     lines = [line for line in told if not re.match(r"flow \(cpu\): |about .* needed, ", line)]
-    if process.returncode == 130:
+    # CPython itself ends by the signal, for a shell 130 as well, where it interrupted an `exec` of
+    # a text, as imports do to make dataclasses.
+    if process.returncode in (130, -signal.SIGINT):
         assert lines == ["slic: stopped; the same command goes on from there"]
     else:  # it was done before, and Python was about to leave
         assert len(with_flow(path)) == VIDEOS, said.decode()
