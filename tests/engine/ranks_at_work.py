@@ -25,13 +25,14 @@ from slic.config import Settings, make_settings
 from slic.embed.embedding import Protocol
 from slic.encoders.checkpoints import load_checkpoint
 from slic.encoders.encoder import Encoder, new_encoder
-from slic.engine import loop
 from slic.engine import synchronised as together
 from slic.engine.distributed import Ranks, joined
-from slic.engine.forward import Means
-from slic.engine.loop import Training
+from slic.engine.forward import ComputeOptions
 from slic.errors import DamagedChunk, InputError, SlicError, WorkError
 from slic.runs import create_run, open_run
+from slic.train.methods import base
+from slic.train.methods import slic as method
+from slic.train.training import training
 
 CPU = torch.device("cpu")
 # 18 training videos: two epochs of 5 steps, of 3 and 4 samples. Of these, two processes divide the
@@ -58,7 +59,7 @@ def exact() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         frozen = torch.nn.Module.train
         patch.setattr(Encoder, "train", lambda self, mode=True: frozen(self, False))
-        patch.setattr(loop, "new_encoder", lambda name, seed: new_encoder(name, seed=seed).double())
+        patch.setattr(base, "new_encoder", lambda name, seed: new_encoder(name, seed=seed).double())
         for module in ("slic.engine.forward", "slic.embed.embedding"):
             normalise = sys.modules[module].normalise
             patch.setattr(
@@ -73,7 +74,8 @@ def train(store: Path, path: Path, settings: Settings, ranks: Ranks) -> None:
         digest = ClipStore(store).digest(flow=True)
         create_run(path, settings, store=store, store_digest=digest, preset="cpu-small")
     run = ranks.decided(lambda: open_run(path))
-    Training(run, means=Means(CPU), ranks=ranks, say=str)()
+    with training(run, compute=ComputeOptions(CPU), ranks=ranks, say=str) as (_, loop):
+        loop()
 
 
 def train_all(store: Path, folder: Path, ranks: Ranks) -> None:
@@ -86,7 +88,7 @@ def train_all(store: Path, folder: Path, ranks: Ranks) -> None:
 @contextlib.contextmanager
 def stopped(ranks: Ranks, *, at: int) -> Iterator[None]:
     """Within, the last process alone is told to stop, in the midst of its step of that number."""
-    real, steps = loop.forward_loss, iter(range(1, 100))
+    real, steps = method.batch_loss, iter(range(1, 100))
 
     def noting(*args: Any, **options: Any) -> Any:
         if next(steps) == at and ranks.rank == ranks.size - 1:
@@ -94,7 +96,7 @@ def stopped(ranks: Ranks, *, at: int) -> Iterator[None]:
         return real(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "forward_loss", noting)
+        patch.setattr(method, "batch_loss", noting)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         yield
 

@@ -285,12 +285,12 @@ def test_each_process_has_its_own_gpu(monkeypatch, name):
 
 
 def test_gpus_for_some_processes_alone_are_refused(monkeypatch):
-    means = AT_WORK["Means"](torch.device("cpu"))
-    check_devices(ALONE, means)
+    compute = AT_WORK["ComputeOptions"](torch.device("cpu"))
+    check_devices(ALONE, compute)
     monkeypatch.setattr(Ranks, "any", lambda self, *flags: (True, True))
     monkeypatch.setattr(Ranks, "decided", lambda self, make: make())
     with pytest.raises(InputError, match="some processes see a GPU, and some none"):
-        check_devices(Ranks(0, 2), means)
+        check_devices(Ranks(0, 2), compute)
 
 
 @pytest.mark.parametrize("size", range(1, 6))

@@ -21,11 +21,11 @@ from slic.cache import ClipStore
 from slic.config import Settings, make_settings
 from slic.encoders.checkpoints import load_checkpoint
 from slic.encoders.encoder import weights_digest
-from slic.engine import loop
-from slic.engine.forward import Means
-from slic.engine.loop import Training
+from slic.engine import saving
+from slic.engine.forward import ComputeOptions
 from slic.runs import Run, create_run, open_run
 from slic.train.outcome import is_done
+from slic.train.training import training
 
 CPU = torch.device("cpu")
 # 18 training videos: 2 steps an epoch. FINCH clusters from epoch 1 on, flow in half of the views.
@@ -60,7 +60,8 @@ def new_run(folder: Path, store: Path, settings: Settings) -> Run:
 
 
 def train(run: Run, **options: Any) -> None:
-    Training(run, means=Means(CPU), **options)()
+    with training(run, compute=ComputeOptions(CPU), **options) as (_, loop):
+        loop()
 
 
 def outcome(run: Run) -> dict[str, Any]:
@@ -77,6 +78,7 @@ def outcome(run: Run) -> dict[str, Any]:
             {f"{i}.{k}": torch.as_tensor(v) for i, s in moments.items() for k, v in s.items()}
         ),
         "progress": content["progress"],
+        "state": content["state"],
         "lines": [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
         "clusters": clusters,
         "embeddings": [path.name for path in run.embeddings.iterdir()],
@@ -124,16 +126,16 @@ def failing(target: str, *, call: int, after: bool) -> Iterator[None]:
         yield
 
 
-SAVE = "slic.engine.loop:save_checkpoint"
+SAVE = "slic.engine.saving:save_checkpoint"
 POINTS = [
     ("infonce", SAVE, 2, False, False),
     ("triplet", SAVE, 1, True, False),
     ("infonce", SAVE, 2, False, True),
     ("triplet", SAVE, 2, False, True),
     ("infonce", SAVE, 1, True, True),
-    ("triplet", "slic.engine.loop:forward_loss", 2, True, True),
-    ("infonce", "slic.engine.loop:learning_rate", 2, False, True),
-    ("infonce", "slic.engine.loop:cluster_videos", 2, True, False),
+    ("triplet", "slic.train.methods.slic:batch_loss", 2, True, True),
+    ("infonce", "slic.train.methods.base:learning_rate", 2, False, True),
+    ("infonce", "slic.train.methods.slic:cluster_videos", 2, True, False),
     ("triplet", "slic.train.recluster:record_clusters", 2, True, False),
     ("infonce", "slic.train.recluster:write_cache", 2, True, True),
     ("infonce", "slic.engine.log:Recorder.write", 2, True, False),
@@ -150,21 +152,21 @@ def test_a_run_interrupted_again_and_again_ends_the_same(
     `often` saves after every step, so that attempts begin within epochs.
     """
     if often:
-        monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", -1.0)
+        monkeypatch.setattr(saving, "CHECKPOINT_EVERY_S", -1.0)
     settings = {"infonce": INFONCE, "triplet": TRIPLET}[objective]
     run = new_run(tmp_path / "run", drawn_store, settings)
     attempts, begun = 0, set()
     # An attempt that dies where the one before did would go on for ever.
     while attempts < 3 and not is_done(run):
         attempts += 1
-        training = Training(run, means=Means(CPU))
-        begun.add((training.state.progress.epoch, training.state.progress.step))
-        with failing(target, call=call, after=after):
-            try:
-                training()
-            except Interrupted:
-                continue
-            break
+        with training(run, compute=ComputeOptions(CPU)) as (_, loop):
+            begun.add((loop.progress.epoch, loop.progress.step))
+            with failing(target, call=call, after=after):
+                try:
+                    loop()
+                except Interrupted:
+                    continue
+                break
     train(run)
     assert attempts > 1
     if often and target == SAVE:
