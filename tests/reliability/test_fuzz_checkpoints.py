@@ -16,7 +16,7 @@ from fuzzing import fuzz, mutated, outcome, soak
 
 from slic.config import make_settings
 from slic.encoders.checkpoints import load_checkpoint, load_encoder
-from slic.encoders.encoder import Encoder, new_encoder, weights_digest
+from slic.encoders.encoder import new_encoder, weights_digest
 from slic.encoders.weights import read_weights
 from slic.engine.checkpoint import Progress, restore, save_checkpoint
 from slic.engine.optimise import make_optimiser
@@ -24,14 +24,14 @@ from slic.errors import CheckpointError
 from slic.eval.classifier import Classifier
 from slic.eval.classifier import make_optimiser as classifier_optimiser
 from slic.eval.state import State, restore_state, save_state
+from slic.train.methods.slic import SLIC
 
 SETTINGS = make_settings("cpu-small")
 SGD = make_settings("cpu-small", options={"optimiser": "sgd", "momentum": 0.5})
 VIDEOS = ["a", "b"]
 CLASSES = ["Hop", "Run"]
-PROGRESS = Progress(
-    epoch=3, step=1, total_steps=9, clusters={"a": 0, "b": 1}, clustered_at=2, sums={"loss": 0.5}
-)
+PROGRESS = Progress(epoch=3, step=1, total_steps=9, sums={"loss": 0.5})
+LABELS = {"clusters": {"a": 0, "b": 1}, "clustered_at": 2}
 STATE = State(
     epoch=1,
     history=[{"epoch": 1, "lr": 0.1, "loss": 0.5, "validation_top1": 0.5}],
@@ -61,10 +61,19 @@ def stepped(network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
     optimiser.step()
 
 
+class Method(SLIC):
+    """SLIC without a store."""
+
+    def __init__(self, seed: int) -> None:
+        self.encoder = self.network = new_encoder("small", seed=seed)
+        self.optimiser = make_optimiser(self.encoder, SETTINGS)
+        self.settings, self.epochs = SETTINGS, SETTINGS.epochs
+        self.lengths = dict.fromkeys(VIDEOS, 20)
+
+
 @functools.cache
-def trained() -> tuple[Encoder, torch.optim.Optimizer]:
-    encoder = new_encoder("small", seed=0)
-    return encoder, make_optimiser(encoder, SETTINGS)
+def trained() -> Method:
+    return Method(seed=0)
 
 
 @functools.cache
@@ -75,11 +84,10 @@ def classifier() -> tuple[Classifier, torch.optim.Optimizer]:
 
 
 def make(folder: Path) -> None:
-    encoder, optimiser = new_encoder("small", seed=1), None
-    optimiser = make_optimiser(encoder, SETTINGS)
-    stepped(encoder, optimiser)
-    path = folder / "latest"
-    save_checkpoint(path, encoder, optimiser, progress=PROGRESS, settings=SETTINGS.as_dict())
+    method = Method(seed=1)
+    stepped(method.encoder, method.optimiser)
+    method.load_state(LABELS, PROGRESS.epoch)
+    save_checkpoint(folder / "latest", method, PROGRESS)
     network, its_optimiser = copy.deepcopy(classifier()[0]), None
     its_optimiser = classifier_optimiser(network)
     stepped(network.trained, its_optimiser)
@@ -98,12 +106,12 @@ def digest(network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> str:
 
 def restored(path: Path) -> str:
     """Restore a training; refused, it has changed nothing."""
-    encoder, optimiser = trained()
-    before = digest(encoder, optimiser)
-    how: Any = {"settings": SETTINGS.as_dict(), "videos": VIDEOS}
-    said = outcome(lambda: restore(path, encoder, optimiser, **how))
+    method = trained()
+    before, state = digest(method.encoder, method.optimiser), method.state()
+    said = outcome(lambda: restore(path, method))
     if said == "refused":
-        assert digest(encoder, optimiser) == before
+        assert digest(method.encoder, method.optimiser) == before
+        assert method.state() == state
     return said
 
 
@@ -126,8 +134,10 @@ def bytes_case(folder: Path, rng: random.Random) -> str:
     read = restored if name == "latest" else continued
     said = read(path)
     if said == "accepted":
-        network, optimiser = trained() if name == "latest" else classifier()
-        part = network if name == "latest" else network.trained  # type: ignore[union-attr]
+        part, optimiser = trained().encoder, trained().optimiser
+        if name == "state":
+            network, optimiser = classifier()
+            part = network.trained
         found = digest(part, optimiser)
         assert read(folder / name) == "accepted"
         assert digest(part, optimiser) == found, "another content was read"
@@ -292,10 +302,6 @@ def test_archives_that_inflate_are_refused(folder: Path, tmp_path: Path) -> None
         {"total_steps": 1.0},
         {"total_steps": 2**70},
         {"lines": True},
-        {"clusters": {"a": 0}},
-        {"clusters": {"a": 0, "b": 1, "c": 2}},
-        {"clusters": {"a": 0, "b": -1}},
-        {"clusters": {"a": 0, "b": 2**70}},
         {"sums": {"loss": "x"}},
         {"sums": [1]},
         {"more": 1},
@@ -306,6 +312,35 @@ def test_progress_that_is_none_of_the_run(
 ) -> None:
     content = content_of(folder / "latest")
     content["progress"] = {**content["progress"], **part}
+    torch.save(content, tmp_path / "x")
+    assert restored(tmp_path / "x") == "refused"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"clusters": {"a": 0}},
+        {"clusters": {"a": 0, "b": 1, "c": 2}},
+        {"clusters": {"a": 0, "b": -1}},
+        {"clusters": {"a": 0, "b": 2**70}},
+        {"clusters": [0, 1]},
+        {"clustered_at": -2},
+        {"clustered_at": 10**6},
+        {"clustered_at": True},
+        {"more": 1},
+    ],
+)
+@pytest.mark.parametrize("first_version", [False, True])
+def test_pseudo_labels_that_are_none_of_the_run(
+    folder: Path, tmp_path: Path, part: dict[str, Any], first_version: bool
+) -> None:
+    content = content_of(folder / "latest")
+    if first_version:  # which had them in its progress
+        content["progress"] = {**content["progress"], **content.pop("state")}
+        torch.save(content, tmp_path / "x")
+        assert restored(tmp_path / "x") == "accepted"
+    where = "progress" if first_version else "state"
+    content[where] = {**content[where], **part}
     torch.save(content, tmp_path / "x")
     assert restored(tmp_path / "x") == "refused"
 
@@ -335,7 +370,7 @@ def test_rates_and_decays_are_the_settings_and_no_files(folder: Path, tmp_path: 
     content["optimiser"]["param_groups"][0] |= {"weight_decay": 9.0, "maximize": True, "eps": "x"}
     torch.save(content, tmp_path / "x")
     assert restored(tmp_path / "x") == "accepted"
-    group = trained()[1].param_groups[0]
+    group = trained().optimiser.param_groups[0]
     assert (group["weight_decay"], group["maximize"]) == (SETTINGS.weight_decay, False)
 
 
