@@ -7,8 +7,6 @@ from typing import Any
 import torch
 
 from slic.clips.samples import Sample
-from slic.engine.checkpoint import Progress
-from slic.engine.distributed import ALONE, Ranks
 from slic.engine.epoch import Epoch
 from slic.engine.profile import Profile
 from slic.engine.saving import Saver
@@ -22,25 +20,15 @@ class Loop:
 
     Args:
         task: what is trained.
-        progress: how far it is.
-        saver: keeps its checkpoints and log.
+        saver: of the task, knows how far it is, and the processes that train it together, each
+            on its share of every batch.
         device: where it is trained.
         profile: takes the time of each part of a step.
-        ranks: the processes that train together, each on its share of every batch.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        progress: Progress,
-        saver: Saver,
-        *,
-        device: torch.device,
-        profile: Profile,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        self.task, self.progress, self.saver = task, progress, saver
-        self.device, self.profile, self.ranks = device, profile, ranks
+    def __init__(self, task: Task, saver: Saver, *, device: torch.device, profile: Profile) -> None:
+        self.task, self.saver, self.progress, self.ranks = task, saver, saver.progress, saver.ranks
+        self.device, self.profile = device, profile
         self._in_step = False
 
     @property

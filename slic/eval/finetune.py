@@ -138,7 +138,7 @@ def loop_of(task: Finetuning, checkpoint: Path) -> Loop:
         raise CheckpointError(f"{error}; delete it to begin again") from None
     saver = Saver(task, progress, checkpoint, ranks=ALONE)
     profile = Profile(task.device, wanted=False)
-    return Loop(task, progress, saver, device=task.device, profile=profile)
+    return Loop(task, saver, device=task.device, profile=profile)
 
 
 def _announce(task: Finetuning, loop: Loop, say: Callable[[str], None]) -> None:

@@ -64,10 +64,7 @@ def training(
     with _locked(run, ranks):
         progress = resume(run.checkpoint, method, ranks=ranks)
         saver = Saver(method, progress, run.checkpoint, ranks=ranks, run=run, keep=keep)
-        yield (
-            method,
-            Loop(method, progress, saver, device=compute.device, profile=profile, ranks=ranks),
-        )
+        yield method, Loop(method, saver, device=compute.device, profile=profile)
 
 
 @contextmanager
