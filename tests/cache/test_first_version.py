@@ -1,7 +1,7 @@
 """Stores that the first version of slic wrote open unchanged.
 
-`first_version/` holds two of them, of the same four drawn videos of 6 frames of 32x24: as JPEGs, and
-lossless. Both were made by `slic prep flow` at release 0.1.
+`first_version/` holds two of them, of the same four drawn videos of 6 frames of 32x24: as JPEGs,
+and lossless. Both were made by `slic prep flow` at release 0.1.
 """
 
 import hashlib

@@ -20,10 +20,12 @@ from slic.encoders.encoder import new_encoder, weights_digest
 from slic.encoders.weights import read_weights
 from slic.engine.checkpoint import Progress, restore, save_checkpoint
 from slic.engine.optimise import make_optimiser
+from slic.engine.task import Task
 from slic.errors import CheckpointError
 from slic.eval.classifier import Classifier
 from slic.eval.classifier import make_optimiser as classifier_optimiser
-from slic.eval.state import State, restore_state, save_state
+from slic.eval.finetuning import Finetuning
+from slic.eval.recipe import Recipe
 from slic.train.methods.slic import SLIC
 
 SETTINGS = make_settings("cpu-small")
@@ -32,11 +34,13 @@ VIDEOS = ["a", "b"]
 CLASSES = ["Hop", "Run"]
 PROGRESS = Progress(epoch=3, step=1, total_steps=9, sums={"loss": 0.5})
 LABELS = {"clusters": {"a": 0, "b": 1}, "clustered_at": 2}
-STATE = State(
-    epoch=1,
-    history=[{"epoch": 1, "lr": 0.1, "loss": 0.5, "validation_top1": 0.5}],
-    best_epoch=1,
-)
+TUNED = Progress(epoch=1, step=1, total_steps=4, sums={"loss": 0.5})
+STATE = {
+    "history": [{"epoch": 1, "lr": 0.1, "loss": 0.5, "validation_top1": 0.5}],
+    "best_epoch": 1,
+    "best": None,
+    "finished": False,
+}
 TENSORS: list[Any] = [
     torch.full((3,), float("nan")),
     torch.full((16, 3, 3, 7, 7), float("inf")),
@@ -76,54 +80,63 @@ def trained() -> Method:
     return Method(seed=0)
 
 
+class Tuning(Finetuning):
+    """The training of a linear layer, without a store."""
+
+    def __init__(self) -> None:
+        encoder = new_encoder("small", seed=0)
+        classifier = Classifier(encoder, len(CLASSES), frozen=True, precision="fp32", seed=0)
+        self.encoder, self.network = classifier.backbone, classifier.trained
+        self.optimiser = classifier_optimiser(classifier)
+        self.mode, self.classes, self.recipe = "linear-augmented", CLASSES, Recipe(epochs=5)
+        self.epochs = self.recipe.epochs
+        self.history, self.best_epoch, self.best, self.finished = [], 0, None, False
+
+
 @functools.cache
-def classifier() -> tuple[Classifier, torch.optim.Optimizer]:
-    how: Any = {"frozen": True, "precision": "fp32", "seed": 0}
-    network = Classifier(new_encoder("small", seed=0), len(CLASSES), **how)
-    return network, classifier_optimiser(network)
+def tuned() -> Tuning:
+    return Tuning()
 
 
 def make(folder: Path) -> None:
-    method = Method(seed=1)
-    stepped(method.encoder, method.optimiser)
-    method.load_state(LABELS, PROGRESS.epoch)
-    save_checkpoint(folder / "latest", method, PROGRESS)
-    network, its_optimiser = copy.deepcopy(classifier()[0]), None
-    its_optimiser = classifier_optimiser(network)
-    stepped(network.trained, its_optimiser)
-    save_state(folder / "state", copy.deepcopy(STATE), network, its_optimiser, classes=CLASSES)
+    made: list[tuple[str, Task, dict[str, Any], Progress]] = [
+        ("latest", Method(seed=1), LABELS, PROGRESS),
+        ("state", Tuning(), copy.deepcopy(STATE), TUNED),
+    ]
+    for name, task, state, progress in made:
+        stepped(task.network, task.optimiser)
+        task.load_state(state, progress.epoch)
+        save_checkpoint(folder / name, task, progress)
 
 
-def digest(network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> str:
+def digest(task: Task) -> str:
     """Of all that `restore` may change."""
     kept = {
         f"{number}.{name}": value
-        for number, of in optimiser.state_dict()["state"].items()
+        for number, of in task.optimiser.state_dict()["state"].items()
         for name, value in of.items()
     }
-    return weights_digest({**network.state_dict(), **kept})
+    return weights_digest({**task.network.state_dict(), **kept})
+
+
+def restored_to(task: Task, path: Path) -> str:
+    """Restore a task; refused, it has changed nothing."""
+    before, state = digest(task), task.state()
+    said = outcome(lambda: restore(path, task))
+    if said == "refused":
+        assert digest(task) == before
+        assert task.state() == state
+    return said
 
 
 def restored(path: Path) -> str:
-    """Restore a training; refused, it has changed nothing."""
-    method = trained()
-    before, state = digest(method.encoder, method.optimiser), method.state()
-    said = outcome(lambda: restore(path, method))
-    if said == "refused":
-        assert digest(method.encoder, method.optimiser) == before
-        assert method.state() == state
-    return said
+    """Restore a training."""
+    return restored_to(trained(), path)
 
 
 def continued(path: Path) -> str:
-    """Restore a classifier's training; refused, it has changed nothing."""
-    network, optimiser = classifier()
-    before = digest(network.trained, optimiser)
-    how: Any = {"classes": CLASSES, "epochs": 5}
-    said = outcome(lambda: restore_state(path, network, optimiser, **how))
-    if said == "refused":
-        assert digest(network.trained, optimiser) == before
-    return said
+    """Restore a classifier's training."""
+    return restored_to(tuned(), path)
 
 
 def bytes_case(folder: Path, rng: random.Random) -> str:
@@ -134,13 +147,10 @@ def bytes_case(folder: Path, rng: random.Random) -> str:
     read = restored if name == "latest" else continued
     said = read(path)
     if said == "accepted":
-        part, optimiser = trained().encoder, trained().optimiser
-        if name == "state":
-            network, optimiser = classifier()
-            part = network.trained
-        found = digest(part, optimiser)
+        task = trained() if name == "latest" else tuned()
+        found = digest(task)
         assert read(folder / name) == "accepted"
-        assert digest(part, optimiser) == found, "another content was read"
+        assert digest(task) == found, "another content was read"
     elif name == "latest":
         outcome(lambda: load_encoder(path))
         outcome(lambda: read_weights(path))
