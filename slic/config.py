@@ -203,12 +203,13 @@ def make_settings(
         SettingsError: an unknown key (the message names the nearest known one) or a value that
             is impossible (the message says which values are allowed).
     """
-    values = read_preset(preset)
-    if config is not None:
-        own = read_config(config)
-        kind = _settings_class(own, str(config))
-        values |= {**own, **_all_checked(own, kind, where=str(config))}
-    values |= {k: v for k, v in (options or {}).items() if v is not None}
+    own = {} if config is None else read_config(config)
+    given = {k: v for k, v in (options or {}).items() if v is not None}
+    kind = _settings_class({**own, **given}, "settings")
+    known = {f.name for f in fields(kind)}
+    # Of a preset made for one method, others take the settings that they know.
+    values = {k: v for k, v in read_preset(preset).items() if k in known}
+    values |= {**own, **_all_checked(own, kind, where=str(config))} | given
     return settings_from(values, where="settings")
 
 

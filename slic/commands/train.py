@@ -239,7 +239,9 @@ def train_command(
     recall = result["recall"] or {}
     rows = {key: result[key] for key in ("run", "epochs", "steps", "checkpoint")}
     rows |= {"loss": f"{result['loss']:.4f}", "clusters": result["clusters"]}
-    if not result["clusters_used"]:
+    if result["clusters"] is None:
+        del rows["clusters"]
+    elif not result["clusters_used"]:
         rows["clusters"] = f"{result['clusters']} (not trained with)"
     rows["NMI"] = "no labels" if result["nmi"] is None else f"{result['nmi']:.3f}"
     rows |= {f"recall at {k}": f"{v:.3f} (held-out training groups)" for k, v in recall.items()}

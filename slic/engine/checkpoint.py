@@ -62,7 +62,7 @@ def unpack(data: bytes, task: Task) -> Progress:
     """Restore a task to what another process of the same training has `packed`."""
     content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     progress = Progress(**content["progress"])
-    task.enter(progress.epoch)
+    task.enter(min(progress.epoch, task.epochs - 1))
     task.load_state(content["state"], progress.epoch)
     task.network.load_state_dict(content["model"])
     task.encoder.statistics = (tuple(content["mean"]), tuple(content["std"]))
@@ -107,7 +107,7 @@ def restore(path: Path, task: Task) -> Progress:
         progress, state = _progress(content, task)
         if unfit := unfit_weights(content["model"], task.network.state_dict()):
             raise ValueError(f"weights do not fit: {unfit}")
-        task.enter(progress.epoch)
+        task.enter(min(progress.epoch, task.epochs - 1))
         optimiser = fitting_state(content.get("optimiser"), task.optimiser)
         task.load_state(state, progress.epoch)
     except ValueError as error:
@@ -130,6 +130,8 @@ def resume(path: Path, task: Task, *, ranks: Ranks = ALONE) -> Progress:
         nonlocal progress
         if path.exists():
             progress = restore(path, task)
+        else:
+            task.enter(0)
         return b"" if ranks.alone else packed(task, progress)
 
     data = ranks.decided(first)

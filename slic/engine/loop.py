@@ -47,7 +47,6 @@ class Loop:
         steps = shown(self.ranks, self.steps_left, task.name)
         with task.memory(), saver.opened(), steps as advance:
             while progress.epoch < task.epochs:
-                task.enter(progress.epoch)
                 saver.save_between(task.begin_epoch(progress.epoch))
                 self._epoch(advance)
             saver.save_between(task.finish(progress.epoch))
@@ -72,6 +71,8 @@ class Loop:
             rate = task.learning_rate(epoch.number, progress.total_steps - 1)
             took = {"lr": rate, "seconds": round(time.monotonic() - begin, 3)}
             progress.epoch, progress.step, progress.sums = epoch.number + 1, 0, {}
+            if progress.epoch < task.epochs:
+                task.enter(progress.epoch)  # a stage's optimiser is saved as it begins
             self.saver.save(("epoch", {"epoch": epoch.number, **values, **took}))
 
     def _steps(self, epoch: Epoch, advance: Advance) -> None:

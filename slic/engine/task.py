@@ -104,7 +104,8 @@ class Task(ABC):
     def enter(self, epoch: int) -> None:  # noqa: B027 - most tasks have one stage
         """Set up what depends on the number of the epoch alone, such as a stage's optimiser.
 
-        Called before an epoch, and before a checkpoint made within one is restored.
+        Called once for each epoch: at the start, behind the epoch before, or before a checkpoint
+        that was made in or behind it is restored.
         """
 
     def begin_epoch(self, epoch: int) -> Record | None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slic.config import load_method
 from slic.engine.divergence import FAILED_STEP
 from slic.errors import CheckpointError
 from slic.runs import Run
@@ -28,15 +29,16 @@ def is_done(run: Run) -> bool:
 
 
 def result(run: Run) -> dict[str, Any]:
-    """What `slic train --json` prints of a finished run.
+    """What `slic train --json` prints of a finished run; without clusterings their keys are None.
 
     Raises:
         CheckpointError: lines of its metrics.jsonl are lost.
     """
     epochs, clusterings = run.records("epoch"), run.records("clustering")
-    if not epochs or not clusterings or not _is_whole(epochs[-1], clusterings):
+    clusters = load_method(run.settings.method, where=str(run.path)).clusters_videos
+    if not epochs or bool(clusterings) != clusters or not _is_whole(epochs[-1], clusterings):
         raise CheckpointError(f"{run.metrics}: its lines are lost; the checkpoint is whole")
-    last = clusterings[-1]
+    last = clusterings[-1] if clusterings else dict.fromkeys(("clusters", "nmi", "ami", "recall"))
     return {
         "run": str(run.path),
         "epochs": len(epochs),
@@ -53,15 +55,16 @@ def result(run: Run) -> dict[str, Any]:
 
 def _is_whole(epoch: Mapping[str, Any], clusterings: Sequence[Mapping[str, Any]]) -> bool:
     """Whether lines of metrics.jsonl hold what is printed of them."""
-    last = clusterings[-1]
-    recall = {} if last.get("recall", "") is None else last.get("recall")
-    if not isinstance(recall, dict) or not {"nmi", "ami"} <= last.keys():
+    if not isinstance(epoch.get("loss"), float) or not isinstance(epoch.get("step"), int):
         return False
-    numbers = [epoch.get("loss"), *recall.values()]
-    numbers += [last[name] for name in ("nmi", "ami") if last[name] is not None]
-    counts = [epoch.get("step"), last.get("clusters")]
-    return (
-        all(isinstance(number, float) for number in numbers)
-        and all(isinstance(count, int) for count in counts)
-        and all(isinstance(line.get("in_use"), bool) for line in clusterings)
-    )
+    if not all(isinstance(line.get("in_use"), bool) for line in clusterings):
+        return False
+    return not clusterings or _is_clustering(clusterings[-1])
+
+
+def _is_clustering(line: Mapping[str, Any]) -> bool:
+    recall = {} if line.get("recall", "") is None else line.get("recall")
+    if not isinstance(recall, dict) or not {"nmi", "ami"} <= line.keys():
+        return False
+    numbers = [*recall.values(), *(line[k] for k in ("nmi", "ami") if line[k] is not None)]
+    return isinstance(line.get("clusters"), int) and all(isinstance(n, float) for n in numbers)

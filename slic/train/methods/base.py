@@ -35,6 +35,7 @@ class Method(Task):
     Attributes:
         Settings: class of its settings.
         clips_per_sample: V.
+        clusters_videos: whether it logs clusterings, with the recall of their embeddings.
         settings: of the run.
         entries, lengths: the training videos, and `{video id: frames}`.
         tested: labelled test videos, whose recall is recorded and never looked at.
@@ -55,6 +56,7 @@ class Method(Task):
 
     Settings: ClassVar[type[Settings]]
     clips_per_sample: ClassVar[int]
+    clusters_videos: ClassVar[bool] = False
     name = "train"
 
     def __init__(

@@ -39,6 +39,7 @@ class SLIC(Method):
 
     Settings = SlicSettings
     clips_per_sample = 3
+    clusters_videos = True
     settings: SlicSettings
     clusters: dict[str, int] | None = None  # {video id: pseudo-label}
     clustered_at = -1
