@@ -11,8 +11,8 @@ from typer.exceptions import TyperException
 from slic import __version__
 from slic.commands.cache import cache_app
 from slic.commands.classify import eval_classify_command
+from slic.commands.demo import demo_command
 from slic.commands.doctor import doctor_command
-from slic.commands.options import Json, Workers
 from slic.commands.plan import plan_command
 from slic.commands.prep import prep_app
 from slic.commands.report import report_command
@@ -21,9 +21,8 @@ from slic.commands.retrieve import eval_retrieve_command
 from slic.commands.search import search_command
 from slic.commands.train import train_command
 from slic.errors import SlicError
-from slic.runtime.console import console, listing, say, show
+from slic.runtime.console import say
 from slic.runtime.disk import failure
-from slic.runtime.progress import clock
 from slic.runtime.signals import exit_code_of_stop, stop_on_signals
 
 app = typer.Typer(
@@ -62,41 +61,9 @@ app.command("search")(search_command)
 app.command("reproduce")(reproduce_command)
 app.command("doctor")(doctor_command)
 app.command("plan")(plan_command)
-
-
+app.command("demo")(demo_command)
 eval_app.command("retrieve")(eval_retrieve_command)
 eval_app.command("classify")(eval_classify_command)
-
-
-@app.command("demo")
-def demo_command(
-    folder: Annotated[str, typer.Option("--folder", help="Where everything goes.")] = "slic-demo",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of drawing and training.")] = 0,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", min=1, help="Of each training.", show_default="preset's"),
-    ] = None,
-    groups: Annotated[
-        int, typer.Option("--groups", min=2, help="Scenes an action, of 4 clips each.")
-    ] = 16,
-    workers: Workers = None,
-    as_json: Json = False,
-) -> None:
-    """All of it on video that it draws itself: draw, prep, train, eval, report."""
-    from slic.demo.demo import demo
-
-    result = demo(folder, seed=seed, epochs=epochs, groups=groups, workers=workers, say=say)
-    table = listing("recall at", "1", "5", "10")
-    for method, recall in result["recall"].items():
-        table.add_row(method, *(f"{value:.3f}" for value in recall.values()))
-    if not as_json:
-        console().print(table)
-    rows = {
-        "linear probe": f"top-1 {result['top1']:.3f}",
-        "time": clock(result["seconds"]),
-        "look at": f"{result['report']}, in a browser",
-    }
-    show(result, as_json=as_json, rows=rows)
 
 
 def _say_stopped() -> None:

@@ -91,7 +91,7 @@ def restore(path: Path, task: Task) -> Progress:
 
     Args:
         path: the checkpoint.
-        task: its network, optimiser and state change, but not if an error is raised.
+        task: its network, optimiser and state change; if an error is raised, at most its stage.
 
     Raises:
         CheckpointError: damaged, of another encoder or other settings, or incomplete.

@@ -1,1 +1,1 @@
-
+"""Retrieval and classification by a run's embeddings, and finetuning."""

@@ -336,17 +336,6 @@ def test_a_state_of_another_method_is_refused(
         assert torch.equal(method.queue, queue)
 
 
-def test_a_refused_checkpoint_leaves_the_stage_as_it_was(whole: Run, tmp_path: Path) -> None:
-    content = load_checkpoint(whole.checkpoint)
-    torch.save({**content, "state": {}}, tmp_path / "odd")
-    fresh = new_run(tmp_path / "run", whole.store)
-    with training(fresh, compute=ComputeOptions(CPU), say=str) as (method, _):
-        optimiser = method.optimiser
-        with pytest.raises(CheckpointError):
-            restore(tmp_path / "odd", method)
-        assert method.optimiser is optimiser
-
-
 def test_settings_of_another_method_are_unknown() -> None:
     with pytest.raises(SettingsError, match="unknown setting 'objective'"):
         settings_from({**VALUES, "method": "toy", "objective": "triplet"}, where="here")
