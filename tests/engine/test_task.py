@@ -278,6 +278,16 @@ def test_interrupted_in_either_stage_it_goes_on_exactly(
     assert_same(outcome(run), outcome(whole))
 
 
+def test_each_epoch_is_entered_once(drawn_store: Path, tmp_path: Path) -> None:
+    """Or an optimiser made for a stage would be made anew behind its restored state."""
+    assert trained(new_run(tmp_path / "whole", drawn_store)).entered == [0, 1, 2, 3]
+    run = new_run(tmp_path / "run", drawn_store)
+    with stopping_after(STAGE * STEPS + 1), pytest.raises(KeyboardInterrupt):
+        trained(run)
+    assert trained(run).entered == [2, 3]
+    assert trained(run).entered == [3]
+
+
 class Crash(Exception):
     """What nobody can be told of beforehand."""
 
