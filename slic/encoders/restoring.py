@@ -50,11 +50,14 @@ def fitting_state(state: Any, optimiser: torch.optim.Optimizer) -> dict[str, Any
         raise ValueError("no groups of an optimiser")
     if [group.get("params") for group in theirs] != [group["params"] for group in groups]:
         raise ValueError("an optimiser of other weights")
+    kinds = _KEPT.get(type(optimiser))
+    if kinds is None:
+        raise ValueError(f"what {type(optimiser).__name__} keeps cannot be checked")
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     for number, kept in state["state"].items():
         if type(number) is not int or not 0 <= number < len(weights):
             raise ValueError("an optimiser of other weights")
-        _check_kept(kept, weights[number], _KEPT[type(optimiser)])
+        _check_kept(kept, weights[number], kinds)
     return {"state": state["state"], "param_groups": groups}
 
 
