@@ -1,4 +1,4 @@
-"""All that is to be measured and checked on a GPU, in one command of at most eight minutes.
+"""Check and measure everything that needs a GPU, in one command of at most eight minutes.
 
     python benchmarks/gpu_day.py [--minutes 8] [--out DIR] [--only PART ...] [--kept-flow FILE.npz]
         [VIDEO_OR_FOLDER ...]
@@ -34,7 +34,7 @@ BAD = ("failed", "timeout")
 
 
 def run_parts(names: list[str], given: argparse.Namespace, folder: Path) -> dict[str, Row]:
-    """Run parts in order; write what is found after each, and print a line."""
+    """Run the parts in order; after each, write the results and print a line."""
     over = time.monotonic() + 60 * given.minutes - RESERVED_S
     parts: dict[str, Row] = {name: {"status": "not reached"} for name in names}
     env = environment(folder, rehearse=given.rehearse)
@@ -56,7 +56,7 @@ def run_parts(names: list[str], given: argparse.Namespace, folder: Path) -> dict
 
 
 def limit_of(name: str, minutes: float) -> float:
-    """Seconds that a part may take, of so many minutes in all."""
+    """Return the time limit of a part in seconds, given the minutes for all parts."""
     limit_s = PARTS[name].limit_s
     return 60 * minutes if limit_s is None else limit_s * minutes / MINUTES
 
@@ -66,7 +66,7 @@ def _skipped(reason: str) -> Row:
 
 
 def command_of(name: str, found: Path, limit_s: float, given: argparse.Namespace) -> list[str]:
-    """What runs a part."""
+    """Return the command that runs a part."""
     command = [sys.executable, str(ROOT / "gpu_part.py"), name, str(found)]
     command += [*map(str, given.videos), f"--seconds={limit_s}"]
     command += ["--rehearse"] if given.rehearse else []
@@ -74,7 +74,7 @@ def command_of(name: str, found: Path, limit_s: float, given: argparse.Namespace
 
 
 def environment(folder: Path, *, rehearse: bool) -> dict[str, str]:
-    """Of the parts: what they leave behind lies in the folder."""
+    """Print the tables of the parts that left results in the folder."""
     path = os.pathsep.join(filter(None, (str(ROOT.parent), os.environ.get("PYTHONPATH"))))
     # Several threads each, beside other work on few cores, take many times as long as one.
     small = {"CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"} if rehearse else {}
@@ -83,7 +83,7 @@ def environment(folder: Path, *, rehearse: bool) -> dict[str, str]:
 
 
 def line_of(name: str, row: Row) -> str:
-    """One part's outcome and key figures, wrapped."""
+    """Format one part's status and key figures, wrapped to 80 columns."""
     figures = row.get("figures", [])
     told = "; ".join([*([row["reason"]] if "reason" in row else []), *figures])
     begin = f"{name:<13} {row['status']:<8} {row['seconds']:>6.1f}  "
@@ -91,7 +91,7 @@ def line_of(name: str, row: Row) -> str:
 
 
 def parsed() -> argparse.Namespace:
-    """The command line, checked."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO_OR_FOLDER")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="in all (default 8)")
@@ -111,14 +111,14 @@ def parsed() -> argparse.Namespace:
 
 
 def has_gpu() -> bool:
-    """Whether PyTorch sees one."""
+    """Return whether PyTorch finds a CUDA device."""
     import torch
 
     return torch.cuda.is_available()
 
 
 def main() -> None:
-    """Run the parts chosen, print tables, tell by the exit code."""
+    """Run the requested parts, print tables, and exit with 1 if a part failed."""
     given = parsed()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the part is ended as well
     given.out.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from gpu_parts import PARTS, Day
 
 
 def found_by(name: str, day: Day) -> Iterator[Row]:
-    """What a part finds, or that a package is missing."""
+    """Run a part, and yield its results so far, or the package that it lacks."""
     try:
         module = import_module(f"gpu_parts.{PARTS[name].module}")
         yield from getattr(module, name)(day)
@@ -22,7 +22,7 @@ def found_by(name: str, day: Day) -> Iterator[Row]:
 
 
 def main() -> None:
-    """Parse, and write what is found as it is found."""
+    """Run one part, and write its results as they come."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=PARTS)
     parser.add_argument("found", type=Path)

@@ -1,4 +1,4 @@
-"""Commands run one after the other, each in processes of its own that end in time."""
+"""Run commands with a time limit that also ends the processes they start."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from common import Row
 def run_in_time(
     command: Sequence[str], found: Path, *, limit_s: float, log: TextIO, env: dict[str, str]
 ) -> Row:
-    """Run a command, and end it with all that it has started when its time is over.
+    """Run a command; at its time limit, kill it and all processes that it started.
 
     Args:
         command: writes what it has found so far, one JSON object, to `found`, and what is to be
@@ -54,7 +54,7 @@ def run_in_time(
 
 
 def _wait(child: subprocess.Popen, limit_s: float) -> int | None:
-    """Its exit code; None if its time was over."""
+    """Return the exit code; None if the time limit was reached."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return child.wait(limit_s)
     return None

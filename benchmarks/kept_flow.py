@@ -22,7 +22,7 @@ Kept = tuple[list[np.ndarray], np.ndarray | None]  # clips of one size, OpenCV's
 
 
 def keep(path: Path, videos: Sequence[np.ndarray]) -> None:
-    """Write frames and flow of each size."""
+    """Write the frames, and OpenCV's flow of them, at each size."""
     content = {}
     for number, size in enumerate(SIZES):
         clips = compared([resized(video, size) for video in videos[:VIDEOS]])
@@ -35,7 +35,7 @@ def keep(path: Path, videos: Sequence[np.ndarray]) -> None:
 
 
 def read_kept(path: Path) -> Iterator[Kept]:
-    """Clips and OpenCV's flow, size by size."""
+    """Read clips and OpenCV's flow of them, size by size."""
     with np.load(path) as file:
         for number in range(len(SIZES)):
             flow = file[f"flow_{number}"].astype(np.float32) / STEPS_A_PIXEL
@@ -43,7 +43,7 @@ def read_kept(path: Path) -> Iterator[Kept]:
 
 
 def main() -> None:
-    """Parse and write."""
+    """Parse the command line, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, metavar="FILE.npz")
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO")

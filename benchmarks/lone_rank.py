@@ -1,4 +1,4 @@
-"""Training's ways among several processes, tried in one: a group of a single process."""
+"""Run the distributed code paths of training in a group of a single process."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ CHANGES = {
 
 
 class Heard(Ranks):
-    """A process that is the only one, and yet does what several do."""
+    """A single process that takes the code paths of several."""
 
     @property
     def alone(self) -> bool:
@@ -34,7 +34,7 @@ class Heard(Ranks):
 
 @contextlib.contextmanager
 def group_of_one(meeting: Path, *, cuda: bool) -> Iterator[str]:
-    """Within, a group of this process alone; its backends."""
+    """Create a process group of this process alone, and yield its backends."""
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     dist.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
     try:
@@ -44,7 +44,7 @@ def group_of_one(meeting: Path, *, cuda: bool) -> Iterator[str]:
 
 
 def exchanged(norm: nn.SyncBatchNorm, values: Tensor) -> Tensor:
-    """Batch normalisation whose statistics go through the group.
+    """Batch normalisation that exchanges statistics through the group.
 
     PyTorch's module leaves that out where a group is of one.
     """
@@ -54,7 +54,7 @@ def exchanged(norm: nn.SyncBatchNorm, values: Tensor) -> Tensor:
 
 
 def _rows_and_gradient(clips: Tensor, device: torch.device, how: str) -> tuple[Tensor, Tensor]:
-    """Projections `(N, 128)` of a new encoder, and the gradient of all its weights."""
+    """Compute projections `(N, 128)` of a new encoder, and the gradient of all its weights."""
     encoder: Encoder = new_encoder("small" if device.type == "cpu" else "r3d18", seed=0).train()
     encoder = encoder.to(device, memory_format=torch.channels_last_3d)
     known = {} if how == "alone" else {"ranks": Heard()}
@@ -70,7 +70,7 @@ def _rows_and_gradient(clips: Tensor, device: torch.device, how: str) -> tuple[T
 
 
 def compare(device: torch.device) -> Iterator[Row]:
-    """How far embeddings and gradients are from those of a process alone, over their lengths."""
+    """Return relative differences of embeddings and gradients from those without a group."""
     settings = make_settings("ucf101-16f", options=CHANGES[device.type])
     tune(device, "fp32")
     clips = drawn_batch(settings, device, seed=0)[0]

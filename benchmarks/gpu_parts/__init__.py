@@ -11,7 +11,7 @@ MINUTES = 8.0  # that the parts' limits are for
 
 
 class Part(NamedTuple):
-    """What is done in a process of its own.
+    """A part, run in a process of its own.
 
     Attributes:
         module: of this package, with a function of the part's name.
@@ -40,7 +40,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Day:
-    """With what a part works.
+    """Options that every part is given.
 
     Attributes:
         rehearse: small sizes, on a CPU.
@@ -58,10 +58,10 @@ class Day:
 
     @property
     def device(self) -> str:
-        """Where to compute."""
+        """The device to compute on."""
         return "cpu" if self.rehearse else "cuda:0"
 
     @property
     def preset(self) -> str:
-        """The training's settings: the paper's, or small ones."""
+        """Settings to train with: the paper's, or small ones in a rehearsal."""
         return "cpu-small" if self.rehearse else "ucf101-16f"

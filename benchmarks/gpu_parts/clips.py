@@ -48,7 +48,7 @@ def _bench(day: Day, *, workers: int) -> Bench:
 
 
 def _rates(work: dict[Name, Work]) -> Iterator[list[Row]]:
-    """The rows so far, after each."""
+    """Yield all rows so far, after each new one."""
     rows: list[Row] = []
     for name, rate in work.items():
         rows += rates({name: rate}, rounds=1)
@@ -60,7 +60,7 @@ def _show(rows: list[Row]) -> None:
 
 
 def augmentation(day: Day) -> Iterator[Row]:
-    """The device's pixels against OpenCV's, and the rate of each."""
+    """Compare pixels augmented on the device with OpenCV's, and measure both rates."""
     bench = _bench(day, workers=0)
     apart = bench.differences()["device"]
     figures = [f"{apart:.2f} levels from the CPU's"]
@@ -78,7 +78,7 @@ def augmentation(day: Day) -> Iterator[Row]:
 
 
 def together(day: Day) -> Iterator[Row]:
-    """slic's readers, steps, and both at once; an epoch of UCF101's size.
+    """Measure slic's readers, its steps, both at once, and an epoch of UCF101's size.
 
     The usual readers and steps are left out: to fill and empty their queues alone takes a minute.
     """

@@ -29,7 +29,7 @@ STEADY_COLUMNS = (
 
 
 def agreement(day: Day) -> Iterator[Row]:
-    """Errors from OpenCV and from the CPU engine; the same flow again, and in parts."""
+    """Measure errors against OpenCV and the CPU engine, then repeat whole and in parts."""
     cv2.setNumThreads(1)
     if day.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is first imported
@@ -67,7 +67,7 @@ def _error_figures(found: list[Row]) -> list[str]:
 
 
 def _compared(day: Day) -> Iterator[Kept]:
-    """Clips of one size, and OpenCV's flow of them, if known."""
+    """Return clips of one size, and OpenCV's flow of them, if it was kept."""
     if day.rehearse:
         clips = [tvl1_gpu.tiny_clip()]
         yield clips, tvl1_gpu.opencv_flow(clips)
@@ -91,7 +91,7 @@ def _raced(day: Day) -> Iterator[np.ndarray]:
 
 
 def flow(day: Day) -> Iterator[Row]:
-    """Pairs a second, and their share of the limit that the memory's bandwidth sets."""
+    """Measure pairs per second, and their share of the memory-bandwidth limit."""
     bandwidth, videos = tvl1_gpu.copy_bandwidth(), tvl1_gpu.some_videos(day.videos)
     rows: list[Row] = []
     for size in SIZES:
@@ -103,7 +103,7 @@ def flow(day: Day) -> Iterator[Row]:
 
 
 def _fastest(rows: list[Row]) -> list[str]:
-    """The best of each size."""
+    """Return the fastest row of each size."""
     best = {
         size: max((r for r in rows if r["size"] == size), key=lambda r: r["levels_per_s"])
         for size in dict.fromkeys(row["size"] for row in rows)

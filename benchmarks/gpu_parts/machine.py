@@ -33,7 +33,7 @@ QUERY = ("--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"
 
 
 def device(day: Day) -> Iterator[Row]:
-    """Versions, the GPU, and the bandwidth of a copy on it."""
+    """Report versions, the GPU, and its copy bandwidth."""
     found = {**machine(cores=os.cpu_count(), slic=slic.__version__), **_versions()}
     found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     found |= {"nvidia_smi": _told(["nvidia-smi", *QUERY]), "kernel": platform.release()}
@@ -60,7 +60,7 @@ def _versions() -> dict[str, str | None]:
 
 
 def _told(command: list[str]) -> str | None:
-    """What a command prints, on one line; None if it is missing or fails."""
+    """Return a command's output on one line; None if it is missing or fails."""
     if not shutil.which(command[0]):
         return None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -68,7 +68,7 @@ def _told(command: list[str]) -> str | None:
 
 
 def ranks(day: Day) -> Iterator[Row]:
-    """Embeddings and gradients of one process of one, by NCCL on a GPU, against those without."""
+    """Compare embeddings and gradients with and without a group of one process (NCCL on a GPU)."""
     from lone_rank import compare, group_of_one
 
     with group_of_one(day.folder / "meeting", cuda=not day.rehearse) as backend:
@@ -82,7 +82,7 @@ def ranks(day: Day) -> Iterator[Row]:
 
 
 def tests(day: Day) -> Iterator[Row]:
-    """`pytest -m gpu`: of the files that have such tests, as others need more packages."""
+    """Run `pytest -m gpu` on the files with such tests, as others need more packages."""
     if not importlib.util.find_spec("pytest"):
         yield {"skipped": "pytest is not installed"}
         return
@@ -96,7 +96,7 @@ def tests(day: Day) -> Iterator[Row]:
 
 
 def _outcomes(process: subprocess.Popen[str]) -> Iterator[Row]:
-    """Tests by outcome, so far; their whole output goes to stderr."""
+    """Count tests by outcome so far; their whole output goes to stderr."""
     counts: dict[str, int] = {}
     failed = []
     assert process.stdout

@@ -21,7 +21,7 @@ CURVE_SHOWN = ("side", "ms", "mean_difference", "largest_difference", "mean_loss
 
 
 def steps(day: Day) -> Iterator[Row]:
-    """Milliseconds and peak memory of the peer's step, of ours, and of ours compiled.
+    """Measure time and peak memory of the peer's step, of ours, and of ours compiled.
 
     The compiled side comes last, after the others' figures are safe.
     """
@@ -44,7 +44,7 @@ def steps(day: Day) -> Iterator[Row]:
 
 
 def curves(day: Day) -> Iterator[Row]:
-    """Losses of the peer, of the peer with its weights' last bits changed, and of ours."""
+    """Record losses of the peer, of the peer with changed last bits of its weights, and ours."""
     device = torch.device(day.device)
     settings = make_settings(day.preset, options=REHEARSED if day.rehearse else CURVE)
     sides = make_sides(settings, device, compile=False, recompute=False)

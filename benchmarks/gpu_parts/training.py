@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 def training(day: Day) -> Iterator[Row]:
-    """Train until there is no time left, or the rehearsal's few epochs."""
+    """Train until the time is over, or for a few epochs in a rehearsal."""
     over = time.monotonic() + day.seconds - RESERVED_S
     os.chdir(day.folder)
     store = prepare(**(TINY if day.rehearse else SIZES))
@@ -60,7 +60,7 @@ def training(day: Day) -> Iterator[Row]:
 
 
 def clusterings(metrics: Path) -> list[Row]:
-    """Each clustering of a run so far, with recall of the test videos."""
+    """Read the clusterings of a run so far, with recall of its test videos."""
     if not metrics.is_file():
         return []
     lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n")]
