@@ -240,7 +240,11 @@ def test_a_method_of_another_shape_is_trained(whole: Run) -> None:
     # The second stage has an optimiser of its own, of fewer weights.
     assert all("exp_avg" in kept for kept in content["optimiser"]["state"].values())
     assert len(content["optimiser"]["state"]) < len(begun) / 2
-    assert not torch.equal(content["state"]["other"]["stem.0.weight"], begun["stem.0.weight"])
+    # `after_step` was called: the other network left its own start, and the queue was filled anew.
+    other = new_encoder(TOY.encoder, seed=TOY.seed + 1).state_dict()
+    assert not torch.equal(content["state"]["other"]["stem.0.weight"], other["stem.0.weight"])
+    first = torch.randn(16, 128, generator=torch.Generator().manual_seed(TOY.seed))
+    assert not torch.isclose(content["state"]["queue"], normalize(first)).all(1).any()
 
 
 def test_the_exported_network_is_the_encoder(whole: Run) -> None:
