@@ -4,6 +4,7 @@ SlicError
 ├── InputError            wrong usage or input: exit code 2
 │   ├── DatasetError      a data set folder, csv or split list
 │   ├── StoreError        a clip store
+│   │   └── NewerFormatError  a clip store of a newer slic
 │   ├── CacheError        an embedding cache
 │   ├── SettingsError     a preset, config file or option
 │   ├── CheckpointError   a checkpoint or run folder
@@ -35,6 +36,10 @@ class DatasetError(InputError):
 
 class StoreError(InputError):
     """A clip store is missing, foreign, newer than this version, or lacks what is asked for."""
+
+
+class NewerFormatError(StoreError):
+    """A clip store was written by a newer version."""
 
 
 class CacheError(InputError):

@@ -21,7 +21,7 @@ from slic.cache.index import Entry, Index
 from slic.cache.metadata import PARTS, group, load_metadata, unsealed, write_metadata
 from slic.cache.shards import ArrayReader, ArrayWriter, Codec
 from slic.cache.writers import WriterLock, aside_name, leftovers, remove
-from slic.errors import DamagedChunk, StoreError, WorkError
+from slic.errors import DamagedChunk, NewerFormatError, StoreError, WorkError
 from slic.runtime.disk import failure, sync
 
 FORMAT = 1
@@ -68,7 +68,7 @@ class ClipStore:
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
         self.path = Path(path)
         self.writable = writable
-        self.attributes = _read_attributes(self.path)
+        self.attributes = read_attributes(self.path)
         if not (self.path / "index" / "index.sqlite").is_file():
             raise StoreError(
                 f"{self.path}: the store has no index; `slic cache verify {self.path} --repair`"
@@ -85,7 +85,7 @@ class ClipStore:
         """Open a store for writing, making an empty one where there is none."""
         path = Path(path)
         if (path / "zarr.json").exists():
-            _read_attributes(path)
+            read_attributes(path)
         else:
             _make_groups(path)
         (path / "index" / "writing").mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ class ClipStore:
         """
         before = self.settings(view)
         with self.index.alone():
-            attributes = _read_attributes(self.path)
+            attributes = read_attributes(self.path)
             if attributes.get(view) not in (before, settings):
                 raise StoreError(
                     f"{self.path}: another process has just given {view} other parameters; run"
@@ -265,25 +265,10 @@ class ClipStore:
         return reader
 
     def _open_array(self, entry: Entry, view: View) -> ArrayReader:
-        if entry.key != video_key(entry.id):  # it might lead out of the store
-            raise self._damaged(entry.id, view, "the index gives it another key")
         try:
-            reader = ArrayReader(self.path / view / entry.key)
+            return open_array(self.path, entry, view)
         except DamagedChunk as error:
             raise self._damaged(entry.id, view, str(error)) from error
-        # An array's metadata have no checksum; and a writer may have been killed between the
-        # array and its entry.
-        size = (entry.height, entry.width)
-        frames = entry.frames or 0
-        wanted = (frames, *size, 3) if view == "frames" else (max(0, frames - 1), *size, 2)
-        if reader.shape != wanted:
-            found = f"array of {reader.shape} where the index says {wanted}"
-            raise self._damaged(entry.id, view, found)
-        if view == "frames" and reader.attributes.get("source") != entry.source_digest:
-            raise self._damaged(entry.id, view, "array of another video file than the index says")
-        if view == "flow" and reader.attributes.get("fingerprint", entry.flow) != entry.flow:
-            raise self._damaged(entry.id, view, "flow of other frames than the index says")
-        return reader
 
     def _damaged(self, video_id: str, view: View, why: str) -> WorkError:
         if not (self.path / "index" / "index.sqlite").exists():
@@ -385,7 +370,34 @@ def _made(folder: Path) -> list[Path]:
     return [item for item in folder.iterdir() if not item.name.startswith(".zarr.json.")]
 
 
-def _read_attributes(path: Path) -> dict[str, Any]:
+def open_array(store: Path, entry: Entry, view: View) -> ArrayReader:
+    """Open a video's array, and compare what it says of itself with the video's row.
+
+    Raises:
+        DamagedChunk: it is missing or damaged, or does not belong to the row.
+    """
+    if entry.key != video_key(entry.id):  # it might lead out of the store
+        raise DamagedChunk("the index gives it another key")
+    reader = ArrayReader(store / view / entry.key)
+    # A writer may have been killed between the array and its row.
+    frames, size = entry.frames or 0, (entry.height, entry.width)
+    expected = (frames, *size, 3) if view == "frames" else (max(0, frames - 1), *size, 2)
+    if reader.shape != expected:
+        raise DamagedChunk(f"array of {reader.shape} where the index says {expected}")
+    if view == "frames" and reader.attributes.get("source") != entry.source_digest:
+        raise DamagedChunk("array of another video file than the index says")
+    if view == "flow" and reader.attributes.get("fingerprint", entry.flow) != entry.flow:
+        raise DamagedChunk("flow of other frames than the index says")
+    return reader
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Read the attributes of a store: its format and the parameters of its frames and flow.
+
+    Raises:
+        NewerFormatError: written by a newer slic.
+        StoreError: no clip store, or its zarr.json is damaged.
+    """
     if not path.is_dir():
         raise StoreError(f"{path}: no such store; `slic prep frames DATASET` makes one")
     try:
@@ -409,6 +421,8 @@ def _read_attributes(path: Path) -> dict[str, Any]:
     if not isinstance(found, int) or found < 1:
         raise StoreError(f"{path}: not a clip store (format {ascii(found)[:40]})")
     if found > FORMAT:
-        raise StoreError(f"{path}: format {found}, but this slic reads up to {FORMAT}; upgrade it")
+        raise NewerFormatError(
+            f"{path}: format {found}, but this slic reads up to {FORMAT}; upgrade it"
+        )
     attributes: dict[str, Any] = document["attributes"]
     return attributes

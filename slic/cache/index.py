@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from slic.cache.row_sums import SUM, add_sums
-from slic.cache.untrusted import check_schema, connect_guarded, sound_rows
+from slic.cache.row_sums import SUM, add_sums, summed_rows
+from slic.cache.untrusted import check_schema, connect_guarded, is_sound_row, sound_rows
 from slic.datasets.videos import Video
 from slic.errors import DiskError, SlicError, StoreError
 from slic.runtime.disk import AGAIN, failure
@@ -120,6 +120,21 @@ class Index:
         """
         return self._query(columns, f"{_WHERE[False]} ORDER BY id")
 
+    def salvage(self) -> Iterator[tuple[Entry, bool]]:
+        """Yield every row of an index that may be damaged, and whether the row is sound.
+
+        Raises:
+            StoreError: no more rows can be read; or, after the last row, SQLite finds damage.
+            DiskError: it is locked, or the system refuses to read it.
+        """
+        with self._reading():
+            connection = self._open()
+            for cells, sound in summed_rows(connection, COLUMNS):
+                yield Entry(*cells), sound and is_sound_row(COLUMNS, cells)
+            found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(str(found).splitlines()[-1])
+
     def put(self, *entries: Entry) -> None:
         """Enter or replace rows, durably, all or none of them."""
         marks = ", ".join("?" * len(COLUMNS))
@@ -175,9 +190,14 @@ class Index:
 
     def _query(self, columns: Sequence[str], which: str, *values: object) -> Iterator[tuple]:
         quoted = ", ".join(f'"{name}"' for name in columns)
-        try:
+        with self._reading():
             rows = self._open().execute(f"SELECT {quoted} FROM videos {which}", values)
             yield from sound_rows(rows, columns)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
             raise self._failure("read", error) from error
         except UnicodeDecodeError as error:  # of a complaint that quotes the file
