@@ -108,8 +108,8 @@ def cached_embeddings(
         LabelsMissing: it has no labels.
         CacheError: the cache is damaged.
     """
-    content = _checkpoint(run)
-    tag = f"e{_epoch(content, run):05d}.{weights_digest(content['model'])}"
+    content = run_checkpoint(run)
+    tag = checkpoint_tag(content, run.checkpoint)
     path = Path(store) if store is not None else run.store
     name = path.name.removesuffix(".zarr")
     if not is_utf8(name):
@@ -159,7 +159,7 @@ def embed_entries(
         CheckpointError: the run has no usable checkpoint.
     """
     how: dict[str, Any] = {"protocol": protocol, "device": device, "workers": workers}
-    return _embedded(run, _checkpoint(run), store, entries, **how)
+    return _embedded(run, run_checkpoint(run), store, entries, **how)
 
 
 def _embedded(
@@ -197,24 +197,40 @@ def _embedded(
         )
 
 
-def _checkpoint(run: Run) -> dict:
-    if not run.checkpoint.exists():
-        raise CheckpointError(f"{run.path}: no checkpoint yet; `slic train` makes one")
-    content = load_checkpoint(run.checkpoint)
+def run_checkpoint(run: Run, path: Path | None = None) -> dict[str, Any]:
+    """Load a checkpoint of a run.
+
+    Args:
+        run: the run.
+        path: the checkpoint's file; the run's latest checkpoint if None.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another encoder than the run's.
+    """
+    if path is None:
+        path = run.checkpoint
+        if not path.exists():
+            raise CheckpointError(f"{run.path}: no checkpoint yet; `slic train` makes one")
+    content = load_checkpoint(path)
     if content["encoder"] != run.settings.encoder:
         raise CheckpointError(
-            f"{run.checkpoint}: of encoder {brief(content['encoder'])}, but the run's is"
+            f"{path}: of encoder {brief(content['encoder'])}, but the run's is"
             f" {run.settings.encoder}"
         )
     return content
 
 
-def _epoch(content: dict, run: Run) -> int:
+def checkpoint_tag(content: dict[str, Any], path: Path) -> str:
+    """Return `e<epoch>.<digest of the weights>`, which names a checkpoint in its caches.
+
+    Raises:
+        CheckpointError: the checkpoint has no epoch.
+    """
     progress = content.get("progress")
     epoch = progress.get("epoch") if isinstance(progress, dict) else None
     if type(epoch) is not int or epoch < 0:
-        raise CheckpointError(f"{run.checkpoint}: does not say of which epoch it is")
-    return epoch
+        raise CheckpointError(f"{path}: does not say of which epoch it is")
+    return f"e{epoch:05d}.{weights_digest(content['model'])}"
 
 
 def _from_name(run: Run, key: CacheName, path: Path, say: Callable[[str], None]) -> EmbeddingCache:
