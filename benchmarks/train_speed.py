@@ -41,7 +41,7 @@ from slic.encoders.precision import resolve_precision
 from slic.engine.forward import ComputeOptions
 from slic.errors import SlicError
 from slic.prep.frames import prep_frames
-from slic.runtime.devices import pick_device, reading_workers
+from slic.runtime.devices import default_readers, pick_device
 from slic.train.clustering import finch
 from slic.train.methods.slic import SLIC
 from slic.train.run import CPU_PRESET, GPU_PRESET
@@ -209,7 +209,7 @@ def settings_and_compute(options: argparse.Namespace) -> tuple[Settings, Compute
     changes = {"batch_size": options.batch, "flow_probability": 0.0}
     if options.quick:
         preset, changes = CPU_PRESET, {**changes, **QUICK}
-    workers = reading_workers(device) if options.workers is None else options.workers
+    workers = default_readers(device) if options.workers is None else options.workers
     settings = make_settings(preset, options=changes)
     if workers < 0 or settings.batch_size > VIDEOS:
         refuse(f"give --workers of at least 0 and --batch of at most {VIDEOS}")

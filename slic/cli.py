@@ -22,7 +22,7 @@ from slic.commands.search import search_command
 from slic.commands.train import train_command
 from slic.errors import SlicError
 from slic.runtime.console import say
-from slic.runtime.disk import failure
+from slic.runtime.disk import to_disk_error
 from slic.runtime.signals import exit_code_of_stop, stop_on_signals
 
 app = typer.Typer(
@@ -97,7 +97,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = Path(os.fsdecode(error.filename)) if error.filename else None
-        say(f"slic: {failure(where, error)}")
+        say(f"slic: {to_disk_error(where, error)}")
         sys.exit(1)
 
 

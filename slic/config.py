@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from slic.errors import SettingsError
 from slic.runtime.regular_files import SMALL, brief, read_regular
-from slic.runtime.text import is_one_line, shown
+from slic.runtime.text import escape, is_one_line
 
 EncoderName = Literal["r3d18", "r3d18-tv", "s3d", "small"]
 Components = Literal["u", "v", "uv"]
@@ -191,7 +191,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: {error.strerror}") from None
     # Numbers of thousands of digits are a plain ValueError, deep nesting a RecursionError.
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{path}: not TOML ({shown(str(error)[:160])})") from None
+        raise SettingsError(f"{path}: not TOML ({escape(str(error)[:160])})") from None
 
 
 def make_settings(

@@ -15,7 +15,7 @@ import tomli_w
 from slic import __version__
 from slic.config import Settings, read_toml, settings_from
 from slic.errors import CheckpointError, InputError, SettingsError, StoreError
-from slic.runtime.disk import writes
+from slic.runtime.disk import disk_errors_at
 from slic.runtime.regular_files import LARGE, read_regular
 from slic.runtime.text import is_one_line
 
@@ -142,7 +142,7 @@ def create_run(
         "head": head,
         "fitted": fitted,
     }
-    with writes(path):
+    with disk_errors_at(path):
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         _claim(path / "config.toml", tomli_w.dumps({**settings.as_dict(), "run": about}))
     return Run(path, settings, store, store_digest, preset, imported, head, fitted)

@@ -26,7 +26,7 @@ from train_speed import (
 from gpu_parts import Day
 from slic.config import make_settings
 from slic.engine.forward import ComputeOptions
-from slic.runtime.devices import reading_workers
+from slic.runtime.devices import default_readers
 
 ON_CPU = "slic, one core"
 RATES_SHOWN = ("what", "side", "clips_per_s", "cpu_ms")
@@ -82,7 +82,7 @@ def together(day: Day) -> Iterator[Row]:
 
     The usual readers and steps are left out: to fill and empty their queues alone takes a minute.
     """
-    bench = _bench(day, workers=reading_workers(torch.device(day.device)))
+    bench = _bench(day, workers=default_readers(torch.device(day.device)))
     every = work_of(bench, readers_only=False)
     work = {name: every[name] for name in every if name[1] in (READERS, CUTTERS, STEPS)}
     for rows in _rates(work):

@@ -22,7 +22,7 @@ from slic.cache.metadata import PARTS, group, load_metadata, unsealed, write_met
 from slic.cache.shards import ArrayReader, ArrayWriter, Codec
 from slic.cache.writers import WriterLock, aside_name, leftovers, remove
 from slic.errors import DamagedChunk, NewerFormatError, StoreError, WorkError
-from slic.runtime.disk import failure, sync
+from slic.runtime.disk import sync, to_disk_error
 
 FORMAT = 1
 VIEWS = ("frames", "flow")
@@ -272,7 +272,7 @@ class ClipStore:
 
     def _damaged(self, video_id: str, view: View, why: str) -> WorkError:
         if not (self.path / "index" / "index.sqlite").exists():
-            return failure(self.path, FileNotFoundError(errno.ENOENT, ""))
+            return to_disk_error(self.path, FileNotFoundError(errno.ENOENT, ""))
         return DamagedChunk(
             f"{self.path}: {video_id}: {view} damaged ({why}); run"
             f" `slic cache verify {self.path} --repair`, and `slic prep {view}` again"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from slic.cache.embeddings import TEXT, whole_hdf5
 from slic.cache.hdf5 import GuardedFile
 from slic.errors import CheckpointError
-from slic.runtime.disk import raise_refusal
-from slic.runtime.text import shown
+from slic.runtime.disk import raise_if_unreadable
+from slic.runtime.text import escape
 
 FILE = "clusters.h5"
 VIDEO = "video"
@@ -62,8 +62,8 @@ def read_clusterings(path: Path) -> Clusterings:
             return clusterings_in(file)
     # h5py raises many kinds for damaged files.
     except Exception as error:
-        raise_refusal(path, error)
-        reason = shown(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
+        raise_if_unreadable(path, error)
+        reason = escape(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path}: cannot be read ({reason}); move it away and run the same command again"
         ) from None

@@ -16,8 +16,8 @@ from slic import __version__
 from slic.cache.hdf5 import GuardedFile, seal_of
 from slic.datasets.segments import window_name
 from slic.errors import CacheError
-from slic.runtime.disk import raise_refusal, whole_file
-from slic.runtime.text import shown
+from slic.runtime.disk import atomic_write, raise_if_unreadable
+from slic.runtime.text import escape
 
 FORMAT = 1
 LATEST_S = 1e12  # seconds into a video
@@ -77,8 +77,10 @@ class EmbeddingCache:
             raise CacheError(f"{self.path}: no such embedding cache") from None
         # h5py raises many kinds for damaged files, AttributeError and SystemError among them.
         except Exception as error:
-            raise_refusal(self.path, error)
-            reason = shown(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
+            raise_if_unreadable(self.path, error)
+            reason = (
+                escape(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
+            )
             raise CacheError(f"{self.path}: not an embedding cache ({reason})") from None
 
     def _load(self, file: GuardedFile) -> None:
@@ -176,7 +178,7 @@ def whole_hdf5(path: Path) -> Iterator[h5py.File]:
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         yield file
-    with whole_file(path) as target:
+    with atomic_write(path) as target:
         body = content.getbuffer()
         target.write(body)
         target.write(seal_of(body))

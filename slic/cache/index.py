@@ -17,8 +17,8 @@ from slic.cache.row_sums import SUM, add_sums, summed_rows
 from slic.cache.untrusted import check_schema, connect_guarded, is_sound_row, sound_rows
 from slic.datasets.videos import Video
 from slic.errors import DiskError, SlicError, StoreError
-from slic.runtime.disk import AGAIN, failure
-from slic.runtime.text import shown
+from slic.runtime.disk import AGAIN, to_disk_error
+from slic.runtime.text import escape
 
 SPLITS = (1, 2, 3)
 _INHERITED: list[sqlite3.Connection] = []
@@ -214,7 +214,7 @@ class Index:
             raise self._failure("written", error) from error
 
     def _failure(self, done: str, error: sqlite3.Error) -> SlicError:
-        said = f"{self.path}: the index cannot be {done} ({shown(error)})"
+        said = f"{self.path}: the index cannot be {done} ({escape(error)})"
         # Locks and full disks have codes of their own; a table that is missing, or a text that is
         # no UTF-8, has none.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
@@ -222,7 +222,7 @@ class Index:
         if type(error) is sqlite3.DatabaseError or damaged:
             return StoreError(f"{said}; run `slic cache verify {self.path.parent.parent}`")
         refusal = self._refusal(error)
-        return failure(self.path, refusal) if refusal else DiskError(f"{said}; {AGAIN}")
+        return to_disk_error(self.path, refusal) if refusal else DiskError(f"{said}; {AGAIN}")
 
     def _refusal(self, error: sqlite3.Error) -> OSError | None:
         """What the system said: SQLite does not pass it on."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import google_crc32c
 
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 from slic.runtime.regular_files import SMALL, read_regular
 
 SEAL = "crc32c"
@@ -85,7 +85,7 @@ def write_metadata(path: Path, document: dict[str, Any]) -> None:
     Raises:
         DiskError: the file system refuses.
     """
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(sealed(document), indent=2).encode())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from slic.datasets.listing import read_text
 from slic.errors import InputError
 from slic.runtime.regular_files import brief
-from slic.runtime.text import counted, is_one_line, shown
+from slic.runtime.text import counted, escape, is_one_line
 
 COLUMNS = ["clustering", "cluster", "name"]
 LONGEST = 200  # characters
@@ -38,7 +38,7 @@ def read_names(
         for cells in reader:
             if not any(cells):
                 continue
-            where = f"{shown(path)} line {reader.line_num}"
+            where = f"{escape(path)} line {reader.line_num}"
             clustering, cluster, name = _row(where, cells, clustering)
             if known is not None and cluster not in known:
                 raise InputError(f"{where}: {clustering} has no cluster {cluster}")
@@ -46,15 +46,15 @@ def read_names(
                 raise InputError(f"{where}: cluster {cluster} has a name already; keep one of them")
             named[cluster] = name
     except csv.Error as error:
-        raise InputError(f"{shown(path)} line {reader.line_num}: not a csv: {error}") from None
+        raise InputError(f"{escape(path)} line {reader.line_num}: not a csv: {error}") from None
     return named
 
 
 def _check_header(path: Path, header: list[str]) -> None:
     if [cell.strip().lower() for cell in header] != COLUMNS:
-        found = ",".join(shown(cell[:40]) for cell in header[: len(COLUMNS)]) or "none"
+        found = ",".join(escape(cell[:40]) for cell in header[: len(COLUMNS)]) or "none"
         raise InputError(
-            f"{shown(path)} line 1: columns found: {found}; expected: {','.join(COLUMNS)}, as the"
+            f"{escape(path)} line 1: columns found: {found}; expected: {','.join(COLUMNS)}, as the"
             " report's page saves them"
         )
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from slic.cache.metadata import read_metadata, sealed
 from slic.errors import DamagedChunk
-from slic.runtime.disk import raise_refusal, sync
+from slic.runtime.disk import raise_if_unreadable, sync
 from slic.runtime.regular_files import open_regular
 
 CodecName = Literal["jpeg", "zstd"]
@@ -206,7 +206,7 @@ class ArrayReader:
                 raise ValueError("a size is negative, or too large")
             self.codec = _codec_of(meta["codecs"][0]["configuration"]["codecs"])
         except _NO_ARRAY as error:
-            raise_refusal(folder, error)
+            raise_if_unreadable(folder, error)
             raise DamagedChunk(f"{folder.name}: zarr.json does not describe an array") from error
         self._indices: dict[int, NDArray[np.uint64]] = {}
 
@@ -299,7 +299,7 @@ class ArrayReader:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise_refusal(self.folder, error)
+            raise_if_unreadable(self.folder, error)
             raise DamagedChunk(f"{self.folder.name}: shard {shard}: {error.strerror}") from error
         if not there or len(data) != count:
             raise DamagedChunk(f"{self.folder.name}: shard {shard} is cut short")

@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from slic.cache import ClipStore
 from slic.errors import SlicError, WorkError
-from slic.runtime.disk import starting_processes
-from slic.runtime.processes import interrupts_held, loader_context, one_thread
+from slic.runtime.disk import process_start_errors
+from slic.runtime.processes import init_worker, loader_context, signals_masked_in_children
 
 Result = TypeVar("Result")
 
@@ -38,7 +38,7 @@ class ReaderPool:
             pin_memory=pin,
             persistent_workers=workers > 0,
             multiprocessing_context=loader_context() if workers else None,
-            worker_init_fn=one_thread,
+            worker_init_fn=init_worker,
         )
 
     def results(self, jobs: Iterable[Callable[[ClipStore], Result]]) -> Iterator[Result]:
@@ -52,7 +52,7 @@ class ReaderPool:
         with worker_errors():
             if self.workers:
                 _check_room(self._loader.multiprocessing_context, self.workers)
-            with interrupts_held() if self.workers else contextlib.nullcontext():
+            with signals_masked_in_children() if self.workers else contextlib.nullcontext():
                 results = iter(self._loader)
             yield from results
 
@@ -63,7 +63,7 @@ def _check_room(context: Any, workers: int) -> None:
     Raises:
         DiskError: the system refuses.
     """
-    with starting_processes():
+    with process_start_errors():
         queues = [context.Queue() for _ in range(2 * workers + 2)]
     for queue in queues:
         queue.close()

@@ -8,8 +8,8 @@ import typer
 from slic.commands.completion import complete_store_or_run
 from slic.commands.export import cache_export_command
 from slic.commands.options import Json, Workers
-from slic.runtime.console import console, listing, plain, say, show, size
-from slic.runtime.progress import clock
+from slic.runtime.console import console, format_bytes, new_table, plain, say, show
+from slic.runtime.progress import format_duration
 from slic.runtime.text import counted
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def cache_verify_command(
         say(note)
     checked = report.checked
     counts = [counted(checked[name], one) for name, one in _COUNTED.items() if name in checked]
-    counts += [size(checked["bytes"])] if "bytes" in checked else []
+    counts += [format_bytes(checked["bytes"])] if "bytes" in checked else []
     rows = {
         report.kind: report.path,
-        "checked": f"{', '.join(counts)} in {clock(report.seconds)}",
+        "checked": f"{', '.join(counts)} in {format_duration(report.seconds)}",
         "faults": f"{len(report.faults)}" + f", {report.repaired} repaired" * repair,
     }
     show(report.json(), as_json=as_json, rows=rows)
@@ -91,8 +91,8 @@ def cache_list_command(
     outdated = found["outdated_bytes"]
     rows = {
         "found": f"{counted(len(found['stores']), 'store')}, {counted(len(found['runs']), 'run')}",
-        "caches": f"{len(found['caches'])}, {size(found['bytes'])}"
-        + f", of which {size(outdated)} outdated (`slic cache clean`)" * bool(outdated),
+        "caches": f"{len(found['caches'])}, {format_bytes(found['bytes'])}"
+        + f", of which {format_bytes(outdated)} outdated (`slic cache clean`)" * bool(outdated),
     }
     show(found, as_json=as_json, rows=rows)
 
@@ -125,7 +125,7 @@ def cache_clean_command(
     leaving = what_may_go(targets)
     gone = clean(leaving) if yes else []
     if not as_json:
-        table = listing("", "bytes", "why")
+        table = new_table("", "bytes", "why")
         for item in leaving:
             table.add_row(plain(item.path), f"{item.bytes:,}", item.why)
         if leaving:
@@ -136,10 +136,10 @@ def cache_clean_command(
         "bytes": total,
         "removed": len(gone),
     }
-    rows = {"removed": f"{counted(len(gone), 'file')}, {size(freed)}"}
+    rows = {"removed": f"{counted(len(gone), 'file')}, {format_bytes(freed)}"}
     if not yes:
         removes = "; --yes removes" * bool(leaving)
-        rows = {"would go": f"{counted(len(leaving), 'file')}, {size(total)}{removes}"}
+        rows = {"would go": f"{counted(len(leaving), 'file')}, {format_bytes(total)}{removes}"}
     show(result, as_json=as_json, rows=rows)
 
 
@@ -158,7 +158,7 @@ def _show_stores(found: dict[str, Any]) -> None:
             say(store["problem"])
         else:
             videos = counted(store["videos"], "video")
-            console().print(plain(f"{store['path']}: {videos}, {size(store['bytes'])}"))
+            console().print(plain(f"{store['path']}: {videos}, {format_bytes(store['bytes'])}"))
 
 
 def _show_run(run: dict[str, Any], caches: list[dict[str, Any]]) -> None:
@@ -167,14 +167,14 @@ def _show_run(run: dict[str, Any], caches: list[dict[str, Any]]) -> None:
     console().print(plain(f"{run['path']}: {run['checkpoint'] or 'no checkpoint'}"))
     if not caches:
         return
-    table = listing("  store", "checkpoint", "protocol", "videos", "size", "state")
+    table = new_table("  store", "checkpoint", "protocol", "videos", "size", "state")
     for cache in caches:
         part = " train" * cache["training"]
         row = (cache["store"], cache["checkpoint"], cache["protocol"] + part)
         cells = (
             *row,
             f"{cache['videos']:,}",
-            size(cache["bytes"] + cache["index_bytes"]),
+            format_bytes(cache["bytes"] + cache["index_bytes"]),
             cache["state"],
         )
         table.add_row(*map(plain, (f"  {cells[0]}", *cells[1:])))

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from slic.commands.options import Json, Workers
-from slic.runtime.console import console, listing, say, show
-from slic.runtime.progress import clock
+from slic.runtime.console import console, new_table, say, show
+from slic.runtime.progress import format_duration
 
 
 def demo_command(
@@ -26,14 +26,14 @@ def demo_command(
     from slic.demo.demo import demo
 
     result = demo(folder, seed=seed, epochs=epochs, groups=groups, workers=workers, say=say)
-    table = listing("recall at", "1", "5", "10")
+    table = new_table("recall at", "1", "5", "10")
     for method, recall in result["recall"].items():
         table.add_row(method, *(f"{value:.3f}" for value in recall.values()))
     if not as_json:
         console().print(table)
     rows = {
         "linear probe": f"top-1 {result['top1']:.3f}",
-        "time": clock(result["seconds"]),
+        "time": format_duration(result["seconds"]),
         "look at": f"{result['report']}, in a browser",
     }
     show(result, as_json=as_json, rows=rows)

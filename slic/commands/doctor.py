@@ -5,8 +5,8 @@ from typing import Any
 import typer
 
 from slic.commands.options import Json
-from slic.runtime.console import console, plain, show, size
-from slic.runtime.progress import clock
+from slic.runtime.console import console, format_bytes, plain, show
+from slic.runtime.progress import format_duration
 
 
 def doctor_command(as_json: Json = False) -> None:
@@ -43,12 +43,12 @@ def _rows(result: dict[str, Any]) -> dict[str, str]:
     amiss = [problem for problem in result["problems"] if problem["needed"]]
     notes = len(result["problems"]) - len(amiss)
     rows["result"] = "all that slic needs works" if result["ok"] else f"broken: {len(amiss)}"
-    rows["result"] += f"; notes: {notes}" * bool(notes) + f"; {clock(result['seconds'])}"
+    rows["result"] += f"; notes: {notes}" * bool(notes) + f"; {format_duration(result['seconds'])}"
     return rows
 
 
 def _gpus(result: dict[str, Any]) -> str:
-    found = [f"{gpu['name']}, {size(gpu['memory'])}" for gpu in result["gpus"]]
+    found = [f"{gpu['name']}, {format_bytes(gpu['memory'])}" for gpu in result["gpus"]]
     driver = f"driver {result['driver']}" if result["driver"] else "no NVIDIA driver"
     built = f"PyTorch for CUDA {result['cuda']}" if result["cuda"] else "PyTorch without CUDA"
     return "; ".join([*(found or ["none"]), driver, built])
@@ -56,7 +56,7 @@ def _gpus(result: dict[str, Any]) -> str:
 
 def _machine(found: dict[str, Any]) -> dict[str, str]:
     def of(name: str) -> str:
-        return "unknown" if found[name] is None else size(found[name])
+        return "unknown" if found[name] is None else format_bytes(found[name])
 
     files = found["open_files"]
     return {

@@ -8,8 +8,8 @@ import typer
 from slic.commands.completion import complete_cache
 from slic.commands.options import Device, Json, OtherStore, Readers, RunOption
 from slic.errors import InputError
-from slic.runtime.console import say, show, size
-from slic.runtime.progress import clock
+from slic.runtime.console import format_bytes, say, show
+from slic.runtime.progress import format_duration
 from slic.runtime.text import counted
 
 
@@ -77,5 +77,5 @@ def cache_export_command(
     if result["clustering"]:
         rows["clusters"] = f"of {result['clustering']}, for {result['clustered']:,} rows"
     rows["columns"] = ", ".join(result["columns"])
-    rows["size"] = f"{size(result['bytes'])} in {clock(result['seconds'])}"
+    rows["size"] = f"{format_bytes(result['bytes'])} in {format_duration(result['seconds'])}"
     show(result, as_json=as_json, rows=rows)

@@ -8,8 +8,8 @@ import typer
 from slic.commands.completion import complete_preset
 from slic.commands.options import Json, LayoutOption
 from slic.errors import InputError
-from slic.runtime.console import console, listing, say, show
-from slic.runtime.progress import clock
+from slic.runtime.console import console, new_table, say, show
+from slic.runtime.progress import format_duration
 from slic.runtime.text import counted
 
 DAY_S, YEAR_S = 86_400, 365.25 * 86_400
@@ -95,7 +95,7 @@ def plan_command(
 
 
 def _show_stages(result: dict[str, Any]) -> None:
-    table = listing("stage", "work", "time", "limit", "then")
+    table = new_table("stage", "work", "time", "limit", "then")
     for stage in result["stages"]:
         mark = "*" * stage["assumed"]
         others = {k: v for k, v in stage["by"].items() if k != stage["limit"] and v >= 1}
@@ -158,7 +158,7 @@ def _sources(rates: dict[str, Any]) -> dict[str, str]:
 def duration(seconds: float) -> str:
     """A time for people, up to years: 42 s, 5 h 02 min, 3.1 days, 12 years."""
     if seconds < 2 * DAY_S:
-        return clock(seconds)
+        return format_duration(seconds)
     if seconds < 2 * YEAR_S:
         return f"{seconds / DAY_S:,.3g} days" if seconds < 100 * DAY_S else _whole(seconds, DAY_S)
     return f"{_whole(seconds, YEAR_S, 'years')}"

@@ -19,8 +19,8 @@ from slic.commands.options import (
     Workers,
 )
 from slic.errors import InputError, WorkError
-from slic.runtime.console import console, listing, say, show
-from slic.runtime.progress import clock
+from slic.runtime.console import console, new_table, say, show
+from slic.runtime.progress import format_duration
 
 prep_app = typer.Typer(
     help="Decode video and compute flow into a clip store.", no_args_is_help=True
@@ -166,7 +166,7 @@ def _show_prep(result: Any, *, as_json: bool, unit: str) -> None:
         "store": result.store,
         "videos": f"{result.videos}: {result.written} written, {result.skipped} there before,"
         f" {result.failed} failed" + f", {len(result.damaged)} damaged" * bool(result.damaged),
-        unit: f"{result.frames} in {clock(result.seconds)}",
+        unit: f"{result.frames} in {format_duration(result.seconds)}",
     }
     show(result.json(), as_json=as_json, rows=rows)
     if result.new_failures:
@@ -199,12 +199,12 @@ def _show_check(result: Any, *, as_json: bool) -> None:
     rows = {
         "store": figures["store"],
         "pairs": f"{figures['pairs']} of {figures['of_pairs']}, of {figures['videos']} videos,"
-        f" in {clock(figures['seconds'])}",
+        f" in {format_duration(figures['seconds'])}",
         "against": f"{figures['against']}; flow beyond the bound counts as the bound",
     }
     if figures["pairs"]:
         worst, stored, storing = figures["worst"], figures, figures["storing"]
-        table = listing("", "stored flow", "OpenCV's, stored alike")
+        table = new_table("", "stored flow", "OpenCV's, stored alike")
         for key, name, form in CHECKED:
             table.add_row(name, form.format(stored[key]), form.format(storing[key]))
         if not as_json:

@@ -14,7 +14,7 @@ from slic.commands.options import (
     WeightsOption,
     WeightsPreset,
 )
-from slic.runtime.console import say, show, size
+from slic.runtime.console import format_bytes, say, show
 
 
 def report_command(
@@ -62,7 +62,7 @@ def report_command(
     )
     for remark in result["remarks"]:
         say(remark)
-    rows = {"report": result["path"], "size": size(result["bytes"])}
+    rows = {"report": result["path"], "size": format_bytes(result["bytes"])}
     rows |= {"figure": result["figure"]} if result["figure"] else {}
     rows |= {"videos": f"{result['videos']:,} shown", "sections": ", ".join(result["sections"])}
     show(result, as_json=as_json, rows={**rows, "next": "open it in a browser, offline as well"})

@@ -6,8 +6,8 @@ import typer
 
 from slic.commands.options import Device, Json, Workers
 from slic.errors import InputError
-from slic.runtime.console import console, listing, plain, say, show
-from slic.runtime.progress import clock
+from slic.runtime.console import console, new_table, plain, say, show
+from slic.runtime.progress import format_duration
 
 
 def reproduce_command(
@@ -61,7 +61,7 @@ def reproduce_command(
     if not as_json:
         _show_table(result)
     rows = {"scale": scale, "seeds": ", ".join(map(str, result["seeds"]))}
-    rows |= {"time": clock(result["seconds"]), "written": ", ".join(result["files"])}
+    rows |= {"time": format_duration(result["seconds"]), "written": ", ".join(result["files"])}
     show(result, as_json=as_json, rows=rows)
     if result["failed"]:
         raise typer.Exit(1)
@@ -70,7 +70,7 @@ def reproduce_command(
 def _show_table(result: dict[str, Any]) -> None:
     from slic.paper.comparison import lines
 
-    table = listing("percent", title=result["title"])
+    table = new_table("percent", title=result["title"])
     for column in result["columns"]:
         table.add_column(column, justify="right")
     for line in lines(result):

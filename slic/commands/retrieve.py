@@ -16,7 +16,7 @@ from slic.commands.options import (
     WeightsPreset,
 )
 from slic.errors import InputError
-from slic.runtime.console import console, listing, plain, say, show
+from slic.runtime.console import console, new_table, plain, say, show
 
 
 def eval_retrieve_command(
@@ -76,7 +76,7 @@ def _split(text: str | None) -> int | Literal["all"] | None:
 
 
 def _show_classes(recall: dict[str, Any]) -> None:
-    table = listing("class", "recall at 1")
+    table = new_table("class", "recall at 1")
     for label, value in recall.items():
         table.add_row(plain(label), f"{value:.4f}")
     console().print(table)

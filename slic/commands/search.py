@@ -15,7 +15,7 @@ from slic.commands.options import (
     WeightsOption,
     WeightsPreset,
 )
-from slic.runtime.console import console, listing, plain, say, show
+from slic.runtime.console import console, new_table, plain, say, show
 from slic.runtime.text import counted
 
 
@@ -100,7 +100,7 @@ def _show_results(results: list[dict]) -> None:
         found = [row for row in results if row["query"] == name]
         timed = found[0]["start"] is not None
         headings = ("", "similarity", *["seconds"] * timed, "label", "id")
-        table = listing(*headings)
+        table = new_table(*headings)
         for row in found:
             seconds = [f"{row['start']:.2f}-{row['end']:.2f}"] if timed else []
             texts = (plain(row["label"] or ""), plain(row["id"]))

@@ -14,7 +14,7 @@ from typing import Final
 from slic.datasets.images import image_prefix
 from slic.errors import DatasetError
 from slic.runtime.regular_files import LARGE, read_regular
-from slic.runtime.text import counted, is_one_line, is_utf8, shown
+from slic.runtime.text import counted, escape, is_one_line, is_utf8
 
 _SUFFIXES: Final = "avi mp4 mkv mov webm mpg mpeg m4v wmv flv 3gp ts ogv"
 VIDEO_SUFFIXES: Final = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
@@ -83,9 +83,9 @@ def read_text(file: Path) -> str:
         return read_regular(file, limit=LARGE).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         where = f"byte {error.start}"
-        raise DatasetError(f"{shown(file)}: not UTF-8 ({where}); save it as UTF-8") from None
+        raise DatasetError(f"{escape(file)}: not UTF-8 ({where}); save it as UTF-8") from None
     except OSError as error:
-        raise DatasetError(f"{shown(file)}: cannot be read: {error.strerror}") from None
+        raise DatasetError(f"{escape(file)}: cannot be read: {error.strerror}") from None
 
 
 # --- folders ---------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def _scan(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                     else:
                         yield prefix + entry.name, entry
         except OSError as error:
-            folder = shown(os.path.join(root, prefix))
+            folder = escape(os.path.join(root, prefix))
             raise DatasetError(f"{folder}: cannot be read: {error.strerror}") from None
 
 
@@ -183,7 +183,7 @@ def _list_kind(name: str) -> str | None:
 def _check_one_line(root: Path, path: str) -> None:
     if not is_one_line(path):
         raise DatasetError(
-            f"{shown(root)}: the name {path!a} holds a line break; rename that file or folder"
+            f"{escape(root)}: the name {path!a} holds a line break; rename that file or folder"
         )
 
 
@@ -201,10 +201,10 @@ def _left_out_notes(left_out: dict[str, int]) -> tuple[str, ...]:
 
 def _refuse_without_video(root: Path, notes: tuple[str, ...]) -> None:
     if not any(root.iterdir()):
-        raise DatasetError(f"{shown(root)}: the folder is empty")
+        raise DatasetError(f"{escape(root)}: the folder is empty")
     known = " ".join(sorted(VIDEO_SUFFIXES))
     remarks = f" ({'; '.join(notes)})" if notes else ""
-    raise DatasetError(f"{shown(root)}: no video in this folder{remarks}; known suffixes: {known}")
+    raise DatasetError(f"{escape(root)}: no video in this folder{remarks}; known suffixes: {known}")
 
 
 # --- csv -------------------------------------------------------------------------------------
@@ -233,17 +233,17 @@ def read_csv(file: Path) -> list[Row]:
         for cells in reader:
             if not any(cells):
                 continue
-            row = _row(f"{shown(file)} line {reader.line_num}", columns, cells, reader.line_num)
+            row = _row(f"{escape(file)} line {reader.line_num}", columns, cells, reader.line_num)
             first = rows.setdefault(row.path, row)
             if first is not row:
                 raise DatasetError(
-                    f"{shown(file)} line {row.line}: {shown(row.path)} is already listed on "
+                    f"{escape(file)} line {row.line}: {escape(row.path)} is already listed on "
                     f"line {first.line}; remove one of them"
                 )
     except csv.Error as error:
-        raise DatasetError(f"{shown(file)} line {reader.line_num}: not a csv: {error}") from None
+        raise DatasetError(f"{escape(file)} line {reader.line_num}: not a csv: {error}") from None
     if not rows:
-        raise DatasetError(f"{shown(file)}: no video is listed below the header")
+        raise DatasetError(f"{escape(file)}: no video is listed below the header")
     return list(rows.values())
 
 
@@ -253,12 +253,12 @@ def _columns(file: Path, header: list[str]) -> list[str]:
     if "path" in columns and not unknown and len(set(columns)) == len(columns):
         return columns
     few = unknown[: len(CSV_COLUMNS)]
-    hints = [f"{shown(c[:40])!r} is perhaps {near!r}" for c in few if (near := _nearest(c[:40]))]
-    named = [shown(c[:40]) for c in columns[: 2 * len(CSV_COLUMNS)]]
+    hints = [f"{escape(c[:40])!r} is perhaps {near!r}" for c in few if (near := _nearest(c[:40]))]
+    named = [escape(c[:40]) for c in columns[: 2 * len(CSV_COLUMNS)]]
     more = len(columns) - len(named)
     found = (",".join(named) or "none") + (f" and {more} more" if more else "")
     raise DatasetError(
-        f"{shown(file)}: columns found: {found}; expected: path, and label, split, group if "
+        f"{escape(file)}: columns found: {found}; expected: path, and label, split, group if "
         f"wanted, each once{''.join(f'; {hint}' for hint in hints)}"
     )
 
@@ -290,7 +290,7 @@ def inner_path(where: str, text: str, *, of: str) -> str:
         raise DatasetError(f"{where}: the path is empty; name a video")
     if text.startswith("/") or _WINDOWS_ABSOLUTE.match(text) or ".." in steps:
         raise DatasetError(
-            f"{where}: {shown(text)} leads outside; give paths relative to {of}, without '..'"
+            f"{where}: {escape(text)} leads outside; give paths relative to {of}, without '..'"
         )
     return "/".join(steps)
 
@@ -322,7 +322,7 @@ class Inside:
             target = os.path.realpath(target)
         if not target.startswith(os.path.join(self._root, "")):
             raise DatasetError(
-                f"{where}: {shown(path)} is a link that leads outside {self.of}; move the list or"
+                f"{where}: {escape(path)} is a link that leads outside {self.of}; move the list or"
                 " the video"
             )
         return target
@@ -335,7 +335,7 @@ def find_rows(file: Path, rows: list[Row]) -> list[Row]:
         DatasetError: A link leads outside the csv's folder.
     """
     inside = Inside(file.parent, of="the csv's folder")
-    where = shown(file)
+    where = escape(file)
     return [
         row for row in rows if os.path.isfile(inside.target(f"{where} line {row.line}", row.path))
     ]

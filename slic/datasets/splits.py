@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from slic.datasets.listing import LIST_NAME, read_text, stem_of
 from slic.errors import DatasetError
-from slic.runtime.text import counted, is_one_line, shown
+from slic.runtime.text import counted, escape, is_one_line
 
 Part = Literal["train", "test", "unused"]
 
@@ -151,7 +151,7 @@ def read_ucf101_lists(files: Sequence[Path]) -> Ucf101Lists | None:
     parts: dict[int, dict[str, Part]] = {}
     notes = []
     if len(folders) > 1:
-        notes.append(f"lists stand in {counted(len(folders), 'folder')}: {shown(folder)} is read")
+        notes.append(f"lists stand in {counted(len(folders), 'folder')}: {escape(folder)} is read")
     for number in _UCF101_TESTED:
         train, test = roles.get(f"train{number}"), roles.get(f"test{number}")
         if train and test:
@@ -174,7 +174,7 @@ def _read_split(train: Path, test: Path) -> dict[str, Part]:
     for key, line in _read_list(test).items():
         if parts.setdefault(key, "test") == "train":
             raise DatasetError(
-                f"{shown(test)} line {line}: {shown(key[:80])} also stands in {train.name}; "
+                f"{escape(test)} line {line}: {escape(key[:80])} also stands in {train.name}; "
                 "a video is either trained on or tested"
             )
     return parts
@@ -191,7 +191,7 @@ def _read_list(file: Path) -> dict[str, int]:
             continue
         if not PurePosixPath(text).suffix:
             raise DatasetError(
-                f"{shown(file)} line {number}: {shown(text[:80])!r} is no video; expected "
+                f"{escape(file)} line {number}: {escape(text[:80])!r} is no video; expected "
                 "'<class>/<name>.avi', with or without a class number"
             )
         lines.setdefault(ucf101_key(text), number)
@@ -207,7 +207,7 @@ def _read_classes(file: Path) -> dict[str, str]:
         name = name.strip()
         if not number_of_class.isdecimal() or not name or not is_one_line(name):
             raise DatasetError(
-                f"{shown(file)} line {number}: {shown(line[:80])!r} is no class; expected "
+                f"{escape(file)} line {number}: {escape(line[:80])!r} is no class; expected "
                 "'<number> <class>'"
             )
         classes[name.lower()] = name

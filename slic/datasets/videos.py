@@ -29,7 +29,7 @@ from slic.datasets.layouts.video import Dataset, Layout, Video, hold_out
 from slic.datasets.listing import VIDEO_SUFFIXES, Listing, list_folder
 from slic.datasets.splits import Part, is_split_list, ucf101_name
 from slic.errors import DatasetError
-from slic.runtime.text import counted, is_one_line, is_utf8, shown
+from slic.runtime.text import counted, escape, is_one_line, is_utf8
 
 __all__ = ["VIDEO_SUFFIXES", "Dataset", "Layout", "Part", "Video", "hold_out", "read_dataset"]
 
@@ -64,7 +64,7 @@ def read_dataset(path: str | os.PathLike[str], *, layout: Choice = "auto") -> Da
     if not is_one_line(str(root)) or not is_utf8(str(root)):
         raise DatasetError(f"{str(root)!a}: the name holds NUL, a line break or foreign bytes")
     if not os.path.exists(root):  # unlike Path.exists, no error where permission is lacking
-        raise DatasetError(f"{shown(path)}: no such file or folder")
+        raise DatasetError(f"{escape(path)}: no such file or folder")
     if root.is_dir():
         return _read_folder(root, layout)
     if layout == "auto" and root.suffix.lower() == ".csv":
@@ -76,15 +76,17 @@ def read_dataset(path: str | os.PathLike[str], *, layout: Choice = "auto") -> Da
     if layout == "csv":
         return read_table(root)
     wanted = "a folder, a .csv or a .txt" if layout == "auto" else f"a folder for layout {layout}"
-    raise DatasetError(f"{shown(path)}: a file; give {wanted}")
+    raise DatasetError(f"{escape(path)}: a file; give {wanted}")
 
 
 def _read_folder(root: Path, layout: Choice, *, table: Path | None = None) -> Dataset:
     """The data set of a folder; `table` is the only csv of it that counts, if given."""
     if layout == "csv":
-        raise DatasetError(f"{shown(root)}: a folder; layout csv wants the csv itself")
+        raise DatasetError(f"{escape(root)}: a folder; layout csv wants the csv itself")
     if layout == "mmaction":
-        raise DatasetError(f"{shown(root)}: a folder; layout mmaction wants one of the lists in it")
+        raise DatasetError(
+            f"{escape(root)}: a folder; layout mmaction wants one of the lists in it"
+        )
     listing = list_folder(root)
     flows, found = image_videos(listing.pictures)
     of_images = layout == "images" or not listing.videos
@@ -115,10 +117,10 @@ def _read_folder(root: Path, layout: Choice, *, table: Path | None = None) -> Da
 def _of_images(root: Path, listing: Listing, folders: list[str]) -> Listing:
     """The listing with folders of images for videos."""
     if folders == [""]:
-        raise DatasetError(f"{shown(root)}: the images of one video; give the folder around it")
+        raise DatasetError(f"{escape(root)}: the images of one video; give the folder around it")
     if not folders:
         raise DatasetError(
-            f"{shown(root)}: no folder of numbered images such as image_00001.jpg in this folder"
+            f"{escape(root)}: no folder of numbered images such as image_00001.jpg in this folder"
         )
     notes = listing.notes
     if listing.videos:
@@ -158,7 +160,7 @@ def _recognise(root: Path, listing: Listing, tables: list[Path], *, of_images: b
     if len(inner) < len(listing.videos):
         top = len(listing.videos) - len(inner)
         raise DatasetError(
-            f"{shown(root)}: {counted(top, 'video')} at the top and {len(inner)} in folders; "
+            f"{escape(root)}: {counted(top, 'video')} at the top and {len(inner)} in folders; "
             "pass --layout classes (folders are classes, the top has no label) or --layout flat "
             "(no labels)"
         )

@@ -28,7 +28,7 @@ from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
 from slic.report.build import report
 from slic.runs import RUNS, open_run
-from slic.runtime.processes import default_workers, run_jobs
+from slic.runtime.processes import available_cores, run_jobs
 from slic.runtime.progress import progress
 from slic.train.run import train
 
@@ -169,7 +169,7 @@ def train_and_retrieve(job: TrainJob) -> tuple[str, dict[str, float]]:
     Two small trainings side by side take less time than in turn, as small steps do not spread
     well over cores.
     """
-    torch.set_num_threads(max(1, default_workers() // 2))
+    torch.set_num_threads(max(1, available_cores() // 2))
     options = {"cluster": job.cluster, "seed": job.seed, "epochs": job.epochs}
     with contextlib.redirect_stderr(Named(job.name, sys.stderr)):
 

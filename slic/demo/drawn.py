@@ -13,7 +13,7 @@ import numpy as np
 from slic.demo.figures import ACTIONS
 from slic.demo.scenes import draw_clip, iterate_clip
 from slic.errors import DatasetError, SettingsError
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 
 __all__ = ["ACTIONS", "draw_clip", "draw_dataset", "groups_tested", "iterate_clip"]
 
@@ -192,7 +192,7 @@ def _write_lists(folder: Path, plan: _Plan) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 
@@ -209,7 +209,7 @@ def _write_video(path: Path, video: tuple[str, int, int], *, plan: _Plan) -> Non
         seed=plan.seed,
     )
     content = _encoded(pictures, plan=plan)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 

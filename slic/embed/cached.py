@@ -174,7 +174,7 @@ def _embedded(
 ) -> tuple[FloatRows, FloatRows]:
     # Only here is a device needed: cached answers touch neither video nor GPU.
     from slic.encoders.precision import tune
-    from slic.runtime.devices import pick_device, reading_workers
+    from slic.runtime.devices import default_readers, pick_device
 
     where = pick_device(device)
     tune(where, run.settings.precision)
@@ -183,7 +183,7 @@ def _embedded(
     with progress(len(entries), "embed", unit="clips") as advance:
         readers = ReaderPool(
             store,
-            workers=reading_workers(where) if workers is None else workers,
+            workers=default_readers(where) if workers is None else workers,
             pin=where.type == "cuda",
         )
         return embed(

@@ -21,7 +21,7 @@ from slic.config import Precision
 from slic.datasets.segments import Windows
 from slic.encoders.encoder import Encoder
 from slic.encoders.precision import autocast
-from slic.runtime.oom_split import InParts
+from slic.runtime.oom_split import OOMSplitter
 
 READ_AT_ONCE = 16  # clips a job: readers hold two jobs' each
 EMBED_AT_ONCE = {"cpu": 32, "cuda": 128}
@@ -144,7 +144,7 @@ def embed(
         with autocast(device, precision):
             return tuple(encoder(normalise(clips, device=device, statistics=statistics)))
 
-    in_parts = InParts(outputs_of)
+    in_parts = OOMSplitter(outputs_of)
     backbone: list[Tensor] = []
     projection: list[Tensor] = []
     try:

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from slic.errors import CheckpointError
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 from slic.runtime.regular_files import brief, check_regular
-from slic.runtime.text import shown
+from slic.runtime.text import escape
 
 State = dict[str, Tensor]
 
@@ -92,7 +92,7 @@ def _reason(error: Exception) -> str:
     said = str(error)
     if held := re.search(r"GLOBAL (\S+)", said):
         return (
-            f"it holds {shown(held[1][:80])}, and slic reads only tensors, numbers and text: save"
+            f"it holds {escape(held[1][:80])}, and slic reads only tensors, numbers and text: save"
             " its state dict alone"
         )
     if isinstance(error, OSError) and error.strerror:
@@ -101,7 +101,7 @@ def _reason(error: Exception) -> str:
         return "damaged: its checksums fail"
     if isinstance(error, pickle.UnpicklingError | EOFError | LookupError | ValueError):
         return "no file that torch.save has written, or a damaged one"
-    return shown(said.splitlines()[0][:120]) if said else type(error).__name__
+    return escape(said.splitlines()[0][:120]) if said else type(error).__name__
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> State:
@@ -165,5 +165,5 @@ def save_whole(path: Path, content: dict[str, Any]) -> None:
     Raises:
         DiskError: the file system refuses; what was there before stays.
     """
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         torch.save(content, file)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slic.errors import WorkError
 from slic.runs import Run
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 
 FAILED_STEP = "failed-step.json"
 LOOK_EVERY = 32  # steps between two looks at a GPU, each of which waits for it
@@ -70,7 +70,7 @@ def not_finite(
     about = {"what": what, "epoch": epoch, "step": step, "lr": rate}
     path = run.path / FAILED_STEP
     content = {**about, "samples": [asdict(sample) for sample in batch]}
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(content, indent=1).encode())
     videos = named_some(sample.clips[0].video for sample in batch)
     return WorkError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from slic.errors import CheckpointError
 from slic.runs import Run
-from slic.runtime.disk import whole_file, writes
+from slic.runtime.disk import atomic_write, disk_errors_at
 from slic.runtime.regular_files import LARGE, read_regular
 
 
@@ -35,7 +35,7 @@ class Recorder:
         Raises:
             DiskError: the file system refuses.
         """
-        with writes(self.path), self.path.open("a", encoding="utf-8") as file:
+        with disk_errors_at(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -71,7 +71,7 @@ class Events:
 
         who = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         self.path = folder / f"events.out.tfevents.{int(time.time()):010d}.{who}"
-        with writes(self.path):
+        with disk_errors_at(self.path):
             folder.mkdir(exist_ok=True)
             self._file = self.path.open("wb")
             self._records = RecordWriter(self._file)
@@ -88,7 +88,7 @@ class Events:
         from tensorboard.compat.proto.event_pb2 import Event
         from torch.utils.tensorboard.summary import scalar
 
-        with writes(self.path):
+        with disk_errors_at(self.path):
             for name, value in values.items():
                 event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
                 self._records.write(event.SerializeToString())
@@ -96,7 +96,7 @@ class Events:
 
     def close(self) -> None:
         """Close the file."""
-        with writes(self.path):
+        with disk_errors_at(self.path):
             self._file.close()
 
 
@@ -119,6 +119,6 @@ def _keep_lines(path: Path, count: int) -> int:
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from None
     whole = text.split("\n")[:-1][:count]
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write("".join(f"{line}\n" for line in whole).encode())
     return len(whole)

@@ -12,7 +12,7 @@ from slic.engine.profile import Profile
 from slic.engine.saving import Saver
 from slic.engine.synchronised import Advance, can_save, in_step, shown
 from slic.engine.task import Task
-from slic.runtime.signals import stops_held
+from slic.runtime.signals import defer_stops
 
 
 class Loop:
@@ -61,10 +61,10 @@ class Loop:
             measured = task.validate(epoch.number)
         except KeyboardInterrupt as stop:
             if not self._in_step and can_save(stop, self.ranks):
-                with stops_held():
+                with defer_stops():
                     self.saver.save_within(epoch)
             raise
-        with stops_held():
+        with defer_stops():
             self.saver.check(epoch)
             values = task.end_epoch(epoch.plan, epoch.sums, measured, epoch=epoch.number)
             # The optimiser's own is not that of the last step where a training goes on after it.
@@ -80,7 +80,7 @@ class Loop:
         mine = [self.ranks.share(batch) for batch in left]
         with in_step(loader.batches(mine), self.ranks) as read:
             for batch, parts in zip(left, self.profile.waiting(read), strict=True):
-                with stops_held():
+                with defer_stops():
                     bad = self._step(epoch, batch, parts)
                 if bad is not None:
                     self.saver.fail(epoch, "loss", bad)

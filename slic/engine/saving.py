@@ -13,7 +13,7 @@ from slic.engine.epoch import Epoch
 from slic.engine.log import Recorder
 from slic.engine.task import Record, Task
 from slic.runs import Run
-from slic.runtime.signals import stops_held
+from slic.runtime.signals import defer_stops
 
 CHECKPOINT_EVERY_S = 600.0  # within an epoch
 
@@ -73,7 +73,7 @@ class Saver:
         """Save what was done between two epochs, if anything was."""
         if record is None:
             return
-        with stops_held():
+        with defer_stops():
             self.save(record)
         if self.keep:
             self.save(name=f"epoch{self.progress.epoch:05d}")

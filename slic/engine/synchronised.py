@@ -13,7 +13,7 @@ from slic.embed.embedding import FloatRows, embed
 from slic.encoders.encoder import Encoder
 from slic.engine.distributed import Ranks
 from slic.runtime.progress import progress
-from slic.runtime.signals import stops_noticed
+from slic.runtime.signals import defer_stops
 
 Item = TypeVar("Item")
 Advance = Callable[[int, float], None]
@@ -62,7 +62,7 @@ def in_step(items: Iterator[Item], ranks: Ranks) -> Iterator[Iterator[Item]]:
     if ranks.alone:
         yield items
         return
-    with stops_noticed() as asked:
+    with defer_stops() as asked:
         yield _agreed(items, ranks, asked)
 
 

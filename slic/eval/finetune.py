@@ -32,8 +32,8 @@ from slic.eval.outcome import (
 )
 from slic.eval.recipe import Mode, Recipe
 from slic.runs import Run, lock_run
-from slic.runtime.devices import pick_device, reading_workers
-from slic.runtime.progress import clock
+from slic.runtime.devices import default_readers, pick_device
+from slic.runtime.progress import format_duration
 
 
 def finetune(
@@ -71,7 +71,7 @@ def finetune(
     where = pick_device(device)
     readers = ReaderPool(
         clips,
-        workers=reading_workers(where) if workers is None else workers,
+        workers=default_readers(where) if workers is None else workers,
         pin=where.type == "cuda",
     )
     task = Finetuning(
@@ -154,5 +154,5 @@ def _announce(task: Finetuning, loop: Loop, say: Callable[[str], None]) -> None:
     if loop.progress.epoch:
         say(f"continuing after epoch {loop.progress.epoch}")
     with task.memory():
-        seconds = clock(estimate_seconds(task, loop))
+        seconds = format_duration(estimate_seconds(task, loop))
     say(f"{epochs - loop.progress.epoch} of {epochs} epochs left, then the test: about {seconds}")

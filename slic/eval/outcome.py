@@ -15,7 +15,7 @@ from slic.errors import CheckpointError
 from slic.eval.recipe import Mode
 from slic.metrics import topk_accuracy
 from slic.runs import Run
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 from slic.runtime.regular_files import LARGE, read_regular
 
 KS = (1, 5)
@@ -87,7 +87,7 @@ def result_file(run: Run, store: Path, *, mode: Mode, split: int, key: dict[str,
 
 def write_result(path: Path, result: dict[str, Any], details: dict[str, Any]) -> None:
     """Write a result and its details as JSON, aside and then renamed."""
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps({**result, **details}).encode())
 
 

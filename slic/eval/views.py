@@ -17,7 +17,7 @@ from slic.clips.reading import ReaderPool
 from slic.config import Settings
 from slic.embed.embedding import EMBED_AT_ONCE
 from slic.eval.recipe import Crops
-from slic.runtime.oom_split import InParts
+from slic.runtime.oom_split import OOMSplitter
 
 CROP_SHARE = 7 / 8
 
@@ -105,7 +105,7 @@ def mean_probabilities(
         WorkError: the device's memory does not suffice for one view.
     """
     network.eval()
-    in_parts = InParts(lambda views: (network(views).float(),))
+    in_parts = OOMSplitter(lambda views: (network(views).float(),))
     sums: Tensor | None = None
     done = 0
     for views in _batches(readers, entries, settings, clips, crops, device):

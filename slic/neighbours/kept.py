@@ -29,7 +29,7 @@ from slic.neighbours.exact import FloatRows, unit_float32
 from slic.neighbours.kept_lists import HEADER as LISTS_HEADER
 from slic.neighbours.kept_lists import arrays, header_of, length_of, mapped_lists
 from slic.neighbours.lists import Lists, approximate, build_lists
-from slic.runtime.disk import raise_refusal, whole_file
+from slic.runtime.disk import atomic_write, raise_if_unreadable
 from slic.runtime.regular_files import open_regular
 
 _HEADER = struct.Struct("<4siqqqBiQ")  # of faiss: kind, D, N, two fillers, trained, metric, N * D
@@ -122,7 +122,7 @@ def index_fault(path: Path) -> str | None:
     try:
         _mapped(path, rows.shape, _sum_of(rows))
     except (OSError, ValueError) as error:
-        raise_refusal(path, error)
+        raise_if_unreadable(path, error)
         return str(error)
     return None
 
@@ -177,7 +177,7 @@ def _length_in_lists(file: BinaryIO, shape: tuple[int, ...]) -> int:
 
 def _write(path: Path, index: FloatRows | Lists, own: bytes) -> None:
     total = google_crc32c.Checksum()
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
 
         def put(part: bytes) -> None:
             file.write(part)

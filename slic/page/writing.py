@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 
 # In the order in which they are put together: what is used stands before what uses it.
 SCRIPTS = (
@@ -52,7 +52,7 @@ def write_page(path: Path, report: Report, images: Mapping[str, bytes]) -> int:
         DiskError: the file system refuses; what was there before stays.
     """
     content = "".join(_parts(report, images)).encode()
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
     return len(content)
 

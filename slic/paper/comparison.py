@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slic.published import Row
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 
 
 def compared(
@@ -89,6 +89,6 @@ def write_comparison(result: Mapping[str, Any]) -> list[str]:
     stem = f"reproduce-{result['table']}-{result['scale']}"
     texts = {f"{stem}.json": json.dumps(result, indent=2) + "\n", f"{stem}.md": markdown(result)}
     for name, text in texts.items():
-        with whole_file(Path(name)) as file:
+        with atomic_write(Path(name)) as file:
             file.write(text.encode())
     return list(texts)

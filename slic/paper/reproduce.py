@@ -23,8 +23,8 @@ from slic.paper.comparison import compared, write_comparison
 from slic.published import TABLES, Row, Table, TableName
 from slic.runs import RUNS, open_run
 from slic.runtime.devices import pick_device
-from slic.runtime.processes import default_workers, run_jobs
-from slic.runtime.progress import clock
+from slic.runtime.processes import available_cores, run_jobs
+from slic.runtime.progress import format_duration
 from slic.train.outcome import is_done
 from slic.train.run import compute_options, train
 from slic.train.training import expected_seconds
@@ -243,8 +243,9 @@ def _say_time(jobs: Sequence[Job], say: Callable[[str], None]) -> None:
             kinds[kind] = expected_seconds(Path(job.store), s, compute)
         total += kinds[kind]
     if all(job.threads for job in jobs):
-        total /= max(1, min(len(left), default_workers()))
-    say(f"{len(left)} of {len({job.run for job in jobs})} trainings to do: about {clock(total)},")
+        total /= max(1, min(len(left), available_cores()))
+    count = len({job.run for job in jobs})
+    say(f"{len(left)} of {count} trainings to do: about {format_duration(total)},")
     say("and the embeddings and classifiers of each, which are not counted")
 
 
@@ -276,7 +277,7 @@ def _figures(
     # A job is its run's only one: two of one run would wait for each other's lock.
     batches = list(_by_run(jobs).values())
     done = (
-        run_jobs(work, batches, workers=min(len(batches), default_workers()))
+        run_jobs(work, batches, workers=min(len(batches), available_cores()))
         if small
         else map(work, batches)
     )

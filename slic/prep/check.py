@@ -20,7 +20,7 @@ from slic.errors import InputError, StoreError
 from slic.prep.check_pair import Agreement, DamagedPair, PairCheck, PairJob, check_pair
 from slic.prep.store import IMPORTED, LayoutChoice, resolve
 from slic.prep.tvl1 import engine_version
-from slic.runtime.processes import default_workers, run_jobs
+from slic.runtime.processes import available_cores, run_jobs
 from slic.runtime.progress import progress
 
 # Chosen on stores of real and drawn clips. Right flow deviates by 0.01 to 0.33 over a store's
@@ -150,7 +150,7 @@ def check_flow(
     if not of_pairs:
         raise StoreError(f"{path}: holds no pair of frames of 2x2 pixels or more to check")
     jobs = [PairJob(path, video, pair) for video, pair in _drawn(able, pairs, Random(seed))]
-    found = _compared(jobs, min(workers or default_workers(), len(jobs)))
+    found = _compared(jobs, min(workers or available_cores(), len(jobs)))
     return CheckResult(
         store=str(path),
         checks=[check for check in found if isinstance(check, PairCheck)],

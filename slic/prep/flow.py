@@ -44,7 +44,7 @@ from slic.prep.tvl1 import ON_DEVICES, Engine, Tvl1Parameters, engine_version
 from slic.prep.workers.executor import Executor
 from slic.prep.workers.local import LocalProcesses
 from slic.prep.workers.pick import executor_of
-from slic.runtime.disk import writes
+from slic.runtime.disk import disk_errors_at
 from slic.runtime.progress import progress
 
 
@@ -147,7 +147,7 @@ def _compute_flow(
     target.clear_leftovers()
     chosen = sample(entries_of(target, found), limit)
     settings = _settings(target, bound, tvl1)
-    with writes(path):
+    with disk_errors_at(path):
         agree_on_settings(target, "flow", settings, overwrite=overwrite)
     _forget_outdated(target, settings)
     result.videos, result.failures = len(chosen), list_failures(chosen)

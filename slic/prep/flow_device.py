@@ -16,8 +16,14 @@ from slic.prep.flow_batches import Batcher, DeviceFailed
 from slic.prep.flow_video import FlowDone, FlowJob, store_flow
 from slic.prep.tvl1 import Tvl1Parameters
 from slic.prep.tvl1.device import DeviceSolver
-from slic.runtime.processes import GRACE_S, default_workers, in_flight, interrupts_held, one_thread
-from slic.runtime.signals import stops_noticed
+from slic.runtime.processes import (
+    GRACE_S,
+    available_cores,
+    in_flight,
+    init_worker,
+    signals_masked_in_children,
+)
+from slic.runtime.signals import defer_stops
 
 LOOK_EVERY_S = 1.0
 
@@ -41,7 +47,7 @@ def devices_for(engine: str, device: str) -> list[str]:
 
 def default_threads() -> int:
     """Threads a device: twice the cores, as they wait as often as they work."""
-    return max(8, 2 * default_workers())
+    return max(8, 2 * available_cores())
 
 
 def flow_on_device(
@@ -101,7 +107,7 @@ def flow_on_devices(
         context.Process(target=_serve_device, args=(number, work, inbox, outbox), daemon=True)
         for number, (work, inbox) in enumerate(zip(works, inboxes, strict=True))
     ]
-    with interrupts_held():
+    with signals_masked_in_children():
         for process in processes:
             process.start()
     served = _Served(processes, inboxes, outbox)
@@ -136,7 +142,7 @@ class _Served:
             for _ in range(work.threads):
                 inbox.put(next(waiting, None))
         running = set(range(len(works)))
-        with stops_noticed() as stopped:
+        with defer_stops() as stopped:
             while running and time.monotonic() < deadline:
                 if stopped() and deadline == math.inf:
                     deadline, waiting = time.monotonic() + GRACE_S, iter(())
@@ -171,7 +177,7 @@ class _Served:
 
 def _serve_device(number: int, work: DeviceWork, inbox: Any, outbox: Any) -> None:
     """A device's process: jobs come in until None; results, counts and lines go out."""
-    one_thread()
+    init_worker()
 
     def send(message: object) -> None:
         outbox.put((number, message))

@@ -38,8 +38,8 @@ from slic.prep.store import (
 )
 from slic.prep.workers.claims import check_claim
 from slic.prep.workers.executor import Executor
-from slic.runtime.disk import failure, writes
-from slic.runtime.processes import count
+from slic.runtime.disk import disk_errors_at, to_disk_error
+from slic.runtime.processes import add_units
 from slic.runtime.progress import progress
 
 CENTRE = 127.5  # the level of no flow, between 127 and 128, which both become exactly 0
@@ -122,7 +122,7 @@ def import_flow(
     settings = _settings(target, bound)
     if target.settings("flow") != settings:  # so that a stopped run leaves no mixture
         target.index.forget_flow(e.id for e in target.index.entries() if e.flow is not None)
-    with writes(path):
+    with disk_errors_at(path):
         agree_on_settings(target, "flow", settings, overwrite=overwrite)
     chosen = sample(entries_of(target, found), limit)
     result = PrepResult(store=str(path), videos=len(chosen), notes=first.notes)
@@ -229,10 +229,10 @@ def store_imported(job: ImportJob) -> FlowDone:
     except DecodeError as error:
         return FlowDone(job.entry, None, f"no flow: {error}")
     except OSError as error:
-        raise failure(f"{job.store}: flow of {job.entry.id}", error) from error
+        raise to_disk_error(f"{job.store}: flow of {job.entry.id}", error) from error
     finally:
         store.index.close()
-    count(len(pairs))
+    add_units(len(pairs))
     return FlowDone(job.entry, settings)
 
 

@@ -9,7 +9,7 @@ from slic.prep.flow_batches import Batcher, DeviceFailed
 from slic.prep.flow_video import FlowDone, FlowJob, store_flow
 from slic.prep.tvl1 import Tvl1Parameters, resolve_engine
 from slic.prep.tvl1.device import DeviceSolver
-from slic.runtime.processes import count
+from slic.runtime.processes import add_units
 
 _making = threading.Lock()
 
@@ -29,7 +29,7 @@ def store_flow_on_device(job: FlowJob, *, device: str) -> FlowDone:
     try:
         with _making:  # two that ask at once are to get the same
             batcher = _batcher(job.engine, device, job.parameters)
-        return store_flow(job, batcher.submit, counted=count)
+        return store_flow(job, batcher.submit, counted=add_units)
     except DeviceFailed as error:
         raise WorkError(
             f"{device} of {socket.gethostname()} failed: {error}; end that worker, or run the same"

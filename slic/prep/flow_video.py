@@ -16,8 +16,8 @@ from slic.errors import DamagedChunk, DiskError, WorkError
 from slic.prep.store import PrepResult
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
 from slic.prep.workers.claims import check_claim
-from slic.runtime.disk import failure
-from slic.runtime.processes import count
+from slic.runtime.disk import to_disk_error
+from slic.runtime.processes import add_units
 
 # A block is as long as this allows, so that memory does not grow with the video.
 BLOCK_FRAMES, BLOCK_PIXELS = 64, 2**22
@@ -122,7 +122,7 @@ def store_flow_here(job: FlowJob) -> FlowDone:
         levels = quantise(flow, bound)
         return lambda: levels
 
-    return store_flow(job, submit, counted=count)
+    return store_flow(job, submit, counted=add_units)
 
 
 def store_flow(job: FlowJob, submit: Submit, *, counted: Callable[[int], None]) -> FlowDone:
@@ -162,7 +162,7 @@ def store_flow(job: FlowJob, submit: Submit, *, counted: Callable[[int], None]) 
     except WorkError as error:
         return unsolved(job, str(error))
     except OSError as error:
-        raise failure(f"{job.store}: flow of {entry.id}", error) from error
+        raise to_disk_error(f"{job.store}: flow of {entry.id}", error) from error
     finally:
         store.index.close()
     return FlowDone(entry, job.settings)

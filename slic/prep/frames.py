@@ -23,7 +23,7 @@ from slic.prep.store import (
 )
 from slic.prep.workers.executor import Executor
 from slic.prep.workers.pick import executor_of
-from slic.runtime.disk import writes
+from slic.runtime.disk import disk_errors_at
 from slic.runtime.progress import progress
 
 JPEG_QUALITY = 90
@@ -96,12 +96,12 @@ def store_missing_frames(
     begin = time.monotonic()
     if fps is not None and not found.of_images:
         raise InputError(f"{found.root}: video files say their frame rate: leave out --fps")
-    with writes(path):
+    with disk_errors_at(path):
         target = ClipStore.create(path)
     settings: dict[str, Any] = {"short_side": short_side, "codec": codec}
     settings |= {"quality": JPEG_QUALITY} if codec == "jpeg" else {}
     settings |= {"fps": fps} if fps is not None else {}
-    with writes(path):
+    with disk_errors_at(path):
         agree_on_settings(target, "frames", settings, overwrite=overwrite)
     videos = sample(found.videos, limit)
     target.clear_leftovers()

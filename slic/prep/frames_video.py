@@ -24,7 +24,7 @@ from slic.prep.source import (
     stamp,
 )
 from slic.prep.workers.claims import check_claim
-from slic.runtime.disk import failure
+from slic.runtime.disk import to_disk_error
 
 READINGS = 2  # of a file that changes meanwhile
 FRAMES = 32  # of a video, by which its size in the store is told
@@ -142,10 +142,12 @@ def _unread(job: FrameJob, error: OSError) -> str:
         DiskError: the data set has gone, or this process may open no more files.
     """
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        raise failure(job.root / job.video.path, error)
+        raise to_disk_error(job.root / job.video.path, error)
     with contextlib.suppress(PermissionError):
         if not job.root.is_dir() or not any(job.root.iterdir()):  # what was mounted there is not
-            raise failure(job.root, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+            raise to_disk_error(
+                job.root, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            )
     return f"cannot be read: {error.strerror}"
 
 
@@ -199,7 +201,7 @@ def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding, befor
             store.drop(entry.id, view="flow")
             store.publish(writer, entry.id, view="frames")
     except OSError as error:
-        raise failure(f"{job.store}: {entry.id}", error) from error
+        raise to_disk_error(f"{job.store}: {entry.id}", error) from error
     finally:
         store.index.close()
     return replace(

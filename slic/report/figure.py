@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from slic.datasets.listing import stem_of
 from slic.errors import InputError, SlicError
 from slic.page.thumbnails import Picture, Scene, fitted
-from slic.runtime.disk import whole_file
-from slic.runtime.text import shown
+from slic.runtime.disk import atomic_write
+from slic.runtime.text import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def write_figure(
         # A letter that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
         drawing = _drawn(rows, report["videos"], scenes)
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             dateless = UNDATED.get(suffix)
             drawing.savefig(file, format=suffix[1:], dpi=DOTS_AN_INCH, metadata=dateless)
 
@@ -144,7 +144,7 @@ def _picture(scene: Scene | None) -> Picture | None:
 
 def _name(videos: dict[str, Any], row: int) -> str:
     """The label of a video, or else the end of its path, in one line."""
-    return shown(videos["label"][row] or stem_of(videos["id"][row]))
+    return escape(videos["label"][row] or stem_of(videos["id"][row]))
 
 
 def _fit(text: "Text", axes: "Axes") -> None:

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from slic.runtime.progress import messages
-from slic.runtime.text import shown
+from slic.runtime.progress import stderr_console
+from slic.runtime.text import escape
 
 UNLIMITED = 10_000
 
@@ -27,12 +27,12 @@ def console() -> Console:
 
 def plain(value: object) -> Text:
     """A value as it is, but for control characters: `[bold]` and `:fire:` mean nothing in names."""
-    return Text(shown(value))
+    return Text(escape(value))
 
 
 def say(line: str) -> None:
     """Print a line for the user to stderr; a terminal's is broken between words, never a path."""
-    console, text = messages(), shown(line)
+    console, text = stderr_console(), escape(line)
     if sys.stderr.isatty() and len(text) > console.width:
         wrapper = textwrap.TextWrapper(
             console.width, break_long_words=False, break_on_hyphens=False
@@ -41,7 +41,7 @@ def say(line: str) -> None:
     console.print(Text(text))
 
 
-def listing(*headings: str, title: str | None = None) -> Table:
+def new_table(*headings: str, title: str | None = None) -> Table:
     """An empty table with these headings; what a terminal has no room for is broken, never cut."""
     table = Table(box=None, pad_edge=False, title_justify="left")
     table.title = None if title is None else plain(title)
@@ -64,7 +64,7 @@ def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None
     console().print(table)
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes for people: 512 B, 8.9 MB, 1.2 GB."""
     number = float(count)
     for unit in ("B", "kB", "MB", "GB"):

@@ -3,7 +3,7 @@
 import torch
 
 from slic.errors import InputError
-from slic.runtime.processes import default_workers
+from slic.runtime.processes import available_cores
 
 MOST_READERS = 16
 
@@ -27,11 +27,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def reading_workers(device: torch.device, *, beside: int = 1) -> int:
+def default_readers(device: torch.device, *, beside: int = 1) -> int:
     """Reading processes that a device needs: on a CPU one, as the cores are for computing.
 
     `beside` processes share the machine's cores.
     """
     if device.type != "cuda":
         return 1
-    return max(1, min(MOST_READERS, default_workers() // beside))
+    return max(1, min(MOST_READERS, available_cores() // beside))

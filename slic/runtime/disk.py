@@ -30,7 +30,7 @@ ADVICE = {
 UNREAD = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
-def failure(path: str | os.PathLike[str] | None, error: OSError) -> DiskError:
+def to_disk_error(path: str | os.PathLike[str] | None, error: OSError) -> DiskError:
     """One line for the user: the path if known, what the system says of it, and what to do."""
     code = error.errno or 0
     advice = ADVICE.get(code, f"see to it and {AGAIN}")
@@ -39,14 +39,14 @@ def failure(path: str | os.PathLike[str] | None, error: OSError) -> DiskError:
     return DiskError(f"{where}{said}; {advice}")
 
 
-def raise_refusal(path: str | os.PathLike[str], error: Exception) -> None:
+def raise_if_unreadable(path: str | os.PathLike[str], error: Exception) -> None:
     """Raise DiskError where the system refused to read, which tells nothing of the content."""
     if isinstance(error, OSError) and error.errno in UNREAD:
-        raise failure(path, error) from error
+        raise to_disk_error(path, error) from error
 
 
 @contextlib.contextmanager
-def writes(path: str | os.PathLike[str]) -> Iterator[None]:
+def disk_errors_at(path: str | os.PathLike[str]) -> Iterator[None]:
     """Within, a refusal of the file system is a DiskError that names `path`.
 
     Raises:
@@ -58,7 +58,7 @@ def writes(path: str | os.PathLike[str]) -> Iterator[None]:
         found = refusal(error)
         if found is None:
             raise
-        raise failure(path, found) from error
+        raise to_disk_error(path, found) from error
 
 
 def check_writable(folder: Path) -> None:
@@ -67,7 +67,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         DiskError: the file system refuses.
     """
-    with writes(folder):
+    with disk_errors_at(folder):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".{uuid.uuid4().hex[:8]}"
         probe.touch()
@@ -75,7 +75,7 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def starting_processes() -> Iterator[None]:
+def process_start_errors() -> Iterator[None]:
     """Within, what processes share is made: in /dev/shm, and with open files.
 
     Raises:
@@ -84,7 +84,7 @@ def starting_processes() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise failure("/dev/shm" if error.errno == errno.ENOSPC else None, error) from error
+        raise to_disk_error("/dev/shm" if error.errno == errno.ENOSPC else None, error) from error
 
 
 def refusal(error: BaseException) -> OSError | None:
@@ -101,7 +101,7 @@ def refusal(error: BaseException) -> OSError | None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file to write beside `path`; synced and renamed to it at the end, or removed.
 
     Raises:
@@ -111,7 +111,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     if path.exists() and not path.is_file():
         raise DiskError(f"{path}: is no plain file; name another")
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with writes(path):
+    with disk_errors_at(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with aside.open("wb") as file:

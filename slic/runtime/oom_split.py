@@ -8,7 +8,7 @@ from torch import Tensor
 from slic.errors import WorkError
 
 
-class InParts:
+class OOMSplitter:
     """Computes a batch at once, or in halves and quarters where memory does not suffice.
 
     It remembers what fitted, so that only the first batches are tried in vain. Only for what

@@ -17,8 +17,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from slic.errors import WorkError
-from slic.runtime.disk import starting_processes
-from slic.runtime.signals import STOPPING, die_with_parent, stops_held, stops_noticed
+from slic.runtime.disk import process_start_errors
+from slic.runtime.signals import STOPPING, defer_stops, die_with_parent
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -32,12 +32,12 @@ GRACE_S = 3.0  # that a stopped command gives to the jobs under way
 UNHEARD = STOPPING if hasattr(signal, "sigwaitinfo") else (signal.SIGINT,)
 
 
-def default_workers() -> int:
+def available_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def one_thread(_worker: int = 0, *, until: "Connection | None" = None) -> None:
+def init_worker(_worker: int = 0, *, until: "Connection | None" = None) -> None:
     """Keep a worker to one thread, as its fellows already fill the cores, and to its parent.
 
     It ends as well when the other end of `until` is closed.
@@ -76,7 +76,7 @@ def _leave_at_parents_word() -> None:
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
+def signals_masked_in_children() -> Iterator[None]:
     """Processes started inside never hear a Ctrl-C or SIGTERM; this one hears it at the end.
 
     A terminal or scheduler sends it to all of them, and each would die, or answer with a traceback.
@@ -86,7 +86,7 @@ def interrupts_held() -> Iterator[None]:
         return
     multiprocessing.resource_tracker.ensure_running()  # to start it later would undo the mask
     # Held, as other threads do not share the mask, and what they receive interrupts this one.
-    with stops_held():
+    with defer_stops():
         before = signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)
         try:
             yield
@@ -114,13 +114,13 @@ _counter: Any = None  # a worker's share in the number that run_jobs watches
 def _start_worker(counter: Any, until: "Connection") -> None:
     global _counter
     _counter = counter
-    one_thread(until=until)
+    init_worker(until=until)
 
 
 _thread = threading.local()  # `units` where `counting` adds them up
 
 
-def count(units: int) -> None:
+def add_units(units: int) -> None:
     """Tell the `counted` of `run_jobs`, or else `counting`, of units done, from within a job."""
     if _counter is not None:
         with _counter.get_lock():
@@ -130,7 +130,7 @@ def count(units: int) -> None:
 
 
 @contextmanager
-def counting() -> Iterator[Callable[[], int]]:
+def collect_units() -> Iterator[Callable[[], int]]:
     """Add up what `count` is told of in this thread; what is yielded gives the sum."""
     _thread.units = 0
     try:
@@ -161,7 +161,7 @@ def run_jobs(
         KeyboardInterrupt: told to stop, once the results of what could be finished are taken.
     """
     context = multiprocessing.get_context("spawn")
-    with starting_processes():
+    with process_start_errors():
         counter = context.Value("q", 0)
         until, stop = context.Pipe(duplex=False)
         pool = ProcessPoolExecutor(
@@ -170,7 +170,7 @@ def run_jobs(
     seen = 0
 
     def submit(job: Job) -> Future[Result]:
-        with interrupts_held():
+        with signals_masked_in_children():
             return pool.submit(work, job)
 
     def look() -> None:
@@ -218,7 +218,7 @@ def in_flight(
     """
     queue = iter(jobs)
     allowed = most if callable(most) else lambda: most
-    with stops_noticed() as stopped:
+    with defer_stops() as stopped:
         running = {submit(job) for job in islice(queue, allowed())}
         while running and not stopped():
             done, running = wait(running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)

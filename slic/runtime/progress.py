@@ -21,12 +21,12 @@ NARROWEST_BAR, WIDEST_NUMBERS = 4, 66  # columns, of 240000/240000 linear-augmen
 _showing: list[Console] = []
 
 
-def messages() -> Console:
+def stderr_console() -> Console:
     """The console for all that is no result: while a bar is shown its own, to print above it."""
     return _showing[-1] if _showing else Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people: 42 s, 3 min 10 s, 5 h 02 min."""
     whole = round(seconds)
     if whole < 60:
@@ -49,7 +49,7 @@ def progress(
         units: how many of these there are in all, if known; the time left is then told by them.
     """
     begin = time.monotonic()
-    console = messages()
+    console = stderr_console()
     if not sys.stderr.isatty() or console.is_dumb_terminal:
         yield _plain(total, what, unit, units, begin)
         return
@@ -113,7 +113,7 @@ def _plain(
     total: int, what: str, unit: str, units: float | None, begin: float
 ) -> Callable[[int, float], None]:
     done, said = Done(total, units), begin
-    console = messages()
+    console = stderr_console()
 
     def advance(videos: int, count: float) -> None:
         nonlocal said
@@ -125,7 +125,7 @@ def _plain(
         said = now
         rate = done.units / max(now - begin, 1e-6)
         left = (1 - done.share) * (now - begin) / done.share if done.share else float("inf")
-        tail = "" if last or left == float("inf") else f", {clock(left)} left"
+        tail = "" if last or left == float("inf") else f", {format_duration(left)} left"
         console.print(f"{what}: {done.videos}/{total}, {rate:,.0f} {unit}/s{tail}")
 
     return advance

@@ -52,17 +52,13 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def stops_held() -> Iterator[None]:
-    """Hold a Ctrl-C or SIGTERM back until the block is done; a second one is not held."""
-    with stops_noticed():
-        yield
+def defer_stops() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C and SIGTERM back until the block is done; a second one, later, is not held.
 
+    Only the main thread receives signals: in other threads nothing is held.
 
-@contextmanager
-def stops_noticed() -> Iterator[Callable[[], bool]]:
-    """`stops_held` that tells the block, by what it yields, whether it was asked to stop.
-
-    Signals reach the main thread alone: in others nothing is held.
+    Yields:
+        A function that says whether the block has been asked to stop.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

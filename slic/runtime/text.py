@@ -1,7 +1,7 @@
 """Text for people and files: names on one line, counts with their nouns."""
 
 
-def shown(name: object) -> str:
+def escape(name: object) -> str:
     """A path, name or message fit for one line of a terminal.
 
     What is not printable is escaped as in Python: line breaks, escape sequences, marks that turn

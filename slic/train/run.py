@@ -15,8 +15,8 @@ from slic.engine.loop import Loop
 from slic.engine.synchronised import share_of_normalisation
 from slic.errors import InputError, StoreError
 from slic.runs import Run
-from slic.runtime.devices import pick_device, reading_workers
-from slic.runtime.progress import clock
+from slic.runtime.devices import default_readers, pick_device
+from slic.runtime.progress import format_duration
 from slic.train.methods.base import Method
 from slic.train.outcome import result
 from slic.train.setup import TrainingSetup, set_up
@@ -160,7 +160,7 @@ def compute_options(
     """
     return ComputeOptions(
         device=device,
-        workers=reading_workers(device, beside=beside) if workers is None else workers,
+        workers=default_readers(device, beside=beside) if workers is None else workers,
         augment_on_device=device.type == "cuda" and augment_on != "cpu",
     )
 
@@ -198,7 +198,7 @@ def _announce(method: Method, loop: Loop, preset: str) -> None:
     say(f"{method.run.path}: preset {preset}, {settings.encoder} on {where}, {videos}")
     if progress.total_steps:
         say(f"continuing after epoch {progress.epoch}, step {progress.total_steps}")
-    left, time = loop.steps_left, clock(seconds_left(method, loop))
+    left, time = loop.steps_left, format_duration(seconds_left(method, loop))
     say(f"{left} steps left of {settings.epochs} epochs: about {time}")
     for note in method.notes():
         say(note)

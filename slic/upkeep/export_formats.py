@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 from slic.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def write_parquet(path: Path, columns: Columns, about: str) -> int:
     schema = _arrow(columns, slice(0, 0)).schema.with_metadata({"slic": about})
     texts = [name for name, rows in columns.values.items() if rows.dtype.kind == "U"]
     with (
-        whole_file(path) as file,
+        atomic_write(path) as file,
         ParquetWriter(file, schema, use_dictionary=texts) as writer,
     ):
         for part in _parts(columns):
@@ -69,7 +69,7 @@ def write_csv(path: Path, columns: Columns, _about: str) -> int:
     def wide(part: slice) -> "pyarrow.RecordBatch":
         return _arrow(Columns(dict(_flat(columns, part))), slice(None))
 
-    with whole_file(path) as file, CSVWriter(file, wide(slice(0, 0)).schema) as writer:
+    with atomic_write(path) as file, CSVWriter(file, wide(slice(0, 0)).schema) as writer:
         for part in _parts(columns):
             writer.write_batch(wide(part))
     return path.stat().st_size
@@ -83,7 +83,7 @@ def write_npz(path: Path, columns: Columns, about: str) -> int:
     """
     arrays = {**columns.values, "about": np.array(about)}
     with (
-        whole_file(path) as file,
+        atomic_write(path) as file,
         zipfile.ZipFile(file, "w") as archive,
         progress(len(arrays), "export", unit="MB") as advance,
     ):

@@ -16,8 +16,8 @@ from slic.prep.frames_video import FRAMES
 from slic.prep.store import LayoutChoice, is_store
 from slic.prep.tvl1 import resolve_engine
 from slic.runtime.disk import check_writable
-from slic.runtime.processes import default_workers
-from slic.runtime.text import shown
+from slic.runtime.processes import available_cores
+from slic.runtime.text import escape
 from slic.train.recluster import clusterings_left
 from slic.train.run import CPU_PRESET, GPU_PRESET
 from slic.train.slic_settings import SlicSettings
@@ -149,7 +149,7 @@ def measure_rates(asked: Asked, file: Path, *, say: Callable[[str], None] = prin
     _, measured = _looked_at(path, asked, settings, missing(assumed_here(), wanted), say)
     rates = {**measured, **assumed_here()}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    write_rates(file, rates, about={"cores": default_workers(), "gpu": gpu, "preset": preset})
+    write_rates(file, rates, about={"cores": available_cores(), "gpu": gpu, "preset": preset})
     return [name for name, rate in rates.items() if rate.how == "measured"]
 
 
@@ -160,11 +160,11 @@ def _check_target(file: Path) -> None:
             read_rates(file)
         except InputError:
             raise InputError(
-                f"--measure {shown(file)}: there is such a file, not of rates"
+                f"--measure {escape(file)}: there is such a file, not of rates"
             ) from None
     folder = file.absolute().parent
     if not folder.is_dir():
-        raise InputError(f"--measure {shown(file)}: there is no folder {shown(folder)}")
+        raise InputError(f"--measure {escape(file)}: there is no folder {escape(folder)}")
     check_writable(folder)
 
 
@@ -172,7 +172,7 @@ def _fleet(asked: Asked, measured_on: int | None = None) -> Fleet:
     """The machines asked for; of as many cores as the one that rates were measured on, or this."""
     here = torch.cuda.device_count()
     gpus = asked.gpus if asked.gpus is not None else (here or int(asked.gpu is not None))
-    cores = asked.cores if asked.cores is not None else (measured_on or default_workers())
+    cores = asked.cores if asked.cores is not None else (measured_on or available_cores())
     for option, value, least in (
         ("--gpus", gpus, 0),
         ("--machines", asked.machines, 1),
@@ -181,7 +181,7 @@ def _fleet(asked: Asked, measured_on: int | None = None) -> Fleet:
         if not least <= value <= MOST[option]:
             raise InputError(f"{option} {value}: must lie between {least} and {MOST[option]}")
     if asked.gpu is not None and not gpus:
-        raise InputError(f"--gpu {shown(asked.gpu[:40])}: leave it out with --gpus 0")
+        raise InputError(f"--gpu {escape(asked.gpu[:40])}: leave it out with --gpus 0")
     return Fleet(asked.machines, cores, gpus)
 
 
@@ -243,7 +243,7 @@ def _told(asked: Asked) -> Data:
     if found is None:
         names = ", ".join(KNOWN)
         raise InputError(
-            f"{shown(asked.dataset[:200])}: no such file or folder, and no known set ({names})"
+            f"{escape(asked.dataset[:200])}: no such file or folder, and no known set ({names})"
         )
     return found
 

@@ -24,7 +24,7 @@ from slic.encoders.checkpoints import load_checkpoint
 from slic.engine.distributed import ALONE, Ranks, joined, this_rank
 from slic.errors import InputError, StoreError, WorkError
 from slic.runs import Run, open_run
-from slic.runtime.processes import default_workers
+from slic.runtime.processes import available_cores
 from slic.train.outcome import is_done
 from slic.train.run import check_devices, check_store, compute_options_here
 from slic.train.setup import check_shares
@@ -274,7 +274,7 @@ def test_each_process_has_its_own_gpu(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     made = compute_options_here(Ranks(6, 8, 2, 4), name, workers=None, augment_on="auto")
     assert made.device == torch.device("cuda:2")
-    assert made.workers == max(1, min(16, default_workers() // 4))
+    assert made.workers == max(1, min(16, available_cores() // 4))
     assert compute_options_here(ALONE, name, workers=3, augment_on="cpu").device == torch.device(
         "cuda"
     )

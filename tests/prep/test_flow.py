@@ -26,7 +26,7 @@ from slic.prep.frames import prep_frames
 from slic.prep.frames_video import close_decoder
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
 from slic.prep.workers import local
-from slic.runtime.processes import default_workers
+from slic.runtime.processes import available_cores
 
 SIZE = (48, 36)
 VIDEOS = {"Run/a.avi": 5, "Run/b.avi": 2, "Hop/one.avi": 1}
@@ -84,7 +84,7 @@ def whole(data: Path) -> Path:
     path = data.parent / "whole.zarr"
     result = prep_flow(str(data), store=str(path))
     assert (result.written, result.failed, result.frames) == (3, 0, 5)
-    assert f"flow by {engine_version('cpu')} in {default_workers()} processes" in result.notes
+    assert f"flow by {engine_version('cpu')} in {available_cores()} processes" in result.notes
     return path
 
 

@@ -38,7 +38,7 @@ from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
 from slic.prep.space import Estimate, estimate, say_needed, size
 from slic.prep.workers import local
-from slic.runtime.disk import check_writable, failure, whole_file
+from slic.runtime.disk import atomic_write, check_writable, to_disk_error
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -127,7 +127,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np, torch
 from slic.cache.embeddings import whole_hdf5
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 from slic.errors import DiskError
 from slic.encoders.tensor_files import save_whole
 
@@ -141,7 +141,7 @@ def hdf5(path):
         file.create_dataset("rows", data=rows, fletcher32=True)
 
 def plain(path):
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(rows.tobytes())
 
 for limit in {[0, 1, 100, 4096, *Random(1).sample(range(25_000), 12)]}:
@@ -164,7 +164,7 @@ for limit in {[0, 1, 100, 4096, *Random(1).sample(range(25_000), 12)]}:
 
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DiskError, match="pipe"), whole_file(tmp_path / "pipe"):
+    with pytest.raises(DiskError, match="pipe"), atomic_write(tmp_path / "pipe"):
         pass
     assert (tmp_path / "pipe").is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
@@ -181,7 +181,7 @@ def test_whole_files_can_be_read(tmp_path: Path) -> None:
 
 
 def test_errors_that_are_none_of_the_disk_are_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"^of another kind$"), whole_file(tmp_path / "x"):
+    with pytest.raises(RuntimeError, match=r"^of another kind$"), atomic_write(tmp_path / "x"):
         raise RuntimeError("of another kind")
     assert list(tmp_path.iterdir()) == []
 
@@ -198,7 +198,7 @@ def test_errors_that_are_none_of_the_disk_are_left_alone(tmp_path: Path) -> None
     ],
 )
 def test_each_refusal_says_where_and_what_to_do(code: int, advice: str) -> None:
-    said = str(failure(Path("a") / "b", OSError(code, "whatever")))
+    said = str(to_disk_error(Path("a") / "b", OSError(code, "whatever")))
     assert said.startswith(f"{Path('a') / 'b'}: {os.strerror(code)}; ")
     assert advice in said
     assert "\n" not in said

@@ -21,7 +21,7 @@ from slic.cache.index import Entry, Index
 from slic.datasets.videos import Dataset, read_dataset
 from slic.errors import DatasetError
 from slic.runtime.console import say, show
-from slic.runtime.text import shown
+from slic.runtime.text import escape
 from slic.train.run import train
 
 Slic = Callable[..., tuple[int, str, str]]
@@ -57,9 +57,9 @@ def test_names_are_printed_as_they_are_but_for_controls(
     out, err = capsys.readouterr()
     assert is_clean(out)
     assert is_clean(err)
-    assert err == f"{shown(name)}|\n"
-    assert shown(name) in out
-    assert shown(name) == name or not name.isprintable()
+    assert err == f"{escape(name)}|\n"
+    assert escape(name) in out
+    assert escape(name) == name or not name.isprintable()
 
 
 # --- files -----------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_training_and_evaluation_take_hostile_labels(
     assert code == 0
     assert is_clean(out)
     assert is_clean(err)
-    assert all(shown(label) in out for label in LABELS)
+    assert all(escape(label) in out for label in LABELS)
     code, out, err = slic("eval", "classify", "--mode", "linear", *run, "--json")
     assert (code, is_clean(err)) == (0, True)
     assert json.loads(out)["mode"] == "linear"

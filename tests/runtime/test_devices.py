@@ -3,7 +3,7 @@ import torch
 
 from slic.encoders.precision import autocast, resolve_precision, tune
 from slic.errors import InputError
-from slic.runtime.devices import MOST_READERS, pick_device, reading_workers
+from slic.runtime.devices import MOST_READERS, default_readers, pick_device
 
 
 def test_auto_takes_a_gpu_where_there_is_one():
@@ -20,8 +20,8 @@ def test_an_impossible_device_is_one_line(name):
 
 
 def test_a_cpu_has_one_reader_and_a_gpu_some():
-    assert reading_workers(torch.device("cpu")) == 1
-    assert 1 <= reading_workers(torch.device("cuda")) <= MOST_READERS
+    assert default_readers(torch.device("cpu")) == 1
+    assert 1 <= default_readers(torch.device("cuda")) <= MOST_READERS
 
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slic.errors import WorkError
-from slic.runtime.oom_split import InParts
+from slic.runtime.oom_split import OOMSplitter
 
 
 class Short:
@@ -24,14 +24,14 @@ class Short:
 @pytest.mark.parametrize("room", [1, 2, 3, 100])
 def test_outputs_are_those_of_the_whole_batch(count, room):
     batch = torch.randn(count, 3, 2, generator=torch.Generator().manual_seed(count))
-    doubled, squares = InParts(Short(room))(batch)
+    doubled, squares = OOMSplitter(Short(room))(batch)
     assert torch.equal(doubled, 2 * batch)
     assert torch.equal(squares, torch.stack([(row**2).sum() for row in batch]))
 
 
 def test_what_fitted_is_remembered():
     short = Short(3)
-    in_parts = InParts(short)
+    in_parts = OOMSplitter(short)
     for _ in range(2):
         in_parts(torch.zeros(8, 1))
     assert short.tried == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
@@ -39,7 +39,7 @@ def test_what_fitted_is_remembered():
 
 def test_an_item_that_does_not_fit_alone_is_one_line():
     with pytest.raises(WorkError, match="cpu: out of memory for a single clip of 4 x 16 x 16"):
-        InParts(Short(0))(torch.zeros(5, 4, 16, 16, 3))
+        OOMSplitter(Short(0))(torch.zeros(5, 4, 16, 16, 3))
 
 
 def test_other_errors_come_through():
@@ -47,4 +47,4 @@ def test_other_errors_come_through():
         raise RuntimeError("of another kind")
 
     with pytest.raises(RuntimeError, match="of another kind"):
-        InParts(broken)(torch.zeros(2, 1))
+        OOMSplitter(broken)(torch.zeros(2, 1))

@@ -13,8 +13,8 @@ from slic.runtime import processes
 from slic.runtime.processes import (
     IN_FLIGHT_PER_WORKER,
     LOOK_EVERY_S,
-    count,
-    default_workers,
+    add_units,
+    available_cores,
     in_flight,
     run_jobs,
 )
@@ -64,16 +64,16 @@ def test_units_are_counted_while_a_job_runs() -> None:
 
 def counting(job: str) -> str:
     if job == "slow":
-        count(3)
+        add_units(3)
         time.sleep(4 * LOOK_EVERY_S)
-        count(4)
+        add_units(4)
     else:
-        count(5)
+        add_units(5)
     return job
 
 
 def test_counts_without_anyone_to_listen() -> None:
-    count(7)
+    add_units(7)
     assert list(run_jobs(counting, ["quick"], workers=1)) == ["quick"]
 
 
@@ -124,14 +124,14 @@ def test_what_may_be_in_flight_can_grow_and_shrink() -> None:
 
 
 def test_units_are_added_up_without_processes() -> None:
-    with processes.counting() as units:
-        count(3)
-        count(4)
+    with processes.collect_units() as units:
+        add_units(3)
+        add_units(4)
         assert units() == 7
-    count(5)
-    with processes.counting() as units:
+    add_units(5)
+    with processes.collect_units() as units:
         assert units() == 0
 
 
-def test_default_workers() -> None:
-    assert 1 <= default_workers() <= (os.cpu_count() or 1)
+def test_available_cores() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from slic.runtime.progress import clock, messages, progress
+from slic.runtime.progress import format_duration, progress, stderr_console
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from slic.runtime.progress import clock, messages, progress
     ],
 )
 def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+    assert format_duration(seconds) == text
 
 
 class Clock:
@@ -41,7 +41,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_messages_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    messages().print("hello")
+    stderr_console().print("hello")
     assert capsys.readouterr() == ("", "hello\n")
 
 

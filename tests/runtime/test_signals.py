@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from slic.runtime import signals as stopping
-from slic.runtime.signals import STOPPING, exit_code_of_stop, stop_on_signals, stops_held
+from slic.runtime.signals import STOPPING, defer_stops, exit_code_of_stop, stop_on_signals
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def handled() -> None:
 
 def block(*numbers: signal.Signals, reached: list[int]) -> None:
     """A held block that is stopped after each of its steps."""
-    with stops_held():
+    with defer_stops():
         for step, number in enumerate(numbers):
             reached.append(step)
             signal.raise_signal(number)
@@ -60,7 +60,7 @@ def test_a_stop_sent_twice_within_a_second_is_one(monkeypatch):
 
 def test_an_error_within_is_not_hidden_by_a_stop():
     def fail() -> None:
-        with stops_held():
+        with defer_stops():
             signal.raise_signal(signal.SIGTERM)
             raise ZeroDivisionError
 
@@ -72,7 +72,7 @@ def test_blocks_within_blocks_stop_at_the_end_of_the_outermost():
     reached: list[int] = []
 
     def outer() -> None:
-        with stops_held():
+        with defer_stops():
             block(signal.SIGINT, reached=reached)
             reached.append(7)
 
@@ -83,7 +83,7 @@ def test_blocks_within_blocks_stop_at_the_end_of_the_outermost():
 
 def test_handlers_are_as_before():
     before = [signal.getsignal(number) for number in STOPPING]
-    with stops_held():
+    with defer_stops():
         pass
     assert [signal.getsignal(number) for number in STOPPING] == before
 
@@ -92,7 +92,7 @@ def test_other_threads_hold_nothing():
     done: list[bool] = []
 
     def work() -> None:
-        with stops_held():
+        with defer_stops():
             done.append(True)
 
     thread = threading.Thread(target=work)
@@ -104,8 +104,8 @@ def test_other_threads_hold_nothing():
 def test_without_a_handler_of_ours_sigterm_still_ends_the_process():
     code = (
         "import signal\n"
-        "from slic.runtime.signals import stops_held\n"
-        "with stops_held():\n"
+        "from slic.runtime.signals import defer_stops\n"
+        "with defer_stops():\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    print('whole', flush=True)\n"
         "print('never')\n"

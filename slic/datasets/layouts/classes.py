@@ -6,7 +6,7 @@ from pathlib import Path
 from slic.datasets.layouts.video import Video, hold_out_noted
 from slic.datasets.splits import FOLDER_WORDS, part_of_word, val_note
 from slic.errors import DatasetError
-from slic.runtime.text import counted, shown
+from slic.runtime.text import counted, escape
 
 
 def read_classes(root: Path, paths: Sequence[str]) -> tuple[list[Video], list[str]]:
@@ -15,7 +15,7 @@ def read_classes(root: Path, paths: Sequence[str]) -> tuple[list[Video], list[st
     notes = []
     if wrapper := _wrapper(folders):
         folders = [parts[1:] for parts in folders]
-        notes.append(f"class folders taken from {shown(wrapper)}/")
+        notes.append(f"class folders taken from {escape(wrapper)}/")
     words = _split_words(root, folders)
     if words is None:
         labels = [parts[0] if parts else None for parts in folders]
@@ -53,7 +53,7 @@ def _split_words(root: Path, folders: list[list[str]]) -> set[str] | None:
     if "train" in words and len(words) > 1:
         other = min(firsts - splits)
         raise DatasetError(
-            f"{shown(root)}: {shown(other)}/ stands beside split folders "
+            f"{escape(root)}: {escape(other)}/ stands beside split folders "
             f"({', '.join(sorted(splits))}); move one or the other away"
         )
     return None
@@ -72,5 +72,5 @@ def _label_notes(videos: list[Video]) -> list[str]:
         return [f"{counted(unlabelled, 'video')} in no class folder: no label"]
     if len(labels) == 1:
         (label,) = labels
-        return [f"one class only, {shown(label)}: if that is no class, use --layout flat"]
+        return [f"one class only, {escape(label)}: if that is no class, use --layout flat"]
     return []

@@ -15,7 +15,7 @@ from slic.datasets.layouts.video import Video, hold_out_noted, missing_note
 from slic.datasets.listing import HMDB51_LIST_NAME, Listing, read_text, stem_of
 from slic.datasets.splits import Part
 from slic.errors import DatasetError
-from slic.runtime.text import counted, shown
+from slic.runtime.text import counted, escape
 
 # What a name says behind title and class: body part, camera motion, people, view, quality, number.
 _ATTRIBUTES: Final = re.compile(
@@ -61,7 +61,7 @@ def read_hmdb51(root: Path, listing: Listing) -> tuple[list[Video], list[str]]:
         return _by_lists(root, listing.videos, lists)
     if not any(map(is_hmdb51_name, listing.videos)):
         raise DatasetError(
-            f"{shown(root)}: no <class>_test_split1.txt in or beside it names its videos, and none"
+            f"{escape(root)}: no <class>_test_split1.txt in or beside it names its videos, and none"
             " of them is named as HMDB51's are; pass --layout classes"
         )
     videos, notes = hold_out_noted([_video(path, _folder(path)) for path in listing.videos])
@@ -173,15 +173,15 @@ def _read_list(file: Path) -> dict[str, Part]:
         cells = line.rsplit(None, 1)
         if not cells:
             continue
-        where = f"{shown(file)} line {number}"
+        where = f"{escape(file)} line {number}"
         if len(cells) < 2 or cells[1] not in _PARTS:
             raise DatasetError(
-                f"{where}: {shown(line.strip()[:80])!r} makes no sense; expected '<name>.avi' and"
+                f"{where}: {escape(line.strip()[:80])!r} makes no sense; expected '<name>.avi' and"
                 " 1 (train), 2 (test) or 0 (unused)"
             )
         name, part = cells[0].strip(), _PARTS[cells[1]]
         if parts.setdefault(stem_of(name).lower(), part) != part:
-            raise DatasetError(f"{where}: {shown(name[:80])} is listed above with another number")
+            raise DatasetError(f"{where}: {escape(name[:80])} is listed above with another number")
     return parts
 
 
@@ -189,8 +189,8 @@ def _notes(root: Path, lists: _Lists, videos: list[Video], *, missing: int) -> l
     unused = sum(set(video.splits.values()) == {"unused"} for video in videos)
     if missing == len(lists.parts):
         raise DatasetError(
-            f"{shown(root)}: HMDB51's lists name none of the {len(videos)} videos; remove the lists"
-            " or pass --layout classes"
+            f"{escape(root)}: HMDB51's lists name none of the {len(videos)} videos; remove the"
+            " lists or pass --layout classes"
         )
     notes = []
     if len(lists.numbers) < 3:

@@ -17,7 +17,7 @@ from slic.datasets.listing import Listing, read_text, stem_of
 from slic.datasets.splits import FOLDER_WORDS, part_of_word, val_note
 from slic.errors import DatasetError
 from slic.runtime.regular_files import open_regular
-from slic.runtime.text import counted, is_one_line, shown
+from slic.runtime.text import counted, escape, is_one_line
 
 _COLUMNS: Final = ("youtube_id", "time_start", "time_end", "split")
 _WORDS: Final = {word: word for word in ("train", "val", "test")} | dict.fromkeys(
@@ -76,20 +76,20 @@ def read_kinetics(
     """
     if not tables:
         raise DatasetError(
-            f"{shown(root)}: no csv with columns label,youtube_id,time_start,time_end,split in this"
-            " folder; put it there or pass --layout classes"
+            f"{escape(root)}: no csv with columns label,youtube_id,time_start,time_end,split in"
+            " this folder; put it there or pass --layout classes"
         )
     table = _Table()
     for file in tables:
         _read_table(file, table)
     if not table.rows:
-        raise DatasetError(f"{shown(tables[0])}: no video is listed below the header")
+        raise DatasetError(f"{escape(tables[0])}: no video is listed below the header")
     names = {path: table.name(stem_of(path)) for path in listing.videos}
     present = {name for name in names.values() if name is not None}
     if not present:
-        first = shown(next(iter(table.rows)))
+        first = escape(next(iter(table.rows)))
         raise DatasetError(
-            f"{shown(tables[0])}: none of the {len(table.rows)} listed videos is among the"
+            f"{escape(tables[0])}: none of the {len(table.rows)} listed videos is among the"
             f" {len(names)} on disk, such as {first}.mp4; remove the csv or pass --layout classes"
         )
     videos, notes = _videos(names, table)
@@ -160,13 +160,13 @@ def _read_table(file: Path, table: _Table) -> None:
         missing = [name for name in _COLUMNS if name not in columns]
         if missing:
             raise DatasetError(
-                f"{shown(file)}: no column {missing[0]}; expected: label,{','.join(_COLUMNS)}"
+                f"{escape(file)}: no column {missing[0]}; expected: label,{','.join(_COLUMNS)}"
             )
         places = [columns.index(name) for name in _COLUMNS]
         label = columns.index("label") if "label" in columns else None
         for cells in reader:
             if any(cells):
-                where = f"{shown(file)} line {reader.line_num}"
+                where = f"{escape(file)} line {reader.line_num}"
                 if len(cells) != len(columns):
                     raise DatasetError(
                         f"{where}: {counted(len(cells), 'cell')} under a header of {len(columns)};"
@@ -175,7 +175,7 @@ def _read_table(file: Path, table: _Table) -> None:
                 values = [cells[place].strip() for place in places]
                 _add(table, where, values, None if label is None else cells[label].strip() or None)
     except csv.Error as error:
-        raise DatasetError(f"{shown(file)} line {reader.line_num}: not a csv: {error}") from None
+        raise DatasetError(f"{escape(file)} line {reader.line_num}: not a csv: {error}") from None
 
 
 def _add(table: _Table, where: str, values: list[str], label: str | None) -> None:
@@ -183,7 +183,7 @@ def _add(table: _Table, where: str, values: list[str], label: str | None) -> Non
     word = _WORDS.get(split.lower())
     if word is None:
         raise DatasetError(
-            f"{where}: split {shown(split[:80])!r} is unknown; use train, val, validate or test"
+            f"{where}: split {escape(split[:80])!r} is unknown; use train, val, validate or test"
         )
     if not video or not is_one_line(video) or (label and not is_one_line(label)):
         raise DatasetError(f"{where}: the id is empty, or a cell holds NUL or a line break")
@@ -203,4 +203,4 @@ def _seconds(where: str, text: str) -> int:
     try:
         return int(float(text))
     except (ValueError, OverflowError):
-        raise DatasetError(f"{where}: time {shown(text[:80])!r} is no number of seconds") from None
+        raise DatasetError(f"{where}: time {escape(text[:80])!r} is no number of seconds") from None

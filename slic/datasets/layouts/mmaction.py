@@ -17,7 +17,7 @@ from slic.datasets.layouts.video import Dataset, Video, missing_note
 from slic.datasets.listing import VIDEO_SUFFIXES, Inside, inner_path, read_text
 from slic.datasets.splits import Part, part_of_word, val_note
 from slic.errors import DatasetError
-from slic.runtime.text import counted, is_one_line, shown
+from slic.runtime.text import counted, escape, is_one_line
 
 _WORD: Final = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])", re.IGNORECASE)
 _SPLIT: Final = re.compile(r"(?<=split)_?([1-3])(?!\d)", re.IGNORECASE)
@@ -60,9 +60,9 @@ def read_mmaction(file: Path) -> Dataset:
     if not any(bases.values()):
         first = lists[0].lines[0].path
         raise DatasetError(
-            f"{shown(file)}: none of the listed videos is on disk, such as"
-            f" {shown(file.parent / first)}; paths are relative to the list's folder, or to videos/"
-            " or rawframes/ in it"
+            f"{escape(file)}: none of the listed videos is on disk, such as"
+            f" {escape(file.parent / first)}; paths are relative to the list's folder, or to"
+            " videos/ or rawframes/ in it"
         )
     inside_folder = all(base.is_relative_to(file.parent) for base in bases.values() if base)
     root = file.parent if inside_folder else file.parent.parent
@@ -82,7 +82,7 @@ def _fellows(file: Path) -> list[Path]:
     """The list and those that differ from it by part and split alone."""
     if not _WORD.search(file.name):
         raise DatasetError(
-            f"{shown(file)}: the name says neither train, val nor test; name it like"
+            f"{escape(file)}: the name says neither train, val nor test; name it like"
             " <data set>_train_list.txt, or give the folder of the videos"
         )
     names = sorted(name for name in os.listdir(file.parent) if name.lower().endswith(".txt"))
@@ -104,16 +104,16 @@ def _read_list(file: Path) -> _List:
     for number, text in enumerate(read_text(file).splitlines(), start=1):
         if not text.strip():
             continue
-        where = f"{shown(file)} line {number}"
+        where = f"{escape(file)} line {number}"
         line = _line(where, number, text.strip())
         first = lines.setdefault(line.path, line)
         if first is not line:
             raise DatasetError(
-                f"{where}: {shown(line.path)} is already listed on line {first.number}; remove one"
+                f"{where}: {escape(line.path)} is already listed on line {first.number}; remove one"
                 " of them"
             )
     if not lines:
-        raise DatasetError(f"{shown(file)}: no video is listed")
+        raise DatasetError(f"{escape(file)}: no video is listed")
     return _List(file, int(split[1]) if split else 1, word[1].lower(), list(lines.values()))
 
 
@@ -127,7 +127,7 @@ def _line(where: str, number: int, text: str) -> _Line:
     numbered = label.isdecimal() and len(label) <= LONGEST_NUMBER
     if not path.strip() or not numbered or not is_one_line(text):
         raise DatasetError(
-            f"{where}: {shown(text[:80])!r} makes no sense; expected '<video> <class number>' or"
+            f"{where}: {escape(text[:80])!r} makes no sense; expected '<video> <class number>' or"
             " '<folder of images> <frames> <class number>'"
         )
     return _Line(number, inner_path(where, path.strip(), of="the list's folder"), int(label))
@@ -138,15 +138,15 @@ def _class_names(folder: Path) -> list[str] | None:
     found = sorted(name for name in os.listdir(folder) if _LABEL_MAP.fullmatch(name))
     if len(found) > 1:
         raise DatasetError(
-            f"{shown(folder)}: {counted(len(found), 'label map')}, such as {shown(found[0])} and"
-            f" {shown(found[1])}; leave one"
+            f"{escape(folder)}: {counted(len(found), 'label map')}, such as {escape(found[0])} and"
+            f" {escape(found[1])}; leave one"
         )
     if not found:
         return None
     names = [line.strip() for line in read_text(folder / found[0]).strip().splitlines()]
     for number, name in enumerate(names, start=1):
         if name and not is_one_line(name):
-            raise DatasetError(f"{shown(folder / found[0])} line {number}: NUL in a class name")
+            raise DatasetError(f"{escape(folder / found[0])} line {number}: NUL in a class name")
     return names
 
 
@@ -176,7 +176,7 @@ def _collect(
         base = bases[listed.file]
         words = {each.word for each in lists if each.split == listed.split}
         for line in listed.lines if base else ():
-            where = f"{shown(listed.file)} line {line.number}"
+            where = f"{escape(listed.file)} line {line.number}"
             label = _label(where, line, names)
             path = (base / line.path).relative_to(root).as_posix() if base else line.path
             target = inside.target(where, path)
@@ -184,8 +184,8 @@ def _collect(
                 continue
             if labels.setdefault(path, label) != label or listed.split in splits[path]:
                 raise DatasetError(
-                    f"{where}: {shown(line.path)} stands in another list as well, of the same split"
-                    " or with another class; remove one of them"
+                    f"{where}: {escape(line.path)} stands in another list as well, of the same"
+                    " split or with another class; remove one of them"
                 )
             splits[path][listed.split] = part_of_word(listed.word, words=words)
     return labels, splits

@@ -6,7 +6,7 @@ from slic.datasets.layouts.video import Dataset, Video, hold_out, hold_out_noted
 from slic.datasets.listing import Row, find_rows, read_csv
 from slic.datasets.splits import PART_WORDS, part_of_word, val_note
 from slic.errors import DatasetError
-from slic.runtime.text import counted, shown
+from slic.runtime.text import counted, escape
 
 
 def read_table(file: Path) -> Dataset:
@@ -20,15 +20,15 @@ def read_table(file: Path) -> Dataset:
     present = find_rows(file, rows)
     if not present:
         raise DatasetError(
-            f"{shown(file)}: none of the {len(rows)} listed videos is on disk, such as "
-            f"{shown(file.parent / rows[0].path)}; paths are relative to the csv's folder"
+            f"{escape(file)}: none of the {len(rows)} listed videos is on disk, such as "
+            f"{escape(file.parent / rows[0].path)}; paths are relative to the csv's folder"
         )
     notes = []
     if missing := len(rows) - len(present):
         gone = min({row.path for row in rows} - {row.path for row in present})
         verb = "is" if missing == 1 else "are"
         notes.append(
-            f"{counted(missing, 'listed video')} {verb} not on disk, such as {shown(gone)}"
+            f"{counted(missing, 'listed video')} {verb} not on disk, such as {escape(gone)}"
         )
     videos, remarks = _csv_videos(present, {row.split for row in rows})
     videos.sort(key=lambda video: video.id)
@@ -52,6 +52,6 @@ def _check_words(file: Path, rows: list[Row]) -> None:
     for row in rows:
         if row.split is not None and row.split not in PART_WORDS:
             raise DatasetError(
-                f"{shown(file)} line {row.line}: split {shown(row.split[:80])!r} is unknown;"
+                f"{escape(file)} line {row.line}: split {escape(row.split[:80])!r} is unknown;"
                 " use train, val, test, unused or leave it empty"
             )

@@ -8,7 +8,7 @@ from slic.datasets.layouts.video import Video, missing_note
 from slic.datasets.listing import LIST_NAME, Listing
 from slic.datasets.splits import Part, Ucf101Lists, read_ucf101_lists, ucf101_key, ucf101_name
 from slic.errors import DatasetError
-from slic.runtime.text import counted, shown
+from slic.runtime.text import counted, escape
 
 _LIST_FOLDER: Final = "ucfTrainTestlist"
 
@@ -65,8 +65,8 @@ def _ucf101_notes(root: Path, videos: list[Video], lists: Ucf101Lists | None) ->
     if lists is None or not lists.parts:
         if unused == len(videos):
             raise DatasetError(
-                f"{shown(root)}: no video is named v_<Class>_g<NN>_c<NN> and there are no official "
-                "lists; pass --layout classes"
+                f"{escape(root)}: no video is named v_<Class>_g<NN>_c<NN> and there are no "
+                "official lists; pass --layout classes"
             )
         notes = ["no official lists: splits follow from group numbers"]
         if unused:
@@ -74,7 +74,7 @@ def _ucf101_notes(root: Path, videos: list[Video], lists: Ucf101Lists | None) ->
         return notes
     if unused == len(videos):
         raise DatasetError(
-            f"{shown(lists.folder)}: the lists name none of the {len(videos)} videos; remove the "
+            f"{escape(lists.folder)}: the lists name none of the {len(videos)} videos; remove the "
             "lists or pass --layout classes"
         )
     notes = []

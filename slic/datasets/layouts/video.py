@@ -9,7 +9,7 @@ from typing import Literal
 from slic.datasets.listing import LONGEST_NAME
 from slic.datasets.splits import Part, held_out
 from slic.errors import DatasetError
-from slic.runtime.text import counted, shown
+from slic.runtime.text import counted, escape
 
 Layout = Literal["ucf101", "hmdb51", "kinetics", "classes", "images", "mmaction", "csv", "flat"]
 
@@ -64,8 +64,8 @@ class Dataset:
             for name in (video.id, video.label, video.group):
                 if name is not None and len(name) > LONGEST_NAME:
                     raise DatasetError(
-                        f"{shown(self.root)}: a name of {len(name)} characters, {shown(name[:40])}"
-                        f"...: longer than {LONGEST_NAME}; shorten it"
+                        f"{escape(self.root)}: a name of {len(name)} characters,"
+                        f" {escape(name[:40])}...: longer than {LONGEST_NAME}; shorten it"
                     )
 
     @property

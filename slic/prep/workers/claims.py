@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slic.cache.writers import aside_name
 from slic.errors import DiskError
-from slic.runtime.disk import writes
+from slic.runtime.disk import disk_errors_at
 
 
 @contextlib.contextmanager
@@ -22,7 +22,7 @@ def claim_of(store: Path) -> Iterator[Path]:
     Its content is random: only who sees the same file can tell it.
     """
     path = store.absolute() / "index" / "writing" / aside_name("claim")
-    with writes(store):
+    with disk_errors_at(store):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(uuid.uuid4().hex)
     try:

@@ -38,7 +38,7 @@ class Executor(Protocol):
             work: a function of a module, picklable.
             jobs: its arguments, picklable.
             lost: makes the outcome of a job that no worker survives, and why.
-            counted: takes the units that jobs have told `slic.runtime.processes.count` of.
+            counted: takes the units that jobs have told `slic.runtime.processes.add_units` of.
             device: on which `work` works.
 
         Raises:

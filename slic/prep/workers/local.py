@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from slic.prep.tvl1 import resolve_engine
 from slic.prep.workers.executor import J, Result
-from slic.runtime.processes import default_workers, run_jobs
+from slic.runtime.processes import available_cores, run_jobs
 
 
 class LocalProcesses:
@@ -39,4 +39,4 @@ class LocalProcesses:
         return f"in {count} process{'es' * (count > 1)}"
 
     def _count(self, jobs: int) -> int:
-        return max(1, min(self.workers or default_workers(), jobs))
+        return max(1, min(self.workers or available_cores(), jobs))

@@ -14,7 +14,7 @@ from typing import TypeVar
 from slic import __version__
 from slic.errors import WorkError
 from slic.prep.workers.claims import content
-from slic.runtime.processes import counting
+from slic.runtime.processes import collect_units
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -111,5 +111,5 @@ def run_job(work: Callable[[Job], Result], job: Job, place: Place) -> tuple[Resu
         WorkError: as the job; or this worker does not see the store or the data set.
     """
     _arrive(place)
-    with counting() as units:
+    with collect_units() as units:
         return work(job), units()

@@ -28,7 +28,7 @@ from slic.errors import WorkError
 from slic.neighbours.exact import first_neighbours
 from slic.prep.flow_video import FlowJob, store_flow_here, to_gray
 from slic.prep.tvl1 import Tvl1Parameters, tvl1_flow
-from slic.runtime.disk import starting_processes
+from slic.runtime.disk import process_start_errors
 from slic.train.sampling import plan_epoch
 from slic.train.slic_settings import SlicSettings
 from slic.upkeep.cost.model import PROJECTION, TRAIN_PASSES, VIEWS, Net
@@ -190,7 +190,7 @@ def neighbours() -> dict[str, Rate]:
 def starting() -> dict[str, Rate]:
     """What it takes to start a process that has PyTorch and slic in it."""
     before = children_s()
-    with starting_processes():
+    with process_start_errors():
         subprocess.run([sys.executable, "-c", STARTED], check=True)
     return {"start": Rate(max(children_s() - before, SHORTEST_S), "measured", "one started")}
 

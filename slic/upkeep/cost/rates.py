@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from slic.errors import SettingsError
-from slic.runtime.disk import whole_file
+from slic.runtime.disk import atomic_write
 from slic.runtime.regular_files import SMALL, brief, read_regular
-from slic.runtime.text import is_one_line, shown
+from slic.runtime.text import escape, is_one_line
 
 FORMAT = 1
 LEAST, LARGEST = 1e-30, 1e30
@@ -86,7 +86,7 @@ def assumed_gpu(name: str) -> dict[str, Rate]:
     """
     if name not in GPUS:
         known = ", ".join(GPUS)
-        raise SettingsError(f"--gpu {shown(name[:40])}: not known: {known}; or give --rates FILE")
+        raise SettingsError(f"--gpu {escape(name[:40])}: not known: {known}; or give --rates FILE")
     gpu = GPUS[name]
     flow = FLOW_AIM * gpu.bytes / GPUS[FLOW_AIM_ON].bytes
     return {
@@ -116,7 +116,7 @@ def write_rates(path: Path, rates: Mapping[str, Rate], *, about: Mapping[str, An
     """
     listed = {n: {**asdict(rate), "unit": UNITS[n]} for n, rate in rates.items()}
     content = {"format": FORMAT, **about, "rates": listed}
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -140,7 +140,7 @@ def read_rates(path: Path) -> Given:
         SettingsError: missing, not such a file, or a rate is unknown or impossible; the message
             names it.
     """
-    where = shown(path)
+    where = escape(path)
     try:
         content = json.loads(read_regular(path, limit=SMALL))
     except OSError as error:

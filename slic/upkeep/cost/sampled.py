@@ -24,7 +24,7 @@ from slic.prep.frames import JPEG_QUALITY
 from slic.prep.frames_video import FRAMES, LEAST_FRAME
 from slic.prep.source import size_and_time
 from slic.prep.space import OVERHEAD, estimate, weight_of
-from slic.runtime.text import counted, shown
+from slic.runtime.text import counted, escape
 from slic.upkeep.cost.data import BYTES_FROM, FLOW_BYTES_A_PIXEL, SHORT_SIDE, Data
 
 FRAME_SETTINGS = {"short_side": SHORT_SIDE, "codec": "jpeg", "quality": JPEG_QUALITY}
@@ -206,7 +206,7 @@ def sampled(found: Dataset, sampler: Sampler, *, settings: Settings) -> Data:
     needed = estimate(paths, weight=weight_of, measure=sampler.take_file)
     looks = sampler.looks
     if not looks:
-        raise DatasetError(f"{shown(found.root)}: no video of those looked at decodes")
+        raise DatasetError(f"{escape(found.root)}: no video of those looked at decodes")
     # What the bytes of those looked at, and so their frames, stand for.
     weighed = sum(look.bytes / look.frames * look.all_frames for look in looks)
     scale = (needed.bytes - len(paths) * OVERHEAD) / weighed

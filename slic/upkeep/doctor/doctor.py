@@ -11,7 +11,7 @@ from typing import Any
 
 from slic import __version__
 from slic.runtime.progress import progress
-from slic.runtime.text import shown
+from slic.runtime.text import escape
 from slic.upkeep.doctor.machine import LOCKS_WORK, NOT_WRITABLE, machine
 from slic.upkeep.doctor.probing import LIMIT_S, Answer, probe
 
@@ -146,7 +146,7 @@ def _of_packages(answers: Mapping[str, Answer]) -> list[Problem]:
             problems.append(Problem(f"{name} is missing", f"pip install {name}"))
         else:
             again = f"pip install --force-reinstall {name}"
-            problems.append(Problem(f"{name} does not import: {shown(error)}", again))
+            problems.append(Problem(f"{name} does not import: {escape(error)}", again))
         told |= {error} if error else set()
     return problems
 
@@ -180,16 +180,16 @@ def _of_gpus(answers: Mapping[str, Answer], driver: str | None) -> list[Problem]
     if answers["import torch"].error is not None:
         return []
     if found.error is not None:
-        return [Problem(f"looking for GPUs fails: {shown(found.error)}", "use --device cpu")]
+        return [Problem(f"looking for GPUs fails: {escape(found.error)}", "use --device cpu")]
     if driver is not None and not found.value["available"]:
         return [_idle(found.value, driver)]
     problems = [
-        Problem(f"GPU {number} fails: {shown(gpu['problem'])}", _TORCH)
+        Problem(f"GPU {number} fails: {escape(gpu['problem'])}", _TORCH)
         for number, gpu in enumerate(found.value["gpus"])
         if gpu["problem"]
     ]
     if found.value["gpus"] and (error := answers[f"import {TRITON}"].error):
-        what = f"Triton does not import ({shown(error)}): flow takes the slower engine torch"
+        what = f"Triton does not import ({escape(error)}): flow takes the slower engine torch"
         problems.append(Problem(what, f"pip install {TRITON}", needed=False))
     return problems
 
@@ -199,7 +199,7 @@ def _idle(value: Mapping[str, Any], driver: str) -> Problem:
     if built is None:
         what = "there is an NVIDIA driver, but PyTorch is built without CUDA"
         return Problem(f"{what}: the GPU stays idle", _TORCH, needed=False)
-    said = f" ({shown(value['said'])})" if value["said"] else ""
+    said = f" ({escape(value['said'])})" if value["said"] else ""
     what = f"PyTorch is built for CUDA {built}, which does not start on driver {driver}{said}"
     todo = "update the driver, or install a PyTorch for an older CUDA (pytorch.org)"
     return Problem(f"{what}: the GPU stays idle", todo, needed=False)
@@ -217,7 +217,7 @@ def _of_trials(answers: Mapping[str, Answer]) -> list[Problem]:
         "flow": f"{again} numba llvmlite; or give --engine opencv",
     }
     return [
-        Problem(f"the trial of {name} fails: {shown(error)}", todo)
+        Problem(f"the trial of {name} fails: {escape(error)}", todo)
         for name, todo in advice.items()
         if (error := answers[name].error)
     ]

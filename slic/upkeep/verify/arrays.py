@@ -8,7 +8,7 @@ from typing import Any
 
 from slic.cache.shards import ArrayReader, Codec
 from slic.errors import DamagedChunk
-from slic.runtime.disk import failure
+from slic.runtime.disk import to_disk_error
 
 _SHARD = re.compile(r"c\.\d+\.0\.0\.0")
 
@@ -73,7 +73,7 @@ def check_array(folder: Path) -> ArrayState | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise failure(folder, error) from error
+        raise to_disk_error(folder, error) from error
     ours = {name for name in names if name == "zarr.json" or _SHARD.fullmatch(name)}
     strays = tuple(sorted(names - ours))
     try:

@@ -11,7 +11,7 @@ from slic.config import Settings, with_defaults
 from slic.encoders.checkpoints import encoder_of, load_checkpoint
 from slic.errors import CheckpointError, SettingsError, WorkError
 from slic.runs import Run
-from slic.runtime.disk import raise_refusal, whole_file
+from slic.runtime.disk import atomic_write, raise_if_unreadable
 from slic.upkeep.verify.report import Fault
 
 ASIDE = "set-aside"
@@ -37,7 +37,7 @@ def checkpoint_fault(path: Path, settings: Settings | None) -> tuple[str | None,
     except FileNotFoundError:
         return "is missing", {}
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise_refusal(path, error)
+        raise_if_unreadable(path, error)
         return f"damaged: {error}", {}
     except (CheckpointError, WorkError) as error:
         return f"damaged: {str(error).removeprefix(f'{path}: ')}", {}
@@ -158,11 +158,11 @@ class Checkpoints:
         if metrics.exists():
             count = int(self.sound[kept]["progress"].get("lines", 0))
             keep_lines(metrics, metrics.read_bytes().split(b"\n")[:-1][:count])
-        with kept.open("rb") as source, whole_file(self.latest) as target:
+        with kept.open("rb") as source, atomic_write(self.latest) as target:
             shutil.copyfileobj(source, target)
 
 
 def keep_lines(path: Path, lines: list[bytes]) -> None:
     """Write a file of these lines, whole or not at all."""
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(b"".join(line + b"\n" for line in lines))

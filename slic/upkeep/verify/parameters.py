@@ -10,7 +10,7 @@ from slic.cache.flow_settings import DEFAULT_BOUND, default_bound
 from slic.cache.metadata import group, read_metadata
 from slic.cache.shards import ArrayReader
 from slic.errors import DamagedChunk, StoreError
-from slic.runtime.disk import raise_refusal
+from slic.runtime.disk import raise_if_unreadable
 
 Settings = dict[str, Any]
 DEFAULT_SIDE = 128
@@ -26,7 +26,7 @@ def read_root(path: Path) -> tuple[Settings, str | None]:
     try:
         document = read_metadata(path / "zarr.json")
     except OSError as error:
-        raise_refusal(path / "zarr.json", error)
+        raise_if_unreadable(path / "zarr.json", error)
         return {}, f"cannot be read: {error.strerror}"
     except (ValueError, RecursionError) as error:
         return {}, f"is damaged ({error})"

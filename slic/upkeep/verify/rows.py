@@ -12,7 +12,7 @@ from slic.cache.index import COLUMNS, LOCK_TIMEOUT_S, Index
 from slic.cache.row_sums import summed_rows
 from slic.cache.untrusted import check_schema, connect_guarded, is_sound_row
 from slic.errors import DiskError, StoreError
-from slic.runtime.disk import AGAIN, raise_refusal, sync, writes
+from slic.runtime.disk import AGAIN, disk_errors_at, raise_if_unreadable, sync
 from slic.runtime.regular_files import check_regular
 
 _REFUSALS = {
@@ -73,7 +73,7 @@ def read_rows(file: Path) -> Rows:
 
 def _raise_refusal(file: Path, error: Exception) -> None:
     """Raise what says nothing of the file's content: a lock, or what the system refuses."""
-    raise_refusal(file, error)
+    raise_if_unreadable(file, error)
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS:
         raise DiskError(f"{file}: cannot be read ({error}); {AGAIN}") from error
 
@@ -99,7 +99,7 @@ def make_index(file: Path, entries: Iterable[Entry]) -> None:
         index.close()
         sync(aside)
         # The journal of the old file would be played back into the new one.
-        with writes(file):
+        with disk_errors_at(file):
             for name in SIDE_FILES:
                 file.with_name(name).unlink(missing_ok=True)
             os.replace(aside, file)

@@ -17,7 +17,7 @@ from slic.cache.writers import LEFTOVER_S
 from slic.errors import CacheError, SlicError
 from slic.neighbours.kept import index_fault
 from slic.runs import Run, lock_run, open_run
-from slic.runtime.disk import raise_refusal
+from slic.runtime.disk import raise_if_unreadable
 from slic.runtime.progress import progress
 from slic.upkeep.verify.checkpoints import Checkpoints, aside_of, keep_lines, set_aside
 from slic.upkeep.verify.report import Fault, Report
@@ -231,7 +231,7 @@ def clusters_fault(file: Path) -> str | None:
             clusterings_in(content)
     # h5py raises many kinds for damaged files.
     except Exception as error:
-        raise_refusal(file, error)
+        raise_if_unreadable(file, error)
         return f"damaged: {_line(error)}"
     return None
 

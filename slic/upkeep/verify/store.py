@@ -11,8 +11,8 @@ from slic.cache.index import Index
 from slic.cache.metadata import PARTS, group, read_metadata
 from slic.cache.writers import Company, WriterLock, company_of, leftovers
 from slic.errors import SlicError, StoreError
-from slic.runtime.disk import raise_refusal
-from slic.runtime.processes import default_workers, run_jobs
+from slic.runtime.disk import raise_if_unreadable
+from slic.runtime.processes import available_cores, run_jobs
 from slic.runtime.progress import progress
 from slic.upkeep.verify.arrays import VideoJob, VideoState, check_video
 from slic.upkeep.verify.parameters import Settings, fits_any, read_root, recovered
@@ -41,12 +41,12 @@ def verify_store(path: Path, *, repair: bool = False, workers: int | None = None
         with WriterLock(path).alone() as company:
             if company == "others" or (company == "unknown" and _young(path)):
                 raise StoreError(f"{path}: is being written by another process; repair it later")
-            check = _Check(path, workers or default_workers(), company)
+            check = _Check(path, workers or available_cores(), company)
             report = check.report()
             report.mend()
             check.mender.close()
     else:
-        report = _Check(path, workers or default_workers()).report()
+        report = _Check(path, workers or available_cores()).report()
     report.seconds = round(time.monotonic() - begin, 3)
     return report
 
@@ -121,7 +121,7 @@ class _Check:
                 found = read_metadata(self.path / name / "zarr.json")
                 sound = all(found.get(key) == wanted[key] for key in kind)
             except (OSError, ValueError, RecursionError) as error:
-                raise_refusal(self.path / name, error)
+                raise_if_unreadable(self.path / name, error)
                 sound = False
             if not sound:
                 mend = part_mend(self.path, name)
