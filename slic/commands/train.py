@@ -6,34 +6,27 @@ import typer
 
 from slic.commands.completion import complete_preset, complete_store
 from slic.commands.options import Device, Json, Readers
+from slic.commands.setting_options import panel_title, with_setting_options
+from slic.config import PRESETS
 from slic.errors import InputError
 from slic.runtime.console import say, show
 from slic.runtime.regular_files import brief
+from slic.train.slic_settings import SlicSettings
 
-Encoders = Literal["r3d18", "r3d18-tv", "s3d", "small"]
-SETTINGS = "Settings (as the preset has them, unless given)"
-SPEED = "Speed, which changes no setting"
-
-
-def setting(name: str, *, help: str, metavar: str | None = None) -> Any:
-    """An option that changes a setting of the run; None, or False, leaves it as it is."""
-    return typer.Option(
-        name, help=help, metavar=metavar, show_default=False, rich_help_panel=SETTINGS
-    )
+METHOD = panel_title("Method")
+NETWORK = panel_title("Clips and network")
+OPTIMISATION = panel_title("Optimisation")
+SPEED = "Speed and memory (not part of the settings)"
 
 
-def speed(name: str, *, help: str) -> Any:
-    """An option of how a run is computed."""
-    return typer.Option(name, help=help, rich_help_panel=SPEED)
-
-
+@with_setting_options(SlicSettings)
 def train_command(
     store: Annotated[
         str | None,
         typer.Argument(
             metavar="STORE",
-            help="A clip store.",
-            show_default="the only one here",
+            help="Clip store to train on.",
+            show_default="the only one in this folder",
             autocompletion=complete_store,
         ),
     ] = None,
@@ -41,187 +34,135 @@ def train_command(
         str | None,
         typer.Option(
             "--preset",
-            help="ucf101-16f, ucf101-32f, kinetics400-16f, kinetics400-32f, cpu-small, demo.",
-            show_default="by device",
+            help=f"Settings to start from: {', '.join(PRESETS)}.",
+            show_default="ucf101-16f on a GPU, cpu-small on a CPU",
             autocompletion=complete_preset,
         ),
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", help="TOML file that changes settings.")
+        str | None,
+        typer.Option("--config", metavar="FILE", help="TOML file of settings to change."),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change any setting; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change any setting, also one that has no option of its own; may be repeated."
+            " docs/settings.md lists them all.",
+        ),
     ] = None,
-    cluster_every: Annotated[
-        int | None,
-        setting("--cluster-every", help="Epochs between clusterings."),
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="NAME",
+            help="Name of the run to start or continue, below runs/.",
+            show_default="store, encoder and a number",
+        ),
     ] = None,
-    warmup_epochs: Annotated[
-        int | None,
-        setting("--warmup-epochs", help="Epochs before clusters are used."),
-    ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Start a new run even if one with these settings exists.")
+    ] = False,
+    keep_checkpoints: Annotated[
+        bool,
+        typer.Option("--keep-checkpoints", help="Keep the checkpoint of every clustering."),
+    ] = False,
+    device: Device = "auto",
+    workers: Readers = None,
+    as_json: Json = False,
     cluster: Annotated[
         str | None,
-        setting(
+        typer.Option(
             "--cluster",
-            metavar="finch|kmeans:N|none|labels",
-            help="Source of pseudo-labels.",
+            metavar="SOURCE",
+            help="Source of the pseudo-labels: finch, kmeans:N (N clusters), none (every video is"
+            " its own cluster), or labels (the true ones).",
+            rich_help_panel=METHOD,
         ),
     ] = None,
     supervised: Annotated[
         bool,
-        setting("--supervised", help="--cluster labels: the upper bound."),
+        typer.Option(
+            "--supervised",
+            help="Same as --cluster labels: the paper's upper bound.",
+            rich_help_panel=METHOD,
+        ),
     ] = False,
     no_cluster: Annotated[
         bool,
-        setting("--no-cluster", help="--cluster none: each video alone."),
+        typer.Option("--no-cluster", help="Same as --cluster none.", rich_help_panel=METHOD),
     ] = False,
-    partition: Annotated[
-        int | None,
-        setting("--partition", help="FINCH's; 0 is the finest."),
-    ] = None,
-    objective: Annotated[
-        Literal["triplet", "infonce"] | None,
-        setting("--objective", help="Loss."),
-    ] = None,
-    no_temporal_loss: Annotated[
-        bool,
-        setting("--no-temporal-loss", help="The instance loss alone."),
-    ] = False,
-    all_pairs: Annotated[
-        bool,
-        setting("--all-pairs", help="All pairs of a cluster in the batch (triplet)."),
-    ] = False,
-    encoder: Annotated[
-        Encoders | None,
-        setting("--encoder", help="Network."),
-    ] = None,
     init: Annotated[
         str | None,
-        setting(
+        typer.Option(
             "--init",
             metavar="FILE",
-            help="Start from weights.",
+            help="Start from the weights in this file instead of random ones.",
+            rich_help_panel=NETWORK,
         ),
-    ] = None,
-    frames: Annotated[
-        int | None,
-        setting("--frames", help="Of a clip."),
-    ] = None,
-    size: Annotated[
-        int | None,
-        setting("--size", help="Of a clip, in pixels."),
-    ] = None,
-    no_flow: Annotated[bool, setting("--no-flow", help="RGB views alone.")] = False,
-    components: Annotated[
-        Literal["u", "v", "uv"] | None,
-        setting("--components", help="Of the flow in its views."),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        setting("--epochs", help="Passes over the videos."),
     ] = None,
     batch_size: Annotated[
         str | None,
-        setting(
+        typer.Option(
             "--batch-size",
             metavar="N|auto",
-            help="Samples a step; auto: what fits the GPU.",
+            help="Samples per optimiser step; auto takes the largest batch that fits the GPU.",
+            rich_help_panel=OPTIMISATION,
         ),
     ] = None,
-    lr: Annotated[
-        float | None,
-        setting("--lr", help="Learning rate."),
-    ] = None,
-    schedule: Annotated[
-        Literal["constant", "cosine", "step"] | None,
-        setting("--schedule", help="Of the learning rate."),
-    ] = None,
-    lr_warmup_epochs: Annotated[
-        int | None,
-        setting("--lr-warmup-epochs", help="In which it rises."),
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "bf16", "tf32", "fp32"] | None,
-        setting("--precision", help="auto: bf16 on a GPU, fp32 on a CPU."),
-    ] = None,
-    split: Annotated[
-        int | None,
-        setting("--split", help="Whose training videos."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        setting("--seed", help="Of every random draw."),
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", help="Name of the run.", show_default="numbered")
-    ] = None,
-    new: Annotated[bool, typer.Option("--new", help="Start a run even if one exists.")] = False,
-    keep_checkpoints: Annotated[
-        bool, typer.Option("--keep-checkpoints", help="Keep one for each clustering.")
-    ] = False,
     profile: Annotated[
         bool,
-        speed("--profile", help="Say where the time of a step goes."),
+        typer.Option(
+            "--profile",
+            help="Report where the time of a training step goes.",
+            rich_help_panel=SPEED,
+        ),
     ] = False,
     compile: Annotated[
         bool,
         typer.Option(
             "--compile",
-            help="Compile the encoder: slow start, faster steps.",
+            help="Compile the network: training starts later and each step is faster on a GPU.",
             rich_help_panel=SPEED,
         ),
     ] = False,
     recompute: Annotated[
         bool,
-        speed("--recompute", help="Less memory a sample, slower steps."),
+        typer.Option(
+            "--recompute",
+            help="Recompute activations in the backward pass: less memory, slower steps.",
+            rich_help_panel=SPEED,
+        ),
     ] = False,
     augment_on: Annotated[
         Literal["auto", "cpu", "gpu"],
-        speed("--augment-on", help="auto: as --device."),
+        typer.Option(
+            "--augment-on",
+            help="Where clips are augmented; auto is the device that trains.",
+            rich_help_panel=SPEED,
+        ),
     ] = "auto",
-    device: Device = "auto",
-    workers: Readers = None,
-    as_json: Json = False,
+    **settings: Any,
 ) -> None:
-    """Pretrain on a clip store, into runs/. The same command again continues.
+    """Pretrain a network on a clip store; the same command again continues.
 
-    Settings come from the preset, then the config file, then --set, then the other options.
+    Settings come from the preset, then --config, then --set, then the
+    options below; later ones win. Settings not given are the preset's.
     """
     from slic.engine.distributed import this_rank
     from slic.train.run import train
 
-    options = {
-        **_changes(changes or []),
-        **_pseudo_labels(cluster, supervised=supervised, no_cluster=no_cluster),
-    }
-    named = {
-        "cluster_every": cluster_every,
-        "warmup_epochs": warmup_epochs,
-        "partition": partition,
-        "objective": objective,
-        "temporal_weight": 0.0 if no_temporal_loss else None,
-        "pairs": "all" if all_pairs else None,
-        "encoder": encoder,
-        "frames": frames,
-        "size": size,
-        "flow_probability": 0.0 if no_flow else None,
-        "components": components,
-        "epochs": epochs,
-        "batch_size": _number_or_auto(batch_size),
-        "lr": lr,
-        "schedule": schedule,
-        "lr_warmup_epochs": lr_warmup_epochs,
-        "precision": precision,
-        "split": split,
-        "seed": seed,
-    }
     result = train(
         store,
         preset=preset,
         config=config,
-        options=options | {name: value for name, value in named.items() if value is not None},
+        options={
+            **_changes(changes or []),
+            **_pseudo_labels(cluster, supervised=supervised, no_cluster=no_cluster),
+            **({} if batch_size is None else {"batch_size": _number_or_auto(batch_size)}),
+            **settings,
+        },
         init=init,
         run=run,
         new=new,
@@ -234,27 +175,30 @@ def train_command(
         profile=profile,
         say=say,
     )
-    if not this_rank().first:
-        return
-    recall = result["recall"] or {}
+    if this_rank().first:
+        show(result, as_json=as_json, rows=_rows(result))
+
+
+def _rows(result: dict[str, Any]) -> dict[str, Any]:
     rows = {key: result[key] for key in ("run", "epochs", "steps", "checkpoint")}
-    rows |= {"loss": f"{result['loss']:.4f}", "clusters": result["clusters"]}
-    if result["clusters"] is None:
-        del rows["clusters"]
-    elif not result["clusters_used"]:
-        rows["clusters"] = f"{result['clusters']} (not trained with)"
+    rows["loss"] = f"{result['loss']:.4f}"
+    if result["clusters"] is not None:
+        unused = "" if result["clusters_used"] else " (not used in training)"
+        rows["clusters"] = f"{result['clusters']}{unused}"
     rows["NMI"] = "no labels" if result["nmi"] is None else f"{result['nmi']:.3f}"
-    rows |= {f"recall at {k}": f"{v:.3f} (held-out training groups)" for k, v in recall.items()}
-    show(result, as_json=as_json, rows=rows)
+    recall = result["recall"] or {}
+    return rows | {
+        f"recall at {k}": f"{v:.3f} (held-out training groups)" for k, v in recall.items()
+    }
 
 
 def _changes(given: list[str]) -> dict[str, Any]:
-    """`NAME=VALUE` as TOML reads them; what is no TOML value is a text."""
+    """Parse `NAME=VALUE`; a value that is not a number is a text."""
     changes: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"--set {brief(text)}: give NAME=VALUE")
+            raise InputError(f"--set {brief(text)}: must be NAME=VALUE")
         changes[name.strip()] = _value(value.strip())
     return changes
 
@@ -272,7 +216,7 @@ def _pseudo_labels(cluster: str | None, *, supervised: bool, no_cluster: bool) -
     flags = [name for name, given in (("labels", supervised), ("none", no_cluster)) if given]
     asked = flags if cluster is None else [cluster, *flags]
     if len(asked) > 1:
-        raise InputError("--cluster, --supervised, --no-cluster exclude each other: give one")
+        raise InputError("give only one of --cluster, --supervised and --no-cluster")
     if not asked:
         return {}
     name, colon, number = asked[0].partition(":")

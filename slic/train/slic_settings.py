@@ -1,9 +1,9 @@
-"""The settings of SLIC beside those that all methods have."""
+"""The settings of SLIC, beside those that all methods share."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from slic.config import DEFAULT_METHOD, Settings, probability, setting
+from slic.config import DEFAULT_METHOD, Settings, Switch, setting
 from slic.runtime.text import counted
 
 Objective = Literal["triplet", "infonce"]
@@ -20,37 +20,87 @@ _IN_WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SlicSettings(Settings):
-    """What decides a run of SLIC (paper, sections 3 and 4.1).
-
-    Attributes:
-        objective: the paper's `triplet` losses, or `infonce` over the same samples.
-        margin, temporal_margin, temporal_weight: m1, m2 and the weight of the second loss.
-        temperature: of InfoNCE.
-        pairs: `one` positive an anchor, or `all` pairs of a cluster in the batch.
-        same_video: p_alpha, the probability that a positive is of the anchor's own video.
-        flow_probability: 1 - p_beta, the probability that a view is optical flow.
-        cluster: pseudo-labels by FINCH or k-means, none (each video alone), or the true labels.
-        partition: of FINCH's, 0 the finest.
-        kmeans_clusters: of k-means.
-        cluster_every: epochs between clusterings.
-        warmup_epochs: epochs before the first clustering.
-    """
+    """The settings of SLIC (paper, sections 3 and 4.1)."""
 
     method: ClassVar[str] = DEFAULT_METHOD
 
-    objective: Objective
-    margin: float = setting(at_least=0)
-    temporal_margin: float = setting(at_least=0)
-    temporal_weight: float = setting(at_least=0)
-    temperature: float = setting(above=0)
-    pairs: Pairs = "one"
-    same_video: float = probability()
-    flow_probability: float = probability()
-    cluster: PseudoLabels
-    partition: int = setting(0, at_least=0)
-    kmeans_clusters: int = setting(1000, at_least=2)
-    cluster_every: int = setting(at_least=1)
-    warmup_epochs: int = setting(at_least=0)
+    objective: Objective = setting(
+        help="Training loss: triplet (the paper's two losses), or infonce over the same samples.",
+        panel="Method",
+        option=True,
+    )
+    margin: float = setting(
+        help="Margin m1 of the instance loss, in cosine distance.", panel="Method", at_least=0
+    )
+    temporal_margin: float = setting(
+        help="Margin m2 of the temporal discrimination loss, in cosine distance; at most m1.",
+        panel="Method",
+        at_least=0,
+    )
+    temporal_weight: float = setting(
+        help="Weight of the temporal discrimination loss beside the instance loss.",
+        panel="Method",
+        switch=Switch("--no-temporal-loss", 0.0, "Train with the instance loss alone."),
+        at_least=0,
+    )
+    temperature: float = setting(
+        help="Temperature of infonce: lower values weigh near negatives more.",
+        panel="Method",
+        above=0,
+    )
+    pairs: Pairs = setting(
+        "one",
+        help="Positive pairs in a batch: one per anchor, or all clips that share a cluster (triplet"
+        " only).",
+        panel="Method",
+        switch=Switch(
+            "--all-pairs",
+            "all",
+            "Use all positive pairs of a batch, as the authors' code does (triplet only).",
+        ),
+    )
+    same_video: float = setting(
+        help="Probability p_alpha that a positive is another clip of the anchor's own video, rather"
+        " than of another video in its cluster.",
+        panel="Method",
+        at_least=0,
+        at_most=1,
+    )
+    flow_probability: float = setting(
+        help="Probability 1 - p_beta that a view shows optical flow instead of RGB.",
+        panel="Method",
+        switch=Switch("--no-flow", 0.0, "Train on RGB alone; the store needs no flow."),
+        at_least=0,
+        at_most=1,
+    )
+    cluster: PseudoLabels = setting(
+        help="Source of the pseudo-labels: finch, kmeans, none (every video is its own cluster), or"
+        " labels (the true ones).",
+        panel="Method",
+        option=True,
+    )
+    partition: int = setting(
+        0,
+        help="FINCH partition used as pseudo-labels; 0 is the finest, with the most clusters.",
+        panel="Method",
+        option=True,
+        at_least=0,
+    )
+    kmeans_clusters: int = setting(
+        1000, help="Number of clusters of kmeans.", panel="Method", at_least=2
+    )
+    cluster_every: int = setting(
+        help="Epochs between two clusterings of the training videos.",
+        panel="Method",
+        option=True,
+        at_least=1,
+    )
+    warmup_epochs: int = setting(
+        help="Epochs before the first clustering, in which every video is its own cluster.",
+        panel="Method",
+        option=True,
+        at_least=0,
+    )
 
     @property
     def uses_flow(self) -> bool:
@@ -58,7 +108,7 @@ class SlicSettings(Settings):
         return self.flow_probability > 0
 
     def objective_in_words(self) -> str:
-        """What is trained for, as a report says it: `triplet losses, no clusters`."""
+        """Describe the objective for a report: `triplet losses, no clusters`."""
         name = {"triplet": "triplet losses", "infonce": "InfoNCE"}[self.objective]
         clusters = _IN_WORDS[self.cluster]
         if self.cluster in CLUSTERINGS:
@@ -67,9 +117,9 @@ class SlicSettings(Settings):
         return f"{name}, {clusters}"
 
     def contradiction(self) -> str | None:
-        """What is wrong with settings that are each possible, but not together; None if nothing."""
+        """Name a conflict between settings that are each valid; None if there is none."""
         if self.temporal_margin > self.margin:
             return f"temporal_margin {self.temporal_margin} must not exceed margin {self.margin}"
         if self.pairs == "all" and self.objective != "triplet":
-            return "pairs = 'all' is of objective = 'triplet' alone"
+            return "pairs = 'all' needs objective = 'triplet'"
         return None

@@ -1,0 +1,51 @@
+"""The settings of a training run."""
+
+from slic.config.reading import (
+    LARGEST_WHOLE,
+    PRESETS,
+    load_method,
+    make_settings,
+    preset_text,
+    read_config,
+    read_preset,
+    read_toml,
+    settings_from,
+    with_defaults,
+)
+from slic.config.settings import (
+    DEFAULT_METHOD,
+    Components,
+    EncoderName,
+    Feature,
+    Panel,
+    Precision,
+    Settings,
+    SplitNumber,
+    Switch,
+    in_panels,
+    setting,
+)
+
+__all__ = [
+    "DEFAULT_METHOD",
+    "LARGEST_WHOLE",
+    "PRESETS",
+    "Components",
+    "EncoderName",
+    "Feature",
+    "Panel",
+    "Precision",
+    "Settings",
+    "SplitNumber",
+    "Switch",
+    "in_panels",
+    "load_method",
+    "make_settings",
+    "preset_text",
+    "read_config",
+    "read_preset",
+    "read_toml",
+    "setting",
+    "settings_from",
+    "with_defaults",
+]
