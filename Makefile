@@ -4,13 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-browser check clean
+.PHONY: demo test test-slow test-all test-browser check clean
 
 demo: $(READY)
 	$(BIN)/slic demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# Kills, several processes, Triton's interpreter, fuzzing, the demo, the benchmarks' quick runs.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+test-all: test test-slow
 
 # The pages' tests alone. They drive the Chromium of the system.
 test-browser: $(READY)
