@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slic.cache.embeddings import TEXT, whole_hdf5
-from slic.cache.hdf5 import GuardedFile
+from slic.cache.hdf5 import column, read_columns, write_hdf5
 from slic.errors import CheckpointError
-from slic.runtime.disk import raise_if_unreadable
-from slic.runtime.text import escape
 
 FILE = "clusters.h5"
 VIDEO = "video"
@@ -51,59 +48,46 @@ def epoch_of(name: str) -> int:
 
 
 def read_clusterings(path: Path) -> Clusterings:
-    """What a clusters.h5 holds: `video` (N,) ids, and `epoch00000` (N,) int64 each.
+    """Read a clusters.h5: `video` (N,) ids, and `epoch00000` (N,) int64 each.
 
     Raises:
-        CheckpointError: missing, damaged, or no such file.
+        CheckpointError: it is missing, damaged, or no such file.
         DiskError: the system refuses to read it.
     """
     try:
-        with GuardedFile(path) as file:
-            return clusterings_in(file)
-    # h5py raises many kinds for damaged files.
-    except Exception as error:
-        raise_if_unreadable(path, error)
-        reason = escape(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
+        columns = read_columns(path)
+        ids = column(columns, VIDEO, np.str_).tolist()
+        if len(set(ids)) < len(ids):
+            raise ValueError("it holds a video twice")
+        names = sorted(columns.keys() - {VIDEO}, key=epoch_of)
+        named = {name: column(columns, name, np.int64) for name in names}
+        if any(len(clusters) != len(ids) for clusters in named.values()):
+            raise ValueError("its datasets differ in length")
+    except (FileNotFoundError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({reason}); move it away and run the same command again"
+            f"{path}: cannot be read ({error}); move it away and run the same command again"
         ) from None
-
-
-def clusterings_in(file: GuardedFile) -> Clusterings:
-    """The same of an open file.
-
-    Raises:
-        ValueError: it is not such a file; damaged ones lead to errors of many kinds.
-    """
-    ids = file.texts(VIDEO).tolist()
-    if len(set(ids)) < len(ids):
-        raise ValueError("it holds a video twice")
-    names = sorted((name for name in file.names() if name != VIDEO), key=epoch_of)
-    named = {name: file.numbers(name, dtype=np.int64, ndim=1) for name in names}
-    for name, clusters in named.items():
-        if len(clusters) != len(ids):
-            raise ValueError(f"{name} is of {len(clusters)} videos, not of {len(ids)}")
     return Clusterings(ids, named)
 
 
 def record_clusters(path: Path, epoch: int, clusters: Mapping[str, int]) -> None:
-    """Add one clustering to clusters.h5: `video` (N,) ids, and `epoch00000` (N,) int64 each.
+    """Add one clustering to a clusters.h5; clusterings of other videos are dropped.
 
-    The file is written anew and renamed, so that a reader or a crash never meets half of it.
+    The file is written again and renamed, so that neither a reader nor a crash meets half of it.
+
+    Args:
+        path: the file; created if missing.
+        epoch: number of epochs complete.
+        clusters: `{video: cluster}`.
 
     Raises:
-        CheckpointError: what is there already is damaged.
+        CheckpointError: the existing file is damaged.
+        DiskError: the file system refuses; the previous file stays as it is.
     """
     ids = list(clusters)
-    known = _known_clusters(path, ids) if path.exists() else {}
+    known: dict[str, NDArray[np.int64]] = {}
+    if path.exists():
+        found = read_clusterings(path)
+        known = found.named if found.ids == ids else {}
     known[clustering_name(epoch)] = np.fromiter(clusters.values(), dtype=np.int64)
-    with whole_hdf5(path) as file:
-        file.create_dataset(VIDEO, data=ids, dtype=TEXT)
-        for key in sorted(known):
-            file.create_dataset(key, data=known[key], fletcher32=known[key].size > 0)
-
-
-def _known_clusters(path: Path, ids: list[str]) -> dict[str, NDArray[np.int64]]:
-    """The clusterings of a file of these videos, by name; none of other videos."""
-    found = read_clusterings(path)
-    return found.named if found.ids == ids else {}
+    write_hdf5(path, {VIDEO: ids, **{name: known[name] for name in sorted(known)}})

@@ -1,37 +1,32 @@
 """The embedding cache: one immutable HDF5 file for a store, a checkpoint and a protocol."""
 
-import contextlib
-import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from slic import __version__
-from slic.cache.hdf5 import GuardedFile, seal_of
+from slic.cache.hdf5 import Columns, column, read_attributes, read_columns, write_hdf5
 from slic.datasets.segments import window_name
 from slic.errors import CacheError
-from slic.runtime.disk import atomic_write, raise_if_unreadable
-from slic.runtime.text import escape
+from slic.runtime.regular_files import brief
 
-FORMAT = 1
-LATEST_S = 1e12  # seconds into a video
-TEXT = h5py.string_dtype("utf-8")
+FORMAT = 2
+LATEST_S = 1e12  # seconds into a video: window names are exact up to here
 PARTS = {"train", "test", "unused"}
 SPLIT_NAMES = {1: "split", 2: "split2", 3: "split3"}
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where each of N windows lies.
+    """The video and the time span of each of N windows.
 
     Attributes:
-        of: `(N,)` str, the videos' ids.
+        of: `(N,)` str, ids of the videos.
         start, end: `(N,)` float64, seconds.
     """
 
@@ -40,7 +35,7 @@ class Places:
     end: NDArray[np.float64]
 
     def names(self) -> list[str]:
-        """What each window is called: `<video>#t=<start>,<end>`."""
+        """Return the name of each window: `<video>#t=<start>,<end>`."""
         rows = zip(self.of.tolist(), self.start.tolist(), self.end.tolist(), strict=True)
         return [window_name(of, start, end) for of, start, end in rows]
 
@@ -49,62 +44,45 @@ class EmbeddingCache:
     """Embeddings of a store's videos, read from one HDF5 file.
 
     Attributes:
-        ids: `(N,)` str, the videos' ids.
+        ids: `(N,)` str, ids of the videos.
         backbone: `(N, D)` float32, before the projection head; D is 512 for R3D-18.
-        projection: `(N, 128)` float32, after it.
-        labels: `(N,)` str, empty where a video has none; None if no video has one.
+        projection: `(N, 128)` float32, after the projection head.
+        labels: `(N,)` str, empty for a video without a label; None if no video has one.
         splits: `{number: (N,) str}` of `train`, `test` or `unused`.
-        places: where each row lies, if rows are windows of videos, whose ids are then their
-            names; None where each row is a video.
-        attributes: checkpoint, store, protocol, format and version.
+        places: the position of each row, if rows are windows of videos; `ids` then holds the
+            names of the windows. None if each row is a video.
+        attributes: checkpoint, store, protocol, number of videos, format and version.
 
     Args:
         path: the file.
 
     Raises:
-        CacheError: missing, foreign, damaged, or of a newer format.
+        CacheError: the file is missing, damaged, no embedding cache, or of another format.
         DiskError: the system refuses to read it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.attributes = cache_attributes(self.path)
+        _check_format(self.path, self.attributes["format"])
         try:
-            with GuardedFile(self.path) as file:
-                self._load(file)
-        except CacheError:
-            raise
-        except FileNotFoundError:
-            raise CacheError(f"{self.path}: no such embedding cache") from None
-        # h5py raises many kinds for damaged files, AttributeError and SystemError among them.
-        except Exception as error:
-            raise_if_unreadable(self.path, error)
-            reason = (
-                escape(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
-            )
-            raise CacheError(f"{self.path}: not an embedding cache ({reason})") from None
+            self._load(read_columns(self.path))
+        except ValueError as error:
+            raise CacheError(f"{self.path}: not an embedding cache ({error})") from None
 
-    def _load(self, file: GuardedFile) -> None:
-        self.attributes: dict[str, Any] = file.attributes()
-        found = self.attributes["format"]
-        if not isinstance(found, int) or found < 1:
-            raise ValueError(f"format {found!r}")
-        if found > FORMAT:
-            raise CacheError(f"{self.path}: format {found}, but this slic reads {FORMAT}")
-        names = file.names()
-        self.ids: NDArray[np.str_] = file.texts("video")
-        self.backbone: NDArray[np.float32] = file.numbers("backbone", dtype=np.float32, ndim=2)
-        self.projection: NDArray[np.float32] = file.numbers("projection", dtype=np.float32, ndim=2)
-        self.labels: NDArray[np.str_] | None = file.texts("label") if "label" in names else None
-        self.splits: dict[int, NDArray[np.str_]] = {
-            number: file.texts(name) for number, name in SPLIT_NAMES.items() if name in names
+    def _load(self, columns: Columns) -> None:
+        self.ids = column(columns, "video", np.str_)
+        self.backbone = column(columns, "backbone", np.float32, ndim=2)
+        self.projection = column(columns, "projection", np.float32, ndim=2)
+        self.labels = column(columns, "label", np.str_) if "label" in columns else None
+        self.splits = {
+            number: column(columns, name, np.str_)
+            for number, name in SPLIT_NAMES.items()
+            if name in columns
         }
-        self.places = _places(file) if "of" in names else None
-        columns = [self.backbone, self.projection, *self.splits.values()]
-        columns += [] if self.labels is None else [self.labels]
-        if (at := self.places) is not None:
-            columns += [at.of, at.start, at.end]
-        if any(len(column) != len(self.ids) for column in columns):
-            raise ValueError("its data sets differ in length")
+        self.places = _places(columns) if "of" in columns else None
+        if any(len(rows) != len(self.ids) for rows in columns.values()):
+            raise ValueError("its datasets differ in length")
         if len(set(self.ids.tolist())) < len(self.ids):
             raise ValueError("it holds a video twice")
         for number, words in self.splits.items():
@@ -112,13 +90,52 @@ class EmbeddingCache:
                 raise ValueError(f"split {number} has other parts than train, test and unused")
 
 
-def _places(file: GuardedFile) -> Places:
-    start, end = (file.numbers(name, dtype=np.float64, ndim=1) for name in ("start", "end"))
+def cache_attributes(path: Path) -> dict[str, Any]:
+    """Read the attributes of a cache of any format, and nothing else of it.
+
+    Raises:
+        CacheError: the file is missing, damaged, or no embedding cache.
+        DiskError: the system refuses to read it.
+    """
+    try:
+        attributes = read_attributes(path)
+    except FileNotFoundError:
+        raise CacheError(f"{path}: no such embedding cache") from None
+    except ValueError as error:
+        raise CacheError(f"{path}: not an embedding cache ({error})") from None
+    found = attributes.get("format")
+    if type(found) is not int or found < 1:
+        raise CacheError(f"{path}: not an embedding cache (format {brief(found)})")
+    return attributes
+
+
+def is_outdated(path: Path) -> bool:
+    """Return whether an earlier slic wrote a cache, which must be computed again.
+
+    Raises:
+        CacheError, DiskError: as `cache_attributes`.
+    """
+    return cache_attributes(path)["format"] < FORMAT
+
+
+def _check_format(path: Path, found: int) -> None:
+    if found < FORMAT:
+        raise CacheError(
+            f"{path}: written by an earlier slic (format {found}, now {FORMAT}); delete it and run"
+            " the same command again"
+        )
+    if found > FORMAT:
+        raise CacheError(f"{path}: format {found}, but this slic reads {FORMAT}; upgrade it")
+
+
+def _places(columns: Columns) -> Places:
+    of = column(columns, "of", np.str_)
+    start, end = (column(columns, name, np.float64) for name in ("start", "end"))
     if len(start) != len(end):
-        raise ValueError("its data sets differ in length")
+        raise ValueError("its datasets differ in length")
     if not ((start >= 0) & (start < end) & (end <= LATEST_S)).all():
-        raise ValueError("its windows lie nowhere")
-    return Places(file.texts("of"), start, end)
+        raise ValueError("a window of it has impossible times")
+    return Places(of, start, end)
 
 
 def write_embeddings(
@@ -132,53 +149,36 @@ def write_embeddings(
     attributes: Mapping[str, str | int | float],
     places: Places | None = None,
 ) -> None:
-    """Write a cache aside and rename it into place, whole.
+    """Write a cache aside, then rename it to `path`.
 
     Args:
-        path: where the cache shall be.
-        ids: `(N,)` video ids.
-        backbone: `(N, D)` float32.
-        projection: `(N, P)` float32.
+        path: the file to create or replace.
+        ids: `(N,)` ids of the videos, or names of the windows.
+        backbone: `(N, D)` embeddings before the projection head.
+        projection: `(N, P)` embeddings after it.
         labels: `(N,)` class names; None where unknown.
         splits: `{number: (N,)}` of `train`, `test`, `unused`, or None outside that split.
-        attributes: what the embeddings are of: checkpoint, store, protocol.
-        places: where N windows lie; None where each row is a video.
-    """
-    texts = {"video": list(ids)}
-    rows = {"backbone": backbone, "projection": projection}
-    numbers: dict[str, NDArray[Any]] = {n: np.asarray(v, np.float32) for n, v in rows.items()}
-    if places is not None:
-        texts["of"] = places.of.tolist()
-        numbers |= {"start": places.start, "end": places.end}
-    if any(label is not None for label in labels):
-        texts["label"] = [label or "" for label in labels]
-    for number, split in splits.items():
-        if any(split):
-            texts[SPLIT_NAMES[number]] = [word or "unused" for word in split]
-    about = {**attributes, "format": FORMAT, "slic": __version__}
-    with whole_hdf5(path) as file:
-        file.attrs.update(about)
-        for name, words in texts.items():
-            file.create_dataset(name, data=words, dtype=TEXT)
-        # HDF5 checks these sums as it reads, so that a flipped bit is an error.
-        for name, data in numbers.items():
-            file.create_dataset(name, data=data, fletcher32=data.size > 0)
-
-
-@contextlib.contextmanager
-def whole_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to fill, which stands at `path` once it is whole.
-
-    It is made in memory: HDF5 itself ends the process with a segmentation fault where a disk
-    fills up while it writes (HDF5 2.0).
+        attributes: where the embeddings come from: checkpoint, store, protocol.
+        places: positions of N windows; None if each row is a video.
 
     Raises:
-        DiskError: the file system refuses; what was there before stays.
+        DiskError: the file system refuses; the previous file stays as it is.
     """
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
-        yield file
-    with atomic_write(path) as target:
-        body = content.getbuffer()
-        target.write(body)
-        target.write(seal_of(body))
+    columns: dict[str, NDArray[Any] | Sequence[str]] = {
+        "video": ids,
+        "backbone": np.asarray(backbone, np.float32),
+        "projection": np.asarray(projection, np.float32),
+    }
+    if places is not None:
+        columns |= {"of": places.of.tolist(), "start": places.start, "end": places.end}
+    if any(label is not None for label in labels):
+        columns["label"] = [label or "" for label in labels]
+    for number, split in splits.items():
+        if any(split):
+            columns[SPLIT_NAMES[number]] = [word or "unused" for word in split]
+    videos = len(set(places.of.tolist())) if places is not None else len(ids)
+    write_hdf5(
+        path,
+        columns,
+        {**attributes, "videos": videos, "format": FORMAT, "slic": __version__},
+    )

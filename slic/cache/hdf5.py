@@ -1,157 +1,122 @@
-"""HDF5 files that a stranger may have made: no other file is opened for them, no memory filled."""
+"""HDF5 files of embeddings and clusterings, in which no damage goes unnoticed.
 
+HDF5's file format of version 1.10 has checksums of every structure, attributes included, and the
+filter fletcher32 adds those of the rows. Strings have a fixed length, because neither of the two
+covers strings of variable length.
+"""
+
+import contextlib
+import io
 import os
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-import google_crc32c
 import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from slic.cache.text_heaps import check_text_heaps
-from slic.runtime.regular_files import open_regular
+from slic.runtime.disk import atomic_write, raise_if_unreadable
+from slic.runtime.regular_files import check_regular
+from slic.runtime.text import escape
 
-LONGEST_TEXT = 4096  # characters: the longest path there is
-MOST_TEXT = 64  # times the file's size that its texts may take in memory
-LEAST_TEXT = 1 << 24  # bytes that they may take in any case
-AT_ONCE = 256
-SEAL = b"slic sum"
-_PLAIN = (str, int, float)
-_PIECE = 1 << 20  # bytes read at a time: more than a cache holds takes longer
-_SUM_BYTES = 4
+Columns = dict[str, NDArray[Any]]
+_VERSION = ("v110", "v110")
 
 
-def seal_of(body: bytes | memoryview) -> bytes:
-    """What is appended to a file's content: HDF5 reads over it, and a damaged file is known by it.
-
-    HDF5's own checksums are of the rows alone.
-    """
-    total = google_crc32c.Checksum()
-    view = memoryview(body)
-    for begin in range(0, len(view), _PIECE):
-        total.update(bytes(view[begin : begin + _PIECE]))
-    return SEAL + total.digest()[::-1]
-
-
-class GuardedFile:
-    """An HDF5 file, open for reading; a context manager.
-
-    Links, virtual and external data sets (which stand in other files), compressed ones and ones
-    of which the file holds less than their shape says are refused: slic writes none of them.
+def write_hdf5(
+    path: Path,
+    columns: Mapping[str, NDArray[Any] | Sequence[str]],
+    attributes: Mapping[str, str | int | float] | None = None,
+) -> None:
+    """Write an HDF5 file aside, then rename it to `path`.
 
     Args:
-        path: the file.
+        path: the file to create or replace.
+        columns: `{name: numbers of any shape, or N strings}`, one dataset each.
+        attributes: attributes of the file; none by default.
 
     Raises:
-        ValueError: it fails its seal (files of before there were seals have none), or its texts
-            are damaged.
-        OSError: it is missing, or not HDF5. Its methods raise whatever h5py does besides
-            ValueError and KeyError, as damaged files lead to errors of many kinds.
+        DiskError: the file system refuses; the previous file stays as it is.
+        UnicodeEncodeError: a string has no UTF-8 encoding.
     """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        with open(open_regular(path), "rb") as file:
-            check_seal(file)
-            check_text_heaps(file)
-        self._bytes = os.stat(path).st_size
-        self._file = h5py.File(path, "r")
-
-    def __enter__(self) -> "GuardedFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def names(self) -> list[str]:
-        """Names of what stands at the top, sorted."""
-        return sorted(self._file)
-
-    def attributes(self) -> dict[str, Any]:
-        """Its attributes: numbers and texts.
-
-        Raises:
-            ValueError: one is something else.
-        """
-        found = {
-            key: value.item() if isinstance(value, np.generic) else value
-            for key, value in self._file.attrs.items()
-        }
-        foreign = [key for key, value in found.items() if type(value) not in _PLAIN]
-        if foreign:
-            raise ValueError(f"its attribute {foreign[0][:40]!a} is neither number nor text")
-        return found
-
-    def numbers(self, name: str, *, dtype: DTypeLike, ndim: int) -> NDArray[Any]:
-        """A whole data set of so many dimensions.
-
-        Raises:
-            KeyError: there is none.
-            ValueError: it is not of that type, or not the file's own.
-        """
-        found = self._own(name)
-        if found.ndim != ndim or found.dtype.newbyteorder("=") != np.dtype(dtype):
-            raise ValueError(f"{name} is {found.dtype} {found.shape}, not {np.dtype(dtype)}")
-        return np.asarray(found[()], dtype=dtype)
-
-    def texts(self, name: str) -> NDArray[np.str_]:
-        """A whole data set of texts, `(N,)`.
-
-        Raises:
-            KeyError: there is none.
-            ValueError: it is not of texts, not the file's own, or they are too long.
-        """
-        found = self._own(name)
-        if found.ndim != 1 or h5py.check_string_dtype(found.dtype) is None:
-            raise ValueError(f"{name} is no list of texts")
-        most = max(LEAST_TEXT, MOST_TEXT * self._bytes)
-        rows: list[str] = []
-        held = longest = 0
-        # Many rows may be one and the same long text in the file.
-        for begin in range(0, len(found), AT_ONCE):
-            rows += (block := found.asstr()[begin : begin + AT_ONCE].tolist())
-            held, longest = held + sum(map(len, block)), max(longest, *map(len, block))
-            if longest > LONGEST_TEXT or max(held, 4 * longest * len(found)) > most:
-                raise ValueError(f"{name} holds texts of {longest} characters")
-        return np.array(rows, dtype=np.str_)
-
-    def _own(self, name: str) -> h5py.Dataset:
-        # Asked of the link itself: h5py's `in` and `get` follow it into other files.
-        if self._file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-            raise ValueError(f"{name} is a link to elsewhere")
-        found = self._file[name]
-        if not isinstance(found, h5py.Dataset) or found.shape is None:
-            raise ValueError(f"{name} is no data set")
-        plan = found.id.get_create_plist()
-        if found.is_virtual or plan.get_external_count():
-            raise ValueError(f"{name} stands in another file")
-        filters = {plan.get_filter(number)[0] for number in range(plan.get_nfilters())}
-        if filters - {h5py.h5z.FILTER_FLETCHER32}:
-            raise ValueError(f"{name} is compressed, or filtered otherwise")
-        stored = found.id.get_storage_size()
-        if not found.size * found.dtype.itemsize <= stored <= self._bytes:
-            raise ValueError(f"the file does not hold what the shape of {name} says")
-        return found
+    # Built in memory: HDF5 2.0 ends the process with a segmentation fault when a disk fills up.
+    content = io.BytesIO()
+    with h5py.File(content, "w", libver=_VERSION) as file:
+        for name, value in (attributes or {}).items():
+            file.attrs[name] = _encoded([value]).reshape(()) if isinstance(value, str) else value
+        for name, column in columns.items():
+            data = column if isinstance(column, np.ndarray) else _encoded(column)
+            # HDF5 filters chunks, and an empty dataset has none.
+            file.create_dataset(name, data=data, fletcher32=data.size > 0)
+    with atomic_write(path) as target:
+        target.write(content.getbuffer())
 
 
-def check_seal(file: BinaryIO) -> bool:
-    """Whether a file has a seal.
+def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the attributes of an HDF5 file: strings and numbers.
 
     Raises:
-        ValueError: it has, and fails it.
+        FileNotFoundError: there is no such file.
+        DiskError: the system refuses to read it.
+        ValueError: it is damaged, or no HDF5 file; the message is one line.
     """
-    left = file.seek(0, os.SEEK_END) - len(SEAL) - _SUM_BYTES
-    if left < 0:
-        return False
-    file.seek(left)
-    seal = file.read()
-    if seal[: len(SEAL)] != SEAL:
-        return False
-    file.seek(0)
-    total = google_crc32c.Checksum()
-    while left:
-        piece = file.read(min(left, _PIECE))
-        total.update(piece)
-        left -= len(piece)
-    if total.digest() != seal[: len(SEAL) - 1 : -1]:
-        raise ValueError("its checksum fails")
-    return True
+    with _opened(path) as file:
+        return {name: _plain(value) for name, value in file.attrs.items()}
+
+
+def read_columns(path: str | os.PathLike[str]) -> Columns:
+    """Read every dataset of an HDF5 file; strings become arrays of `str`.
+
+    Raises:
+        FileNotFoundError, DiskError, ValueError: as `read_attributes`.
+    """
+    with _opened(path) as file:
+        return {name: _values(file[name]) for name in file}
+
+
+def column(columns: Columns, name: str, dtype: DTypeLike, *, ndim: int = 1) -> NDArray[Any]:
+    """Return one column, after checking its type and number of dimensions.
+
+    Raises:
+        ValueError: it is missing, or differs.
+    """
+    if name not in columns:
+        raise ValueError(f"it has no dataset {name}")
+    found = columns[name]
+    if found.ndim != ndim or not np.issubdtype(found.dtype, dtype):
+        raise ValueError(f"{name} is {found.dtype} {found.shape}, not {np.dtype(dtype)}")
+    return found
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    try:
+        check_regular(path)
+        with h5py.File(path, "r") as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    # h5py raises errors of many types for damaged files, AttributeError and SystemError included.
+    except Exception as error:
+        raise_if_unreadable(path, error)
+        reason = escape(str(error).splitlines()[0][:160]) if str(error) else type(error).__name__
+        raise ValueError(reason) from error
+
+
+def _encoded(strings: Sequence[str]) -> NDArray[Any]:
+    coded = [string.encode() for string in strings]
+    longest = max(map(len, coded), default=0)
+    return np.array(coded, dtype=h5py.string_dtype("utf-8", max(1, longest)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value if isinstance(value, str) else value.item()
+
+
+def _values(dataset: h5py.Dataset) -> NDArray[Any]:
+    if h5py.check_string_dtype(dataset.dtype):
+        return dataset.asstr()[()].astype(np.str_)
+    return np.asarray(dataset[()])

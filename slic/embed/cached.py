@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from slic.cache import ClipStore, EmbeddingCache, Entry
+from slic.cache.embeddings import is_outdated
 from slic.clips.reading import ReaderPool
 from slic.clips.windows import Section, all_windows
 from slic.config import Feature, Settings
@@ -120,8 +121,10 @@ def cached_embeddings(
     key = CacheName(name, clips.digest(), tag, protocol)
     file = run.embeddings / key.file
     if file.exists():
-        say(f"embeddings from {file}")
-        return EmbeddingCache(file), path
+        if not is_outdated(file):
+            say(f"embeddings from {file}")
+            return EmbeddingCache(file), path
+        say(f"{file}: written by an earlier slic; computing the embeddings again")
     entries = clips.entries()
     if not entries:
         raise StoreError(f"{path}: holds no video")

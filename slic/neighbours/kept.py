@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import EmbeddingCache
-from slic.cache.hdf5 import SEAL, check_seal
 from slic.config import Feature
 from slic.errors import CacheError, DiskError
 from slic.neighbours.exact import FloatRows, unit_float32
@@ -36,6 +35,7 @@ _HEADER = struct.Struct("<4siqqqBiQ")  # of faiss: kind, D, N, two fillers, trai
 _FILLER = 1 << 20
 _INNER_PRODUCT = 0
 _OF = b"slic of "
+SEAL = b"slic sum"
 _SUM_BYTES = 4
 _PIECE = 1 << 20  # bytes summed up at a time
 
@@ -209,3 +209,32 @@ def _pieces(rows: NDArray) -> Iterator[bytes]:
     step = _PIECE // rows.itemsize
     for begin in range(0, len(flat), step):
         yield flat[begin : begin + step].tobytes()
+
+
+def seal_of(body: bytes) -> bytes:
+    """The checksum at the end of an index file, of all before it."""
+    return SEAL + google_crc32c.Checksum(body).digest()[::-1]
+
+
+def check_seal(file: BinaryIO) -> bool:
+    """Whether a file has a seal.
+
+    Raises:
+        ValueError: it has, and fails it.
+    """
+    left = file.seek(0, os.SEEK_END) - len(SEAL) - _SUM_BYTES
+    if left < 0:
+        return False
+    file.seek(left)
+    seal = file.read()
+    if seal[: len(SEAL)] != SEAL:
+        return False
+    file.seek(0)
+    total = google_crc32c.Checksum()
+    while left:
+        piece = file.read(min(left, _PIECE))
+        total.update(piece)
+        left -= len(piece)
+    if total.digest() != seal[: len(SEAL) - 1 : -1]:
+        raise ValueError("its checksum fails")
+    return True

@@ -10,11 +10,10 @@ import pytest
 
 from slic.cache import EmbeddingCache
 from slic.cache.embeddings import write_embeddings
-from slic.cache.hdf5 import seal_of
 from slic.errors import WorkError
 from slic.neighbours import kept as kept_index
 from slic.neighbours.exact import nearest, nearest_units, unit_float32
-from slic.neighbours.kept import index_fault, index_path, unit_rows
+from slic.neighbours.kept import index_fault, index_path, seal_of, unit_rows
 
 SIZE, WIDTH = 57, 13
 

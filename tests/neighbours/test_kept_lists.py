@@ -9,11 +9,10 @@ import pytest
 
 from slic.cache import EmbeddingCache
 from slic.cache.embeddings import write_embeddings
-from slic.cache.hdf5 import seal_of
 from slic.neighbours import kept as kept_index
 from slic.neighbours import lists as inverted_lists
 from slic.neighbours.exact import nearest, unit_float32
-from slic.neighbours.kept import index_fault, index_path, unit_rows
+from slic.neighbours.kept import index_fault, index_path, seal_of, unit_rows
 from slic.neighbours.kept_lists import HEADER
 from slic.neighbours.lists import Lists, build_lists
 from slic.search.nearest import Asked, nearest_places

@@ -29,7 +29,7 @@ import slic.prep.frames_video as video_module
 import slic.prep.space as space_module
 import slic.prep.tvl1.device as device_module
 from slic.cache import ClipStore, Entry, video_key
-from slic.cache.embeddings import whole_hdf5
+from slic.cache.hdf5 import write_hdf5
 from slic.cache.index import Index
 from slic.demo.drawn import draw_dataset
 from slic.encoders.tensor_files import save_whole
@@ -126,7 +126,7 @@ def test_what_was_there_stays_when_the_disk_fills_up(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from slic.cache.embeddings import whole_hdf5
+from slic.cache.hdf5 import write_hdf5
 from slic.runtime.disk import atomic_write
 from slic.errors import DiskError
 from slic.encoders.tensor_files import save_whole
@@ -137,8 +137,7 @@ def tensors(path):
     save_whole(path, {{"rows": torch.from_numpy(rows)}})
 
 def hdf5(path):
-    with whole_hdf5(path) as file:
-        file.create_dataset("rows", data=rows, fletcher32=True)
+    write_hdf5(path, {{"rows": rows}})
 
 def plain(path):
     with atomic_write(path) as file:
@@ -173,8 +172,7 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
 def test_whole_files_can_be_read(tmp_path: Path) -> None:
     rows = np.arange(12.0, dtype=np.float32).reshape(3, 4)
     save_whole(tmp_path / "new" / "t", {"rows": torch.from_numpy(rows)})
-    with whole_hdf5(tmp_path / "new" / "h") as file:
-        file.create_dataset("rows", data=rows)
+    write_hdf5(tmp_path / "new" / "h", {"rows": rows})
     assert torch.equal(torch.load(tmp_path / "new" / "t")["rows"], torch.from_numpy(rows))
     with h5py.File(tmp_path / "new" / "h", "r") as file:
         np.testing.assert_array_equal(file["rows"][:], rows)

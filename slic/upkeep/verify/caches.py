@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from slic.cache import ClipStore
-from slic.cache.hdf5 import GuardedFile
+from slic.cache.embeddings import cache_attributes
 from slic.cache.writers import WriterLock, company_of, remove
 from slic.encoders.checkpoints import load_checkpoint
 from slic.encoders.encoder import weights_digest
@@ -120,13 +120,10 @@ def _cache(file: Path, path: Path, run: Run | None, latest: str | None) -> Cache
     training = file.name.endswith("-train.h5")
     size, indexes = file.stat().st_size, sum(p.stat().st_size for p in index_paths(file))
     try:
-        with GuardedFile(file) as content:
-            about = content.attributes()
-            ids = content.texts("of" if "of" in content.names() else "video")
-            videos = len(set(ids.tolist()))
+        about = cache_attributes(file)
+        videos = int(about["videos"])
         store, checkpoint, protocol = (str(about[k]) for k in ("store", "checkpoint", "protocol"))
-    # h5py raises many kinds for damaged files.
-    except Exception:
+    except (SlicError, LookupError, ValueError):
         return CacheFile(str(file), str(path), "", "", "", training, 0, size, indexes, UNKNOWN)
     if run is None or latest is None:
         state = UNKNOWN

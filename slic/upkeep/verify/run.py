@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from slic.cache import ClipStore, EmbeddingCache
-from slic.cache.clusterings import clusterings_in
-from slic.cache.hdf5 import GuardedFile
+from slic.cache.clusterings import read_clusterings
 from slic.cache.writers import LEFTOVER_S
-from slic.errors import CacheError, SlicError
+from slic.errors import CacheError, CheckpointError, SlicError
 from slic.neighbours.kept import index_fault
 from slic.runs import Run, lock_run, open_run
-from slic.runtime.disk import raise_if_unreadable
 from slic.runtime.progress import progress
 from slic.upkeep.verify.checkpoints import Checkpoints, aside_of, keep_lines, set_aside
 from slic.upkeep.verify.report import Fault, Report
@@ -227,12 +225,9 @@ def cache_fault(file: Path) -> str | None:
 def clusters_fault(file: Path) -> str | None:
     """What is wrong with a clusters.h5, or None."""
     try:
-        with GuardedFile(file) as content:
-            clusterings_in(content)
-    # h5py raises many kinds for damaged files.
-    except Exception as error:
-        raise_if_unreadable(file, error)
-        return f"damaged: {_line(error)}"
+        read_clusterings(file)
+    except CheckpointError as error:
+        return str(error).removeprefix(f"{file}: ")
     return None
 
 
@@ -242,7 +237,3 @@ def _is_record(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(record, dict) and isinstance(record.get("kind"), str)
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
