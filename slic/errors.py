@@ -1,57 +1,57 @@
-"""Everything slic raises on purpose.
+"""Errors that slic raises on purpose.
 
 SlicError
 ├── InputError            wrong usage or input: exit code 2
 │   ├── DatasetError      a data set folder, csv or split list
 │   ├── StoreError        a clip store
-│   │   └── NewerFormatError  a clip store of a newer slic
+│   │   └── NewerFormatError  a clip store that a newer slic wrote
 │   ├── CacheError        an embedding cache
 │   ├── SettingsError     a preset, config file or option
 │   ├── CheckpointError   a checkpoint or run folder
 │   └── LabelsMissing     labels where labels are needed
-└── WorkError             work that failed: exit code 1
+└── WorkError             correct input, but the work failed: exit code 1
     ├── DecodeError       a video that no reader can decode
     ├── DamagedChunk      stored bytes that fail their checksum
     └── DiskError         a file system that is full, read-only, gone, or out of open files
 
-Each message is one line: what is wrong, in which file or video, what to do.
+Each message is one line: what is wrong, in which file or video, and what to do.
 """
 
 
 class SlicError(Exception):
-    """Base of all errors that slic raises on purpose; `exit_code` is the CLI's."""
+    """Base of all errors that slic raises on purpose."""
 
-    exit_code = 1
+    exit_code = 1  # of the command line
 
 
 class InputError(SlicError):
-    """Wrong usage or input."""
+    """Usage or input is wrong."""
 
     exit_code = 2
 
 
 class DatasetError(InputError):
-    """A data set folder, csv or split list cannot be used as it is."""
+    """A data set folder, csv or split list cannot be used."""
 
 
 class StoreError(InputError):
-    """A clip store is missing, foreign, newer than this version, or lacks what is asked for."""
+    """A clip store is missing, not a store, newer than this version, or lacks what is needed."""
 
 
 class NewerFormatError(StoreError):
-    """A clip store was written by a newer version."""
+    """A newer version of slic wrote the clip store."""
 
 
 class CacheError(InputError):
-    """An embedding cache is missing, foreign or damaged."""
+    """An embedding cache is missing, not a cache, or damaged."""
 
 
 class SettingsError(InputError):
-    """A preset, config file or option holds an unknown key or an impossible value."""
+    """A preset, config file or option has an unknown key or an impossible value."""
 
 
 class CheckpointError(InputError):
-    """A checkpoint or run folder is missing, damaged or of another encoder."""
+    """A checkpoint or run folder is missing, damaged, or does not fit."""
 
 
 class LabelsMissing(InputError):
@@ -59,7 +59,7 @@ class LabelsMissing(InputError):
 
 
 class WorkError(SlicError):
-    """Work that was asked for rightly and failed."""
+    """The input is correct, but the work failed."""
 
 
 class DecodeError(WorkError):
@@ -67,7 +67,7 @@ class DecodeError(WorkError):
 
 
 class DamagedChunk(WorkError):
-    """Stored bytes fail their checksum or do not decode."""
+    """Stored bytes fail their checksum or cannot be decoded."""
 
 
 class DiskError(WorkError):

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal as format_bytes
 
 from slic.commands.completion import complete_store_or_run
 from slic.commands.export import cache_export_command
 from slic.commands.options import Json, Workers
-from slic.runtime.console import console, format_bytes, new_table, plain, say, show
+from slic.runtime.console import console, new_table, plain, say, show
 from slic.runtime.progress import format_duration
 from slic.runtime.text import counted
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 import typer
+from rich.filesize import decimal as format_bytes
 
 from slic.commands.options import Json
-from slic.runtime.console import console, format_bytes, plain, show
+from slic.runtime.console import console, plain, show
 from slic.runtime.progress import format_duration
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.filesize import decimal as format_bytes
 
 from slic.commands.completion import complete_cache
 from slic.commands.options import Device, Json, OtherStore, Readers, RunOption
 from slic.errors import InputError
-from slic.runtime.console import format_bytes, say, show
+from slic.runtime.console import say, show
 from slic.runtime.progress import format_duration
 from slic.runtime.text import counted
 

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.filesize import decimal as format_bytes
 
 from slic.commands.options import (
     Device,
@@ -14,7 +15,7 @@ from slic.commands.options import (
     WeightsOption,
     WeightsPreset,
 )
-from slic.runtime.console import format_bytes, say, show
+from slic.runtime.console import say, show
 
 
 def report_command(

@@ -1,4 +1,4 @@
-"""How the command line answers: lines to stderr, a result to stdout."""
+"""Output of the command line: messages to stderr, results to stdout."""
 
 import io
 import json
@@ -14,24 +14,24 @@ from rich.text import Text
 from slic.runtime.progress import stderr_console
 from slic.runtime.text import escape
 
-UNLIMITED = 10_000
+UNLIMITED = 10_000  # columns
 
 
 def console() -> Console:
-    """Of stdout; where that is no terminal, lines are as long as they are, to be copied whole."""
+    """Return a console of stdout, which breaks lines only on a terminal."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr's
-    free = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNLIMITED
-    return Console(highlight=False, width=free)
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNLIMITED
+    return Console(highlight=False, width=width)
 
 
 def plain(value: object) -> Text:
-    """A value as it is, but for control characters: `[bold]` and `:fire:` mean nothing in names."""
+    """Return a value as literal text: rich would interpret `[bold]` and `:fire:` in names."""
     return Text(escape(value))
 
 
 def say(line: str) -> None:
-    """Print a line for the user to stderr; a terminal's is broken between words, never a path."""
+    """Print a message to stderr; on a terminal it is broken between words, never inside a path."""
     console, text = stderr_console(), escape(line)
     if sys.stderr.isatty() and len(text) > console.width:
         wrapper = textwrap.TextWrapper(
@@ -42,7 +42,7 @@ def say(line: str) -> None:
 
 
 def new_table(*headings: str, title: str | None = None) -> Table:
-    """An empty table with these headings; what a terminal has no room for is broken, never cut."""
+    """Return an empty table; long cells are broken into lines, never cut."""
     table = Table(box=None, pad_edge=False, title_justify="left")
     table.title = None if title is None else plain(title)
     for heading in headings:
@@ -51,24 +51,18 @@ def new_table(*headings: str, title: str | None = None) -> Table:
 
 
 def show(values: dict[str, Any], *, as_json: bool, rows: dict[str, Any]) -> None:
-    """Print a result: one JSON object, or a table of the rows."""
+    """Print a result to stdout.
+
+    Args:
+        values: the result as JSON.
+        as_json: print `values` instead of `rows`.
+        rows: the result for people, by name.
+    """
     if as_json:
         print(json.dumps(values))
         return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    # A path is broken, where it must be, and never cut short.
-    table.add_column(overflow="fold")
+    table = new_table("", "")
+    table.show_header = False
     for name, value in rows.items():
         table.add_row(name, plain(value))
     console().print(table)
-
-
-def format_bytes(count: int) -> str:
-    """Bytes for people: 512 B, 8.9 MB, 1.2 GB."""
-    number = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    raise AssertionError

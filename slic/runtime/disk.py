@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and a file system's refusals told in one line."""
+"""Files that are written completely or not at all, and errors of the file system in one line."""
 
 import contextlib
 import errno
@@ -11,58 +11,66 @@ from typing import BinaryIO
 from slic.errors import DiskError
 
 AGAIN = "run the same command again: what is complete stays"
-_DENIED = "choose another place, or see that you may use this one"
-_GONE = f"it has gone meanwhile: put it back, or begin it anew, and {AGAIN}"
-_OPEN_FILES = f"allow more open files (`ulimit -n 4096`), or fewer --workers, and {AGAIN}"
-_ROOM = f"free some space there and {AGAIN}"
-ADVICE = {
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.EFBIG: f"let files grow there (`ulimit -f`) and {AGAIN}",
-    errno.EROFS: _DENIED,
-    errno.EACCES: _DENIED,
-    errno.EPERM: _DENIED,
-    errno.ENOENT: _GONE,
-    errno.ESTALE: _GONE,
-    errno.EMFILE: _OPEN_FILES,
-    errno.ENFILE: _OPEN_FILES,
+_NO_SPACE = f"free some space there and {AGAIN}"
+_NOT_ALLOWED = "choose another place, or get permission to use this one"
+_GONE = f"it was removed meanwhile: restore it or start over, and {AGAIN}"
+_OPEN_FILES = f"allow more open files (`ulimit -n 4096`), or use fewer --workers, and {AGAIN}"
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _NO_SPACE),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _NOT_ALLOWED),
+    **dict.fromkeys((errno.ENOENT, errno.ESTALE), _GONE),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _OPEN_FILES),
+    errno.EFBIG: f"allow larger files there (`ulimit -f`) and {AGAIN}",
 }
-UNREAD = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+# Refusals to read, which say nothing about the file's content.
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
 def to_disk_error(path: str | os.PathLike[str] | None, error: OSError) -> DiskError:
-    """One line for the user: the path if known, what the system says of it, and what to do."""
+    """Return a DiskError with the path if it is known, the system's reason, and what to do."""
     code = error.errno or 0
-    advice = ADVICE.get(code, f"see to it and {AGAIN}")
-    said = os.strerror(code) if code else str(error).splitlines()[0]
+    reason = os.strerror(code) if code else str(error).splitlines()[0]
     where = f"{os.fspath(path)}: " if path is not None else ""
-    return DiskError(f"{where}{said}; {advice}")
+    return DiskError(f"{where}{reason}; {_ADVICE.get(code, f'look into it, and {AGAIN}')}")
 
 
 def raise_if_unreadable(path: str | os.PathLike[str], error: Exception) -> None:
-    """Raise DiskError where the system refused to read, which tells nothing of the content."""
-    if isinstance(error, OSError) and error.errno in UNREAD:
+    """Raise DiskError if the system refused to read, rather than the content being wrong."""
+    if isinstance(error, OSError) and error.errno in _UNREADABLE:
         raise to_disk_error(path, error) from error
 
 
 @contextlib.contextmanager
 def disk_errors_at(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Within, a refusal of the file system is a DiskError that names `path`.
+    """Turn the system's errors inside the block into a DiskError that names `path`.
 
     Raises:
-        DiskError: the system refuses to write, also where a library hides that.
+        DiskError: the system refuses to write, even if a library raises an error of its own for it.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        found = refusal(error)
-        if found is None:
+        cause = _os_error_behind(error)
+        if cause is None:
             raise
-        raise to_disk_error(path, found) from error
+        raise to_disk_error(path, cause) from error
+
+
+def _os_error_behind(error: BaseException) -> OSError | None:
+    """Return the system's error that caused another, if any.
+
+    PyTorch's writer raises a RuntimeError while it handles the system's error.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder in which nothing can be made, before hours of work for it.
+    """Check that files can be made in a folder, before hours of work for them; make the folder.
 
     Raises:
         DiskError: the file system refuses.
@@ -76,7 +84,7 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def process_start_errors() -> Iterator[None]:
-    """Within, what processes share is made: in /dev/shm, and with open files.
+    """Turn errors of starting processes, which need open files and /dev/shm, into a DiskError.
 
     Raises:
         DiskError: the system refuses.
@@ -84,44 +92,33 @@ def process_start_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise to_disk_error("/dev/shm" if error.errno == errno.ENOSPC else None, error) from error
-
-
-def refusal(error: BaseException) -> OSError | None:
-    """The system's own error that an exception is, or stands for, if any.
-
-    PyTorch's writer raises an error of its own while it handles the system's.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno:
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return None
+        where = "/dev/shm" if error.errno == errno.ENOSPC else None
+        raise to_disk_error(where, error) from error
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write beside `path`; synced and renamed to it at the end, or removed.
+    """Open a temporary file for writing that replaces `path` at the end of the block.
+
+    If the block fails, the temporary file is removed, and `path` stays as it was.
 
     Raises:
-        DiskError: the file system refuses, or `path` is a device or the like; what was there
-            before is there still.
+        DiskError: the file system refuses, or `path` is a pipe, a device or a folder.
     """
     if path.exists() and not path.is_file():
-        raise DiskError(f"{path}: is no plain file; name another")
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        raise DiskError(f"{path}: not a regular file; choose another name")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with disk_errors_at(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with aside.open("wb") as file:
+            with temporary.open("wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(path)
+            temporary.replace(path)
             sync(path.parent)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A network without gradients, in as large parts as the device's memory holds."""
+"""Inference in parts small enough for the device's memory."""
 
 from collections.abc import Callable
 
@@ -9,40 +9,40 @@ from slic.errors import WorkError
 
 
 class OOMSplitter:
-    """Computes a batch at once, or in halves and quarters where memory does not suffice.
+    """Apply a network to batches, halving them until they fit into the device's memory.
 
-    It remembers what fitted, so that only the first batches are tried in vain. Only for what
-    computes each item of a batch by itself, such as a network in eval mode.
+    The size that fitted is used for all later batches. Only for networks that process each item of
+    a batch independently, such as those in eval mode, and without gradients.
 
     Args:
-        forward: batch `(N, ...)` to outputs, each of N rows.
+        forward: maps a batch `(N, ...)` to a tuple of outputs `(N, ...)`.
     """
 
     def __init__(self, forward: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
         self._forward = forward
-        self._most: int | None = None
+        self._limit: int | None = None
 
     def __call__(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """Outputs of a batch.
+        """Return the outputs of a batch.
 
         Raises:
-            WorkError: memory does not suffice for one item alone.
+            WorkError: the memory is too small for a single item.
         """
-        while (found := self._tried(batch)) is None:
-            size = min(self._most or len(batch), len(batch))
+        while (outputs := self._try(batch)) is None:
+            size = min(self._limit or len(batch), len(batch))
             if size == 1:
                 raise WorkError(
                     f"{batch.device}: out of memory for a single clip of"
-                    f" {' x '.join(map(str, batch.shape[1:4]))}: free what else uses it, or give"
-                    " --device cpu"
+                    f" {' x '.join(map(str, batch.shape[1:4]))}: stop other programs on it, or"
+                    " pass --device cpu"
                 )
-            self._most = size // 2
-        return found
+            self._limit = size // 2
+        return outputs
 
-    def _tried(self, batch: Tensor) -> tuple[Tensor, ...] | None:
-        # Only outside of the `except` are the tensors of the attempt given back.
+    def _try(self, batch: Tensor) -> tuple[Tensor, ...] | None:
+        # The caller tries again: a failed attempt's tensors are freed only when `except` is left.
         try:
-            parts = [self._forward(part) for part in batch.split(self._most or len(batch))]
+            parts = [self._forward(part) for part in batch.split(self._limit or len(batch))]
         except torch.OutOfMemoryError:
             return None
         return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))

@@ -1,4 +1,4 @@
-"""Work spread over processes: bounded in flight, results as they come, no orphans."""
+"""Jobs in worker processes: a bounded number in flight, no process left behind."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -13,50 +13,51 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
 
 from slic.errors import WorkError
 from slic.runtime.disk import process_start_errors
 from slic.runtime.signals import STOPPING, defer_stops, die_with_parent
 
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-IN_FLIGHT_PER_WORKER = 3
-LOOK_EVERY_S = 1.0
-GRACE_S = 3.0  # that a stopped command gives to the jobs under way
-# Where a worker can tell who sends a SIGTERM, it need not hear that of others.
-UNHEARD = STOPPING if hasattr(signal, "sigwaitinfo") else (signal.SIGINT,)
+IN_FLIGHT_PER_WORKER = 3  # so that no worker waits while results are handled
+POLL_EVERY_S = 1.0
+GRACE_S = 3.0  # for the jobs under way when the command is asked to stop
+# SIGTERM can be blocked in workers only where they can tell that their parent sent it.
+MASKED = STOPPING if hasattr(signal, "sigwaitinfo") else (signal.SIGINT,)
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def init_worker(_worker: int = 0, *, until: "Connection | None" = None) -> None:
-    """Keep a worker to one thread, as its fellows already fill the cores, and to its parent.
+def init_worker(_worker: int = 0, *, until: Connection | None = None) -> None:
+    """Set up a worker process: one thread for OpenCV, and no life without its parent.
 
-    It ends as well when the other end of `until` is closed.
+    Args:
+        until: the worker also ends when the other end of this connection is closed.
     """
     import cv2
 
     die_with_parent()
-    threading.Thread(target=_leave_with_parent, args=(until,), daemon=True).start()
-    if signal.SIGTERM in UNHEARD:
+    threading.Thread(target=_end_with_parent, args=(until,), daemon=True).start()
+    if signal.SIGTERM in MASKED:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_leave_at_parents_word, daemon=True).start()
-    cv2.setNumThreads(0)  # any other number would start or join threads, which a fork lacks
+        threading.Thread(target=_end_on_parents_sigterm, daemon=True).start()
+    # The other workers already use the cores, and any other number would start threads.
+    cv2.setNumThreads(0)
 
 
-def _leave_with_parent(until: "Connection | None") -> None:
-    """End this process when the one that asked for it ends, or says so.
+def _end_with_parent(until: Connection | None) -> None:
+    """End this process with its parent, or when `until` is closed.
 
-    A worker of a fork server is not its child: the server lives for as long as its workers do,
-    so that both would outlive a killed run.
+    A fork server's worker is not a child of the process that asked for it, so that
+    `die_with_parent` does not suffice.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -64,10 +65,10 @@ def _leave_with_parent(until: "Connection | None") -> None:
         os._exit(1)
 
 
-def _leave_at_parents_word() -> None:
-    """End this process at its parent's SIGTERM, by which pools end their workers.
+def _end_on_parents_sigterm() -> None:
+    """End this process when its parent sends SIGTERM, as pools do to end their workers.
 
-    A scheduler sends it to all processes of a command; what becomes of them, the parent decides.
+    A scheduler sends SIGTERM to all processes of a command; then the parent decides.
     """
     parent = multiprocessing.parent_process()
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != (parent.pid if parent else None):
@@ -77,17 +78,18 @@ def _leave_at_parents_word() -> None:
 
 @contextmanager
 def signals_masked_in_children() -> Iterator[None]:
-    """Processes started inside never hear a Ctrl-C or SIGTERM; this one hears it at the end.
+    """Start processes that never receive Ctrl-C or SIGTERM; this process receives it at the end.
 
-    A terminal or scheduler sends it to all of them, and each would die, or answer with a traceback.
+    Terminals and schedulers signal all processes of a command, and workers would answer with
+    tracebacks.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     multiprocessing.resource_tracker.ensure_running()  # to start it later would undo the mask
-    # Held, as other threads do not share the mask, and what they receive interrupts this one.
+    # Other threads of this process have a mask of their own, so deferring is needed as well.
     with defer_stops():
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, MASKED)
         try:
             yield
         finally:
@@ -95,9 +97,9 @@ def signals_masked_in_children() -> Iterator[None]:
 
 
 def loader_context() -> multiprocessing.context.BaseContext:
-    """How a DataLoader starts its workers: never by forking this process.
+    """Return how a DataLoader starts its workers: never by forking this process.
 
-    Its OpenCV and OpenMP threads do not survive a fork, and what waits for them waits forever.
+    OpenCV's and OpenMP's threads do not survive a fork; whoever waits for them waits forever.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -108,35 +110,36 @@ def loader_context() -> multiprocessing.context.BaseContext:
     return context
 
 
-_counter: Any = None  # a worker's share in the number that run_jobs watches
+def _ignore(_units: int) -> None:
+    """Nobody counts units here."""
 
 
-def _start_worker(counter: Any, until: "Connection") -> None:
-    global _counter
-    _counter = counter
-    init_worker(until=until)
-
-
-_thread = threading.local()  # `units` where `counting` adds them up
+_add: ContextVar[Callable[[int], None]] = ContextVar("add", default=_ignore)
 
 
 def add_units(units: int) -> None:
-    """Tell the `counted` of `run_jobs`, or else `counting`, of units done, from within a job."""
-    if _counter is not None:
-        with _counter.get_lock():
-            _counter.value += units
-    elif hasattr(_thread, "units"):
-        _thread.units += units
+    """Report units of work that a job has done, for `run_jobs` or `collect_units` to count."""
+    _add.get()(units)
 
 
 @contextmanager
 def collect_units() -> Iterator[Callable[[], int]]:
-    """Add up what `count` is told of in this thread; what is yielded gives the sum."""
-    _thread.units = 0
+    """Count the units that `add_units` reports in this thread; yields a function for the sum."""
+    units: list[int] = []
+    token = _add.set(units.append)
     try:
-        yield lambda: _thread.units
+        yield lambda: sum(units)
     finally:
-        del _thread.units
+        _add.reset(token)
+
+
+def _start_worker(counter: Any, until: Connection) -> None:
+    def add(units: int) -> None:
+        with counter.get_lock():
+            counter.value += units
+
+    _add.set(add)
+    init_worker(until=until)
 
 
 def run_jobs(
@@ -144,21 +147,22 @@ def run_jobs(
     jobs: Iterable[Job],
     *,
     workers: int,
-    counted: Callable[[int], None] | None = None,
+    counted: Callable[[int], None] = _ignore,
 ) -> Iterator[Result]:
-    """Apply `work` to every job in `workers` processes; results in order of completion.
+    """Apply `work` to every job in worker processes; yield results in order of completion.
 
-    Told to stop, it begins no further job, and waits a little for those under way.
+    After a request to stop, no further job is started, and those under way have `GRACE_S` seconds.
 
     Args:
-        work: a function of a module, picklable.
-        jobs: its arguments, picklable; read as needed.
-        workers: processes.
-        counted: takes, once a second, the units that jobs have told `count` of since.
+        work: a function of a module, so that it can be pickled.
+        jobs: its arguments, which are pickled; the iterable is consumed as needed.
+        workers: number of processes.
+        counted: called about once a second with the number of units that jobs have reported by
+            `add_units` since the last call.
 
     Raises:
-        WorkError: a process died; what is done so far is kept.
-        KeyboardInterrupt: told to stop, once the results of what could be finished are taken.
+        WorkError: a worker died.
+        KeyboardInterrupt: the command was asked to stop; all results in time have been yielded.
     """
     context = multiprocessing.get_context("spawn")
     with process_start_errors():
@@ -173,24 +177,22 @@ def run_jobs(
         with signals_masked_in_children():
             return pool.submit(work, job)
 
-    def look() -> None:
+    def poll() -> None:
         nonlocal seen
         now = counter.get_obj().value  # unlocked: a worker may have died with the lock
-        if counted is not None and now > seen:
+        if now > seen:
             counted(now - seen)
         seen = now
 
     try:
-        most = IN_FLIGHT_PER_WORKER * workers
-        yield from in_flight(submit, jobs, most=most, look=look)
-    except BrokenProcessPool:
-        stop.close()
-        raise WorkError(
-            "a worker process died (out of memory?): run the same command again to continue,"
-            " with fewer --workers"
-        ) from None
-    except BaseException:
-        stop.close()  # nobody waits for what is under way
+        yield from in_flight(submit, jobs, most=IN_FLIGHT_PER_WORKER * workers, look=poll)
+    except BaseException as error:
+        stop.close()  # ends the workers, as nobody waits for their jobs
+        if isinstance(error, BrokenProcessPool):
+            raise WorkError(
+                "a worker process died (out of memory?): run the same command again to continue,"
+                " with fewer --workers"
+            ) from None
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -199,43 +201,41 @@ def run_jobs(
 
 
 def in_flight(
-    submit: Callable[[Job], "Future[Result]"],
+    submit: Callable[[Job], Future[Result]],
     jobs: Iterable[Job],
     *,
     most: int | Callable[[], int],
     look: Callable[[], None] = lambda: None,
 ) -> Iterator[Result]:
-    """Submit jobs, at most `most` at once; results in order of completion.
+    """Submit jobs, a limited number at once; yield results in order of completion.
 
     Args:
         submit: starts a job.
-        jobs: read as needed.
-        most: jobs under way; asked each time if it may change.
-        look: called once a second, and before results are handed over.
+        jobs: consumed as needed.
+        most: maximum number of jobs under way, or a function that returns it.
+        look: called about once a second, and before results are yielded.
 
     Raises:
-        KeyboardInterrupt: told to stop, once the results of what could be finished are taken.
+        KeyboardInterrupt: the command was asked to stop; all results in time have been yielded.
     """
     queue = iter(jobs)
-    allowed = most if callable(most) else lambda: most
-    with defer_stops() as stopped:
-        running = {submit(job) for job in islice(queue, allowed())}
-        while running and not stopped():
-            done, running = wait(running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+    limit = most if callable(most) else lambda: most
+    with defer_stops() as stop_requested:
+        running = {submit(job) for job in islice(queue, limit())}
+        while running and not stop_requested():
+            done, running = wait(running, timeout=POLL_EVERY_S, return_when=FIRST_COMPLETED)
             look()
             for future in done:
                 yield future.result()
-            if not stopped():
-                room = max(0, allowed() - len(running))
+            if not stop_requested():
+                room = max(0, limit() - len(running))
                 running |= {submit(job) for job in islice(queue, room)}
-        yield from _last_results(running)
+        yield from _results_in_grace({future for future in running if not future.cancel()})
 
 
-def _last_results(running: "set[Future[Result]]") -> Iterator[Result]:
-    """Results of the jobs under way that are done within the grace, as they come."""
-    until = time.monotonic() + GRACE_S
-    running = {future for future in running if not future.cancel()}
-    while running and (left := until - time.monotonic()) > 0:
+def _results_in_grace(running: set[Future[Result]]) -> Iterator[Result]:
+    deadline = time.monotonic() + GRACE_S
+    while running and (left := deadline - time.monotonic()) > 0:
         done, running = wait(running, timeout=left, return_when=FIRST_COMPLETED)
         for future in done:
             yield future.result()

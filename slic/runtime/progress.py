@@ -1,9 +1,11 @@
-"""Progress on stderr: what, how far, at which rate, how long still; plain lines when piped."""
+"""Progress on stderr: a bar on a terminal, a line every half minute in a pipe or a log file."""
 
+import contextlib
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import (
@@ -14,94 +16,44 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-PLAIN_EVERY_S = 30.0
-NARROWEST_BAR, WIDEST_NUMBERS = 4, 66  # columns, of 240000/240000 linear-augmented and the like
+LINE_EVERY_S = 30.0
+NARROWEST_BAR = 4
+TEXT_COLUMNS = 66  # the longest text beside a bar: `linear-augmented 240000/240000 100% ...`
 
 
-_showing: list[Console] = []
-
-
+@functools.cache
 def stderr_console() -> Console:
-    """The console for all that is no result: while a bar is shown its own, to print above it."""
-    return _showing[-1] if _showing else Console(stderr=True, highlight=False, soft_wrap=True)
+    """Return the console of messages and bars; it prints messages above a bar."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people: 42 s, 3 min 10 s, 5 h 02 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    """Format a duration: `42 s`, `3 min 10 s`, `5 h 02 min`."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
 
 
-@contextmanager
-def progress(
-    total: int, what: str, *, unit: str = "videos", units: float | None = None
-) -> Iterator[Callable[[int, float], None]]:
-    """Show progress over `total` videos; call the yielded `advance(videos, units)`.
+@dataclass
+class _Progress:
+    """Videos and units done so far; without `total_units`, the share is that of the videos."""
 
-    Args:
-        total: videos to do.
-        what: short description, such as `frames`.
-        unit: what the rate counts, such as `pairs`.
-        units: how many of these there are in all, if known; the time left is then told by them.
-    """
-    begin = time.monotonic()
-    console = stderr_console()
-    if not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield _plain(total, what, unit, units, begin)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=max(NARROWEST_BAR, min(20, console.width - WIDEST_NUMBERS))),
-        TextColumn("{task.fields[videos]}"),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console, transient=False) as bar:
-        done = Done(total, units)
-        task = bar.add_task(what, total=1.0, rate="", videos=f"0/{total}")
+    what: str
+    unit: str
+    total: int
+    total_units: float | None
+    videos: int = 0
+    units: float = 0.0
+    begin: float = field(default_factory=lambda: time.monotonic())
 
-        def advance(videos: int, count: float) -> None:
-            done.add(videos, count)
-            rate = done.units / max(time.monotonic() - begin, 1e-6)
-            bar.update(
-                task,
-                completed=done.share,
-                videos=f"{done.videos}/{total}",
-                rate=f"{rate:,.0f} {unit}/s",
-            )
+    def rate(self) -> str:
+        seconds = max(time.monotonic() - self.begin, 1e-6)
+        return f"{self.units / seconds:,.0f} {self.unit}/s"
 
-        _showing.append(console)
-        try:
-            yield advance
-        finally:
-            _showing.remove(console)
-
-
-class Done:
-    """Videos and units done so far.
-
-    Args:
-        total: videos in all.
-        total_units: units in all, if known.
-    """
-
-    def __init__(self, total: int, total_units: float | None) -> None:
-        self.total, self.total_units = total, total_units
-        self.videos, self.units = 0, 0.0
-
-    def add(self, videos: int, units: float) -> None:
-        """Count some more."""
-        self.videos += videos
-        self.units += units
-
-    @property
     def share(self) -> float:
-        """Share of the whole, 0 to 1: of the units if their number is known."""
         if self.videos >= self.total:
             return 1.0
         if self.total_units:
@@ -109,23 +61,67 @@ class Done:
         return self.videos / self.total
 
 
-def _plain(
-    total: int, what: str, unit: str, units: float | None, begin: float
-) -> Callable[[int, float], None]:
-    done, said = Done(total, units), begin
-    console = stderr_console()
+@contextlib.contextmanager
+def progress(
+    total: int, what: str, *, unit: str = "videos", units: float | None = None
+) -> Iterator[Callable[[int, float], None]]:
+    """Show progress on stderr while the block runs.
 
-    def advance(videos: int, count: float) -> None:
-        nonlocal said
-        done.add(videos, count)
+    Args:
+        total: number of videos to process.
+        what: short description of the work, such as `frames`.
+        unit: name of what the rate counts, such as `pairs`.
+        units: total number of these units. If given, the bar and the remaining time follow the
+            units instead of the videos.
+
+    Yields:
+        A function `advance(videos, units)` to call with what has been finished since the last call.
+    """
+    done, console = _Progress(what, unit, total, units), stderr_console()
+    drawn = sys.stderr.isatty() and not console.is_dumb_terminal
+    with _bar(done, console) if drawn else contextlib.nullcontext(_lines(done, console)) as show:
+
+        def advance(videos: int, count: float) -> None:
+            done.videos += videos
+            done.units += count
+            show()
+
+        yield advance
+
+
+def _lines(done: _Progress, console: Console) -> Callable[[], None]:
+    last_line = done.begin
+
+    def show() -> None:
+        nonlocal last_line
         now = time.monotonic()
-        last = videos > 0 and done.videos >= total
-        if not last and now - said < PLAIN_EVERY_S:
+        finished = 0 < done.total <= done.videos
+        if not finished and now - last_line < LINE_EVERY_S:
             return
-        said = now
-        rate = done.units / max(now - begin, 1e-6)
-        left = (1 - done.share) * (now - begin) / done.share if done.share else float("inf")
-        tail = "" if last or left == float("inf") else f", {format_duration(left)} left"
-        console.print(f"{what}: {done.videos}/{total}, {rate:,.0f} {unit}/s{tail}")
+        last_line, share = now, done.share()
+        tail = ""
+        if share and not finished:
+            tail = f", {format_duration((1 - share) / share * (now - done.begin))} left"
+        console.print(f"{done.what}: {done.videos}/{done.total}, {done.rate()}{tail}")
 
-    return advance
+    return show
+
+
+@contextlib.contextmanager
+def _bar(done: _Progress, console: Console) -> Iterator[Callable[[], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=max(NARROWEST_BAR, min(20, console.width - TEXT_COLUMNS))),
+        TextColumn("{task.fields[videos]}"),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(done.what, total=1.0, rate="", videos=f"0/{done.total}")
+
+        def show() -> None:
+            videos = f"{done.videos}/{done.total}"
+            bar.update(task, completed=done.share(), videos=videos, rate=done.rate())
+
+        yield show

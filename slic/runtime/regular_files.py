@@ -1,4 +1,4 @@
-"""Files that strangers may have made: no pipe is waited on, no device read, no long value said."""
+"""Reading files that others made: pipes and devices are refused, long values are shortened."""
 
 import errno
 import os
@@ -6,25 +6,24 @@ import stat
 from pathlib import Path
 from typing import Any
 
-SMALL = 1 << 20  # bytes of settings and metadata, of which ours have a few thousand
-LARGE = 1 << 30  # bytes of what grows with the videos or the epochs
+SMALL = 1 << 20  # bytes; limit for settings and metadata, of which ours are a few thousand
+LARGE = 1 << 30  # bytes; limit for files that grow with the number of videos or epochs
 
 
 def brief(value: Any, longest: int = 40) -> str:
-    """A value from a file for a message: short, of one line, and safe to make."""
+    """Return a value from a file as it can stand in a message: short, and on one line."""
     if isinstance(value, str):
-        text = value[:longest] if len(value) <= longest else f"{value[: longest - 3]}..."
-        return repr(text)
+        return repr(value if len(value) <= longest else f"{value[: longest - 3]}...")
     if isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**40):
         return str(value)
     return f"a {type(value).__name__}"
 
 
 def open_regular(path: str | os.PathLike[str]) -> int:
-    """A handle of a regular file, open for reading; the caller closes it.
+    """Open a regular file for reading, and return its handle, which the caller closes.
 
     Raises:
-        OSError: it is missing, or a pipe, a device or a folder.
+        OSError: the file is missing, or is a pipe, a device or a folder.
     """
     # Without O_NONBLOCK, opening a pipe waits until somebody writes to it.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -40,10 +39,10 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 
 
 def read_regular(path: Path, *, limit: int) -> bytes:
-    """The bytes of a regular file.
+    """Return the content of a regular file.
 
     Raises:
-        OSError: as `open_regular`, or it holds more than `limit` bytes.
+        OSError: the file cannot be opened by `open_regular`, or holds more than `limit` bytes.
     """
     with open(open_regular(path), "rb") as file:
         if os.fstat(file.fileno()).st_size > limit:

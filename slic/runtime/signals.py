@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop work between two items, not within one."""
+"""Ctrl-C and SIGTERM: work stops between two items, not within one."""
 
 import ctypes
 import os
@@ -14,30 +14,35 @@ from typing import Any
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 # `timeout` and schedulers signal the process and then its group: that is one stop, not two.
 SAME_STOP_S = 1.0
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _received: list[int] = []
 _received_at = 0.0
 
 
 def stop_on_signals() -> None:
-    """Let SIGTERM raise KeyboardInterrupt as Ctrl-C does; for the main thread of a command.
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does; call it in a command's main thread.
 
-    Another one, more than a second later, ends the process at once, as a SIGKILL would. What the
-    shell has told this process to ignore stays ignored.
+    A second signal, more than a second later, ends the process at once. Signals that the shell has
+    told this process to ignore stay ignored.
     """
-    if threading.current_thread() is threading.main_thread():
-        for number in _heeded():
+    if _in_main_thread():
+        for number in _handlers():
             signal.signal(number, _interrupt)
 
 
 def exit_code_of_stop() -> int:
-    """What a stopped command exits with: 128 and the number of the signal, as shells do."""
+    """Return the exit code of a stopped command: 128 plus the signal's number, as in shells."""
     return 128 + (_received[0] if _received else signal.SIGINT)
 
 
-def _heeded() -> dict[int, Any]:
-    """How this process answers to each signal that is to stop it, but for those it ignores."""
-    found = {number: signal.getsignal(number) for number in STOPPING}
-    return {n: handler for n, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _handlers() -> dict[int, Any]:
+    """Return this process's handlers of the signals that it does not ignore."""
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    return {n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -60,37 +65,34 @@ def defer_stops() -> Iterator[Callable[[], bool]]:
     Yields:
         A function that says whether the block has been asked to stop.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield lambda: False
         return
-    asked: list[tuple[int, float]] = []
-    before = _heeded()
+    received: list[tuple[int, float]] = []
+    before = _handlers()
 
-    def release() -> None:
+    def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def remember(number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        asked.append((number, now))
-        if now - asked[0][1] > SAME_STOP_S:
-            release()
+        received.append((number, now))
+        if now - received[0][1] > SAME_STOP_S:
+            restore()
             signal.raise_signal(number)
 
     for number in before:
         signal.signal(number, remember)
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
-        release()
-    if asked:
-        signal.raise_signal(asked[0][0])
-
-
-PR_SET_PDEATHSIG = 1
+        restore()
+    if received:
+        signal.raise_signal(received[0][0])
 
 
 def die_with_parent() -> None:
-    """Ask Linux to end this process with its parent, so that a killed run leaves no children."""
+    """Have Linux kill this process when its parent ends: a killed run leaves no children."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,11 +1,11 @@
-"""Text for people and files: names on one line, counts with their nouns."""
+"""Text for messages: names on one line, counts with their nouns."""
 
 
 def escape(name: object) -> str:
-    """A path, name or message fit for one line of a terminal.
+    """Return a path, name or message as one line that cannot control a terminal.
 
-    What is not printable is escaped as in Python: line breaks, escape sequences, marks that turn
-    the direction of writing, bytes that are not UTF-8.
+    Characters that are not printable become Python's escapes: line breaks, escape sequences, marks
+    that change the direction of writing, bytes that are not UTF-8.
     """
     text = str(name)
     if text.isprintable():
@@ -14,19 +14,15 @@ def escape(name: object) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 video`, `2 videos`: number and noun for a message."""
+    """Return number and noun for a message: `1 video`, `2 videos`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def is_one_line(name: str) -> bool:
-    """Whether a name holds neither NUL nor a line break of any kind."""
+    """Return whether a name holds neither NUL nor any kind of line break."""
     return "\0" not in name and name.splitlines() == [name]
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name from the file system was UTF-8 (undecodable bytes arrive as surrogates)."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Return whether a file's name is UTF-8; Python reads other bytes as lone surrogates."""
+    return name.encode(errors="ignore").decode() == name

@@ -160,7 +160,7 @@ def compute_options(
     """
     return ComputeOptions(
         device=device,
-        workers=default_readers(device, beside=beside) if workers is None else workers,
+        workers=default_readers(device, processes=beside) if workers is None else workers,
         augment_on_device=device.type == "cuda" and augment_on != "cpu",
     )
 

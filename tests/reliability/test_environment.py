@@ -346,7 +346,7 @@ def test_data_set_that_vanishes_takes_no_stored_video_with_it(
                     item.rename(aside / item.name)
 
         reading(patch, vanish)
-        with pytest.raises(DiskError, match=r"set: No such file or directory; it has gone"):
+        with pytest.raises(DiskError, match=r"set: No such file or directory; it was removed"):
             prep_frames(str(videos), store=str(store), overwrite=overwrite)
     kept = ClipStore(store)
     assert len(kept.ids) == (12 if overwrite else 6)

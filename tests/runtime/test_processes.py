@@ -12,7 +12,7 @@ from slic.errors import WorkError
 from slic.runtime import processes
 from slic.runtime.processes import (
     IN_FLIGHT_PER_WORKER,
-    LOOK_EVERY_S,
+    POLL_EVERY_S,
     add_units,
     available_cores,
     in_flight,
@@ -65,7 +65,7 @@ def test_units_are_counted_while_a_job_runs() -> None:
 def counting(job: str) -> str:
     if job == "slow":
         add_units(3)
-        time.sleep(4 * LOOK_EVERY_S)
+        time.sleep(4 * POLL_EVERY_S)
         add_units(4)
     else:
         add_units(5)
