@@ -8,7 +8,7 @@ from torchvision.transforms import functional as pil
 
 from slic.cache import ClipStore
 from slic.cache.shards import SHARD_FRAMES
-from slic.clips.augmentation import Draw
+from slic.clips.augmentation import Augmentation
 
 JITTER = {
     "brightness": pil.adjust_brightness,
@@ -63,14 +63,14 @@ def stacked(images: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(image) for image in images])
 
 
-def augmented(image: Image.Image, how: Draw, size: int) -> Image.Image:
+def augmented(image: Image.Image, params: Augmentation, size: int) -> Image.Image:
     """The same draw applied by torchvision to a PIL image; the blur is PIL's, which is faster."""
-    box = (how.top, how.left, how.height, how.width)
+    box = (params.top, params.left, params.height, params.width)
     image = pil.resized_crop(image, *box, [size, size])
-    if how.flip:
+    if params.flip:
         image = pil.hflip(image)
-    for name, amount in how.jitter:
+    for name, amount in params.jitter:
         image = JITTER[name](image, amount)
-    if how.gray:
+    if params.gray:
         image = pil.to_grayscale(image, num_output_channels=3)
-    return image.filter(ImageFilter.GaussianBlur(how.sigma)) if how.sigma else image
+    return image.filter(ImageFilter.GaussianBlur(params.sigma)) if params.sigma else image

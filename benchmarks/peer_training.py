@@ -9,7 +9,7 @@ from peer_clips import JpegFolder, augmented, stacked
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from slic.clips.augmentation import draw
+from slic.clips.augmentation import draw_augmentation
 from slic.config import Settings
 from slic.encoders.encoder import MEAN, STD, Encoder, new_encoder
 from slic.encoders.precision import tune
@@ -131,8 +131,8 @@ class JpegSamples(Dataset):
         views = []
         for images in (anchor, positive, anchor):
             width, height = images[0].size
-            how = draw(height, width, rng, settings=self.settings)
-            views.append(stacked([augmented(i, how, self.settings.size) for i in images]))
+            params = draw_augmentation(height, width, rng, settings=self.settings)
+            views.append(stacked([augmented(i, params, self.settings.size) for i in images]))
         return torch.from_numpy(np.stack(views))
 
     def _read(self, video: str, start: int) -> list:

@@ -25,7 +25,7 @@ from common import Column, Row, machine, refuse, say, show, show_json, video_fil
 from peer_clips import JpegFolder, augmented, stacked
 
 from slic.cache import ClipStore
-from slic.clips.augmentation import augment_frames, draw
+from slic.clips.augmentation import augment_frames, draw_augmentation
 from slic.config import make_settings
 from slic.demo.drawn import draw_dataset
 from slic.prep.frames import prep_frames
@@ -111,14 +111,14 @@ def read_and_augment(store: ClipStore, jpegs: JpegFolder, clips: Sequence, frame
     def theirs(video: str, start: int, number: int) -> np.ndarray:
         images = jpegs.images(video, start, frames)
         width, height = images[0].size
-        how = draw(height, width, np.random.default_rng(number), settings=SETTINGS)
-        return stacked([augmented(image, how, SIZE) for image in images])
+        params = draw_augmentation(height, width, np.random.default_rng(number), settings=SETTINGS)
+        return stacked([augmented(image, params, SIZE) for image in images])
 
     def ours(video: str, start: int, number: int) -> np.ndarray:
         clip = store.read(video, start, frames)
         rng = np.random.default_rng(number)
-        how = draw(clip.shape[1], clip.shape[2], rng, settings=SETTINGS)
-        return augment_frames(clip, how, SIZE)
+        params = draw_augmentation(clip.shape[1], clip.shape[2], rng, settings=SETTINGS)
+        return augment_frames(clip, params, SIZE)
 
     return race(clips, theirs, ours)
 

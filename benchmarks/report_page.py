@@ -34,7 +34,7 @@ from slic.embed.cached import evaluation_protocol
 from slic.embed.embedding import CacheName, write_cache
 from slic.encoders.encoder import new_encoder, weights_digest
 from slic.encoders.tensor_files import save_whole
-from slic.eval.foreign import checkpoint_content
+from slic.eval.imported import checkpoint_content
 from slic.report.build import report
 from slic.runs import Run, create_run
 

@@ -1,4 +1,4 @@
-"""Clips: which frames, read by a pool of processes, augmented and seeded."""
+"""Clips: choose, read and augment them, and normalise their pixels."""
 
 from slic.clips.pixels import normalise
 

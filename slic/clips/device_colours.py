@@ -1,8 +1,8 @@
-"""Colour jitter, grayscale and blur of batches of clips on a device, each clip by its own draw.
+"""Colour jitter, grayscale and blur of batches of clips on a device, with parameters per clip.
 
-Batches are planar: float32 levels from 0 to 255, `(N, H, T, 3, W)`. Every operation's result is
-rounded and clamped to whole levels, as uint8 arithmetic would: so the next one takes what it
-takes on the CPU, and differences don't add up.
+Batches are planar: float32 levels from 0 to 255, `(N, H, T, 3, W)`. The result of every operation
+is rounded and clamped to integer levels, as uint8 arithmetic does, so that differences from the
+CPU's augmentation do not accumulate.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,30 +11,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slic.clips.augmentation import JITTER, LUMA, Draw, blur_kernel
+from slic.clips.augmentation import JITTER, LUMA, Augmentation, blur_kernel
 from slic.clips.device_resample import filter_weights, resampled, to_device, to_levels
 
 Operation = Callable[[Tensor, Sequence[float]], Tensor]
 
 
-def recolour(clips: Tensor, draws: Sequence[Draw]) -> None:
-    """Jitter each clip in its own order, drop its colours, and blur it, in place.
+def recolour(clips: Tensor, params: Sequence[Augmentation]) -> None:
+    """Apply colour jitter, each clip's in its own order, then grayscale and blur, in place.
 
     Args:
         clips: `(N, size, T, 3, size)` float32 levels.
-        draws: N of them; their crops and flips are left out.
+        params: N augmentations; their crops and flips are ignored.
     """
     for position in range(len(JITTER)):
-        steps = [how.jitter[position] if position < len(how.jitter) else None for how in draws]
+        steps = {i: p.jitter[position] for i, p in enumerate(params) if position < len(p.jitter)}
         for name, operation in OPERATIONS.items():
-            amounts = {i: step[1] for i, step in enumerate(steps) if step and step[0] == name}
-            _change(clips, amounts, operation)
-    _change(clips, {i: 1.0 for i, how in enumerate(draws) if how.gray}, _gray)
-    _change(clips, {i: how.sigma for i, how in enumerate(draws) if how.sigma}, _blur)
+            amounts = {i: amount for i, (step, amount) in steps.items() if step == name}
+            _apply(clips, amounts, operation)
+    _apply(clips, {i: 1.0 for i, each in enumerate(params) if each.gray}, _gray)
+    _apply(clips, {i: each.sigma for i, each in enumerate(params) if each.sigma}, _blur)
 
 
-def _change(clips: Tensor, amounts: dict[int, float], operation: Operation) -> None:
-    """Apply an operation to some clips, given as index and amount."""
+def _apply(clips: Tensor, amounts: dict[int, float], operation: Operation) -> None:
+    """Apply an operation to the clips whose index has an amount."""
     if amounts:
         which = to_device(np.array(list(amounts)), clips.device)
         changed = operation(clips.index_select(0, which), list(amounts.values()))
@@ -69,13 +69,13 @@ def _hue(clips: Tensor, turns: Sequence[float]) -> Tensor:
     red, green, blue = clips.split(1, dim=3)
     most, least = clips.amax(dim=3, keepdim=True), clips.amin(dim=3, keepdim=True)
     chroma = most - least
-    # Sixths of a turn; a grey pixel has any hue.
+    # In sixths of a turn; a grey pixel's hue has no effect.
     hue = torch.where(
         most == red,
         green - blue,
         torch.where(most == green, blue - red + 2 * chroma, red - green + 4 * chroma),
     ) / chroma.clamp(min=1)
-    # Every channel of a turning hue is the same trapezium of it, a third of a turn apart.
+    # Each channel is the same trapezoid function of the hue, shifted by a third of a turn.
     phases = torch.stack([hue + 6 * _each(turns, clips) + start for start in (5, 3, 1)])
     phases = phases.remainder_(6)
     fall = torch.minimum(phases, 4 - phases).clamp_(0, 1)

@@ -1,8 +1,8 @@
-"""Resampling of batches on a device, each image by weights of its own.
+"""Resampling of batches on a device, with weights per image.
 
-Resizing and blurring are separable and linear: a product with a matrix along the columns, and
-one along the rows. Batches are float32 `(N, H, M, W)`, where M is whatever shares a clip's
-weights (frames and channels); so both products are large, and nothing is transposed between.
+Resizing and blurring are separable and linear: a matrix product along the columns, and one along
+the rows. Batches are float32 `(N, H, M, W)`, where M holds what shares a clip's weights (frames
+and channels), so that both products are large and nothing is transposed between them.
 """
 
 from collections.abc import Sequence
@@ -16,35 +16,35 @@ from torch import Tensor
 
 
 def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
-    """Send what was worked out on the host, without waiting for the device."""
+    """Copy host values to a device without waiting for it."""
     return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Context in which autocast, which would halve the precision of products, is off."""
+    """Disable autocast, which would compute products in half precision."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """The levels that uint8 arithmetic would leave, still as float32."""
+    """Round and clamp to 0..255 as uint8 arithmetic does, but keep float32."""
     return images.round().clamp_(0, 255)
 
 
 def resize_spans(
     lengths: NDArray[np.int64], size: int, *, areas: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """The stretch of a line of pixels whose mean is each pixel of the resized line.
+    """Compute the span of source pixels whose mean is each pixel of a resized line.
 
     Args:
-        lengths: `(N,)`, of each line, pixels.
-        size: of all lines afterwards.
-        areas: `(N,)`: resize as `cv2.INTER_AREA`, which shares the line out; else as
-            `cv2.INTER_LINEAR`, whose stretches are one pixel long and lie within the line.
+        lengths: `(N,)` lengths of the lines in pixels.
+        size: Length of all resized lines.
+        areas: `(N,)`: resize as `cv2.INTER_AREA`, whose spans divide the line; else as
+            `cv2.INTER_LINEAR`, whose spans are one pixel long and lie within the line.
 
     Returns:
-        `(N, size, 2)`: where each stretch begins and ends; pixel i lies from i to i + 1.
+        `(N, size, 2)` starts and ends of the spans; pixel i extends from i to i + 1.
     """
     length, area = lengths[:, None], areas[:, None]
     step = length / size
@@ -54,7 +54,7 @@ def resize_spans(
 
 
 def span_weights(spans: Tensor, length: int) -> Tensor:
-    """Weights `(N, size, length)` of a line's pixels in the means over `(N, size, 2)` spans."""
+    """Compute `(N, size, length)` weights of pixels in the means over `(N, size, 2)` spans."""
     low, high = spans.unsqueeze(-2).unbind(-1)
     pixels = torch.arange(length, dtype=torch.float32, device=spans.device)
     overlap = torch.minimum(high, pixels + 1) - torch.maximum(low, pixels)
@@ -62,10 +62,10 @@ def span_weights(spans: Tensor, length: int) -> Tensor:
 
 
 def filter_weights(kernels: Sequence[NDArray[Any]], size: int, device: torch.device) -> Tensor:
-    """Weights `(N, size, size)` of filters of one odd length, mirrored at the border.
+    """Compute `(N, size, size)` weights of N filters of one odd length.
 
-    The border is OpenCV's and torchvision's own, `dcb|abcd|cba`; a kernel may be longer than the
-    line.
+    The border is mirrored as by OpenCV and torchvision, `dcb|abcd|cba`; a kernel may be longer
+    than the line.
     """
     taps = to_device(np.stack(kernels).astype(np.float32), device)
     count, length = taps.shape
@@ -82,8 +82,8 @@ def resampled(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
     Args:
         images: `(N, H, M, W)` float32.
-        rows: `(N, H', H)`.
-        columns: `(N, W', W)`.
+        rows: `(N, H', H)` weights.
+        columns: `(N, W', W)` weights.
 
     Returns:
         `(N, H', M, W')` float32.

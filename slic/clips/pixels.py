@@ -1,8 +1,9 @@
-"""Pixels of clips as an encoder takes them: the test view, and normalisation."""
+"""Pixels of clips: the test view, and normalisation for an encoder."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,28 +11,33 @@ from torch import Tensor
 
 from slic.encoders.encoder import MEAN, STD, Statistics
 
+Pixels = NDArray[np.uint8]
+Image = NDArray[Any]  # `(H, W, C)` uint8, which OpenCV's types do not guarantee
 
-def centre_view(clip: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The deterministic test view: short side resized to `size`, centre cropped.
+
+def resize(image: Image, size: int) -> Image:
+    """Resize `(H, W, C)` to `(size, size, C)`, by areas if it shrinks, else linearly."""
+    shrinks = min(image.shape[:2]) > size
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=interpolation)
+
+
+def centre_view(clip: Pixels, size: int) -> Pixels:
+    """Cut the deterministic test view of a clip: the central square, resized.
 
     Args:
         clip: `(T, H, W, C)` uint8.
-        size: side in pixels.
+        size: Side of the result in pixels.
 
     Returns:
         `(T, size, size, C)` uint8.
     """
-    import cv2
-
     height, width = clip.shape[1:3]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = clip[:, top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(square)
-    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    resized = [cv2.resize(f, (size, size), interpolation=how) for f in square]
-    return np.stack(resized).reshape(len(clip), size, size, -1)
+    # OpenCV drops the axis of a single channel.
+    return np.stack([resize(frame, size) for frame in square]).reshape(len(clip), size, size, -1)
 
 
 def normalise(
@@ -41,10 +47,19 @@ def normalise(
     statistics: Statistics = (MEAN, STD),
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """uint8 clips `(N, T, H, W, 3)` to an encoder's input `(N, 3, T, H, W)` on `device`.
+    """Convert uint8 clips `(N, T, H, W, 3)` to an encoder's input `(N, 3, T, H, W)`.
 
-    Values are scaled to 0..1, less the mean, over the standard deviation of the channel: an
-    encoder's `statistics`. The result lies channels-last in memory, as the input does.
+    Values are scaled to 0..1, then standardised by channel.
+
+    Args:
+        clips: The clips, on any device.
+        device: Device of the result.
+        statistics: Mean and standard deviation of each channel; an encoder has its own as
+            `encoder.statistics`. Default: those of slic's encoders.
+        dtype: Type of the result; default float32.
+
+    Returns:
+        Floats in channels-last memory format, as the input is.
     """
     values = clips.to(device, non_blocking=True).to(dtype)
     means, deviations = statistics
@@ -54,10 +69,5 @@ def normalise(
 
 
 def _filled(like: Tensor, row: Sequence[float]) -> Tensor:
-    """A tensor on the device, filled there: one copied to a GPU would be waited for."""
+    """Make a tensor on the device of `like`; copying it there would wait for the device."""
     return torch.stack([like.new_full((), value) for value in row])
-
-
-def as_tensor(clip: NDArray[Any]) -> Tensor:
-    """A NumPy clip as a tensor that owns contiguous memory."""
-    return torch.from_numpy(np.ascontiguousarray(clip))

@@ -1,20 +1,21 @@
-"""Where clips lie in a video."""
+"""Positions of clips in a video."""
 
 import numpy as np
 
 
 def clip_span(frames: int, stride: int) -> int:
-    """Frames that a clip spans, first to last."""
+    """Return the number of source frames from a clip's first frame to its last."""
     return (frames - 1) * stride + 1
 
 
 def even_starts(length: int, clips: int, *, frames: int, stride: int = 1) -> list[int]:
-    """First frames of `clips` clips spread evenly over a video; of one, the centre clip.
+    """Return first frames of clips spread evenly over a video; a single clip is central.
 
     Args:
-        length: frames of the video.
-        clips: how many.
-        frames, stride: shape of a clip. One longer than the video starts at 0 and wraps.
+        length: Frames of the video. Clips longer than it start at 0 and wrap.
+        clips: Number of clips.
+        frames: Frames of each clip.
+        stride: Step from one frame of a clip to the next, in source frames; default 1.
     """
     room = max(0, length - clip_span(frames, stride))
     if clips == 1:
@@ -25,22 +26,22 @@ def even_starts(length: int, clips: int, *, frames: int, stride: int = 1) -> lis
 def section_starts(
     first: int, count: int, *, length: int, clips: int, frames: int, stride: int = 1
 ) -> list[int]:
-    """First frames of `clips` clips spread evenly over some frames of a video, as `even_starts`.
+    """Return first frames of clips spread evenly over a section of a video, as `even_starts`.
 
-    Clips longer than the section begin with it and go on behind it; at the end of the video they
-    are moved back, so that none wraps unless it is longer than the video.
+    Clips longer than the section start with it and extend beyond it; near the end of the video
+    they are moved back, so that none wraps unless it is longer than the video.
 
     Args:
-        first, count: the section.
-        length: frames of the video.
-        clips: how many.
-        frames, stride: shape of a clip.
+        first: First frame of the section.
+        count: Frames of the section.
+        length: Frames of the video.
+        clips, frames, stride: As in `even_starts`.
     """
     last = max(0, length - clip_span(frames, stride))
     inner = even_starts(count, clips, frames=frames, stride=stride)
     return [min(first + start, last) for start in inner]
 
 
-def anywhere(length: int, span: int, rng: np.random.Generator) -> int:
-    """A random first frame; clips of a video shorter than the span start anywhere and wrap."""
+def random_start(length: int, span: int, rng: np.random.Generator) -> int:
+    """Draw a clip's first frame; in a video shorter than the span it is any frame, and it wraps."""
     return int(rng.integers(length - span + 1 if length >= span else length))

@@ -1,4 +1,4 @@
-"""Processes that read clips from a store, and live through epochs, clusterings, evaluations."""
+"""Reader processes: they read clips from a store, and last for a whole run."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -15,15 +15,15 @@ Result = TypeVar("Result")
 
 
 class ReaderPool:
-    """Applies jobs to a store in worker processes, which start once and stay.
+    """Apply jobs to a store in worker processes, which start once and stay.
 
-    A job is a picklable callable that takes the store; what it returns is a tensor, or has a
-    method `pin_memory`. One stream of results at a time.
+    A job is a picklable callable that takes the store, and returns a tensor or an object with a
+    method `pin_memory`. The pool serves one stream of results at a time.
 
     Args:
-        store: what the jobs read from.
-        workers: processes; 0 reads in this one.
-        pin: page-lock tensors for a GPU.
+        store: The store that jobs read from.
+        workers: Number of processes; 0 runs the jobs in this one.
+        pin: Copy tensors to page-locked memory, for a GPU.
     """
 
     def __init__(self, store: ClipStore, *, workers: int, pin: bool = False) -> None:
@@ -34,7 +34,6 @@ class ReaderPool:
             batch_size=None,
             sampler=self._queue,
             num_workers=workers,
-            collate_fn=_as_it_is,
             pin_memory=pin,
             persistent_workers=workers > 0,
             multiprocessing_context=loader_context() if workers else None,
@@ -42,11 +41,11 @@ class ReaderPool:
         )
 
     def results(self, jobs: Iterable[Callable[[ClipStore], Result]]) -> Iterator[Result]:
-        """Results in the order of the jobs, which are taken as they are needed.
+        """Yield the results of jobs in order; jobs are taken as workers become free.
 
         Raises:
-            SlicError: of the kind and with the message of the job's.
-            WorkError: a worker died.
+            SlicError: A job raised it.
+            WorkError: A worker died.
         """
         self._queue.jobs = jobs
         with worker_errors():
@@ -58,10 +57,10 @@ class ReaderPool:
 
 
 def _check_room(context: Any, workers: int) -> None:
-    """Fail before a DataLoader does: one that cannot make its queues leaves a traceback.
+    """Make as many queues as a DataLoader does, because its own failure prints a traceback.
 
     Raises:
-        DiskError: the system refuses.
+        DiskError: The system refuses.
     """
     with process_start_errors():
         queues = [context.Queue() for _ in range(2 * workers + 2)]
@@ -70,7 +69,7 @@ def _check_room(context: Any, workers: int) -> None:
 
 
 class _Queue:
-    """The sampler: whatever jobs are at hand."""
+    """A sampler that yields the current jobs."""
 
     def __init__(self) -> None:
         self.jobs: Iterable[Callable[[ClipStore], Any]] = ()
@@ -80,7 +79,7 @@ class _Queue:
 
 
 class _Applied(Dataset):
-    """A data set whose keys are the jobs themselves, so that workers need not know them all."""
+    """A data set indexed by the jobs themselves, so that workers need no list of them."""
 
     def __init__(self, store: ClipStore) -> None:
         self.store = store
@@ -89,31 +88,26 @@ class _Applied(Dataset):
         return job(self.store)
 
 
-def _as_it_is(result: Result) -> Result:
-    return result
-
-
 @contextlib.contextmanager
 def worker_errors() -> Iterator[None]:
-    """Within, an error of a DataLoader's worker is the line it was, without the traceback.
+    """Raise an error of a DataLoader's worker as it was, without the worker's traceback.
 
     Raises:
-        SlicError: of the kind raised in the worker.
-        WorkError: a worker died.
+        SlicError: The error raised in the worker.
+        WorkError: A worker died.
     """
     try:
         yield
     except SlicError as error:
-        lines = str(error).splitlines()
-        if len(lines) < 2:
+        *traceback, line = str(error).splitlines()
+        if not traceback:
             raise
         kind = type(error)
-        line = lines[-1].removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
-        raise kind(line) from None
+        raise kind(line.removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise WorkError(
-            "a reading process died (out of memory?): run the same command again to continue,"
+            "a reader process died (out of memory?): run the same command again to continue,"
             " with fewer --workers"
         ) from error

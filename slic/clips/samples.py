@@ -1,4 +1,4 @@
-"""Samples of clips: read from a store and augmented, or cut for a device to augment."""
+"""Samples of clips: read from a store and augmented, or only cropped for a GPU to augment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from slic.cache import ClipStore, View
-from slic.clips.augmentation import Draw, augment_flow, augment_frames, draw
+from slic.clips.augmentation import Augmentation, augment_flow, augment_frames, draw_augmentation
 from slic.clips.device_augment import CutClips, cut
+from slic.clips.pixels import Pixels
 from slic.config import Settings
 
 
@@ -20,8 +20,9 @@ class Clip:
     """Consecutive frames of a video, or the flow between them.
 
     Attributes:
-        video, start: id, and first frame.
-        flow: optical flow rather than RGB.
+        video: Id of the video.
+        start: First frame.
+        flow: Optical flow instead of RGB.
     """
 
     video: str
@@ -30,7 +31,7 @@ class Clip:
 
 
 class Sample(Protocol):
-    """Clips that are read together, and augmented one after the other by one seed."""
+    """Clips that are read together and augmented one after the other from one seed."""
 
     @property
     def clips(self) -> tuple[Clip, ...]: ...
@@ -40,15 +41,14 @@ class Sample(Protocol):
 
 @dataclass(frozen=True)
 class SampleClips:
-    """Reads n samples of V clips each: all first clips, then all second ones, and so on.
+    """A job of the readers: the V clips of each of n samples, first clips first.
 
-    Called with a store, it gives `(V * n, T, size, size, 3)` uint8, or, for the device to augment,
-    crops.
+    Called with a store, it returns `(V * n, T, size, size, 3)` uint8, or with `cut` their crops.
 
     Attributes:
-        samples: n of them.
-        settings: of the run: shape of a clip, augmentation.
-        cut: read crops.
+        samples: The n samples.
+        settings: Settings of the run, for the clips' shape and augmentation.
+        cut: Only crop, for a GPU to do the rest of the augmentation.
     """
 
     samples: tuple[Sample, ...]
@@ -59,33 +59,33 @@ class SampleClips:
         samples = [read_clips(store, sample, settings=self.settings) for sample in self.samples]
         clips = [clip for same in zip(*samples, strict=True) for clip in same]
         if self.cut:
-            return cut([pixels for pixels, _ in clips], [how for _, how in clips])
-        views = [_augmented(pixels, how, self.settings) for pixels, how in clips]
+            return cut([pixels for pixels, _ in clips], [params for _, params in clips])
+        views = [_augmented(pixels, params, self.settings) for pixels, params in clips]
         return torch.from_numpy(np.stack(views))
 
 
 def read_clips(
     store: ClipStore, sample: Sample, *, settings: Settings
-) -> Sequence[tuple[NDArray[np.uint8], Draw]]:
-    """The clips of a sample as stored, `(T, H, W, 3)` or flow's `(T, H, W, 2)`, and their draws.
+) -> Sequence[tuple[Pixels, Augmentation]]:
+    """Read a sample's clips, and draw their augmentations from its seed.
 
-    The draw of each depends on the sample's seed alone. The same clip twice is read once.
+    Clips are `(T, H, W, 3)` frames, or `(T, H, W, 2)` quantised flow. A clip that occurs twice is
+    read once.
     """
     rng = np.random.default_rng(sample.seed)
-    read: dict[Clip, NDArray[np.uint8]] = {}
+    read: dict[Clip, Pixels] = {}
     views = []
     for clip in sample.clips:
         if clip not in read:
             view: View = "flow" if clip.flow else "frames"
-            read[clip] = store.read(
-                clip.video, clip.start, settings.frames, stride=settings.stride, view=view
-            )
+            frames, stride = settings.frames, settings.stride
+            read[clip] = store.read(clip.video, clip.start, frames, stride=stride, view=view)
         height, width = read[clip].shape[1:3]
-        views.append((read[clip], draw(height, width, rng, settings=settings)))
+        views.append((read[clip], draw_augmentation(height, width, rng, settings=settings)))
     return views
 
 
-def _augmented(clip: NDArray[np.uint8], how: Draw, settings: Settings) -> NDArray[np.uint8]:
+def _augmented(clip: Pixels, params: Augmentation, settings: Settings) -> Pixels:
     if clip.shape[-1] == 2:
-        return augment_flow(clip, how, settings.size, components=settings.components)
-    return augment_frames(clip, how, settings.size)
+        return augment_flow(clip, params, settings.size, components=settings.components)
+    return augment_frames(clip, params, settings.size)

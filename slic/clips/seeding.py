@@ -1,4 +1,4 @@
-"""Random draws that depend on names alone, and items shared evenly among batches."""
+"""Random generators seeded by names, and items shared evenly among batches."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ Item = TypeVar("Item")
 
 
 def seeded(*parts: object) -> np.random.Generator:
-    """A generator that depends on the given parts alone."""
+    """Make a random generator that depends on the text of the given parts alone."""
     text = "\x1f".join(str(part) for part in parts).encode()
     return np.random.default_rng(int.from_bytes(hashlib.blake2b(text, digest_size=16).digest()))
 
 
 def even_batches(items: Sequence[Item], batch_size: int) -> list[list[Item]]:
-    """Consecutive batches of nearly equal size, none above `batch_size`."""
+    """Split items into consecutive batches of nearly equal size, of at most `batch_size`."""
     count = -(-len(items) // batch_size)
     edges = [len(items) * i // count for i in range(count + 1)]
     return [list(items[a:b]) for a, b in pairwise(edges)]

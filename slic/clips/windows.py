@@ -1,4 +1,4 @@
-"""The windows of a store's videos, to be embedded each like a video of its own."""
+"""Sections of videos that are embedded like a video of their own, such as windows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ from slic.datasets.segments import USUAL_FPS, Windows, known_fps
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Consecutive frames of a stored video, embedded as one.
+    """Consecutive frames of a stored video.
 
     Attributes:
-        video: its id.
-        length: frames of the video.
-        first, count: the frames.
+        video: Id of the video.
+        length: Its number of frames.
+        first: First frame of the section.
+        count: Number of frames of the section.
     """
 
     video: str
@@ -27,8 +28,8 @@ class Section:
     count: int
 
 
-def whole(entry: Entry) -> Section:
-    """A stored video from its first frame to its last."""
+def whole_video(entry: Entry) -> Section:
+    """Return the section from a video's first frame to its last."""
     length = entry.frames or 0
     return Section(entry.id, length, 0, length)
 
@@ -36,30 +37,30 @@ def whole(entry: Entry) -> Section:
 def all_windows(
     entries: Sequence[Entry], windows: Windows, *, where: Path, say: Callable[[str], None]
 ) -> tuple[list[Entry], list[Section], Places]:
-    """All windows of some videos, in order of video and time.
+    """List the N windows of videos, by video and time.
 
     Args:
-        entries: one video or more.
-        windows: how long they are, and how far apart.
-        where: the store, for the message.
-        say: takes a line where a video does not tell its frame rate.
+        entries: The videos, at least one.
+        windows: Length and stride of the windows.
+        where: Path of the store, for the message.
+        say: Called with a line if videos have no frame rate.
 
     Returns:
-        Of each of N windows its video, its frames, and its seconds.
+        For each window its video, its frames, and its position in seconds.
     """
     timeless = sum(known_fps(entry.fps) != entry.fps for entry in entries)
     if timeless:
         say(
-            f"{where}: {timeless} of {len(entries)} videos do not tell their frame rate:"
-            f" {USUAL_FPS:g} frames a second are assumed"
+            f"{where}: {timeless} of {len(entries)} videos have no frame rate;"
+            f" {USUAL_FPS:g} frames per second are assumed"
         )
-    videos: list[Entry] = []
-    sections: list[Section] = []
-    for entry in entries:
-        length = entry.frames or 0
-        bounds = windows.bounds(length, known_fps(entry.fps))
-        videos += [entry] * len(bounds)
-        sections += [Section(entry.id, length, first, count) for first, count in bounds]
+    rows = [
+        (entry, Section(entry.id, entry.frames or 0, first, count))
+        for entry in entries
+        for first, count in windows.bounds(entry.frames or 0, known_fps(entry.fps))
+    ]
+    videos = [entry for entry, _ in rows]
+    sections = [section for _, section in rows]
     rates = np.array([known_fps(entry.fps) for entry in videos])
     first = np.array([section.first for section in sections])
     last = first + np.array([section.count for section in sections])

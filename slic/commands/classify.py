@@ -1,12 +1,9 @@
-"""`slic eval classify`: its options, and what it prints."""
+"""The command `slic eval classify`."""
 
-from typing import Annotated, Any, Literal
-
-import typer
+from typing import Annotated, Any
 
 from slic.commands.options import (
     Device,
-    Feature,
     Json,
     OtherStore,
     Readers,
@@ -14,62 +11,86 @@ from slic.commands.options import (
     Split,
     WeightsOption,
     WeightsPreset,
+    option,
 )
+from slic.config import Feature
+from slic.eval.recipe import Mode
 from slic.runtime.console import say, show
+from slic.runtime.text import counted
 
-HARDEST = 3
+HARDEST = 3  # classes to print
+PANEL = "Training (not for --mode linear)"
+
+ModeOption = Annotated[
+    Mode,
+    option(
+        "--mode",
+        "linear: logistic regression on cached embeddings, in seconds. linear-augmented: a linear"
+        " layer, trained on augmented clips. finetune: the whole network.",
+        metavar="MODE",
+    ),
+]
+TestClips = Annotated[
+    int | None, option("--clips", "Clips of each test video.", "10; linear: the run's")
+]
+FeatureOption = Annotated[Feature | None, option("--feature", "Embedding to classify.", "backbone")]
+Crops = Annotated[
+    int | None,
+    option("--crops", "Crops of each test clip: 1 or 10.", "10", rich_help_panel=PANEL),
+]
+Epochs = Annotated[
+    int | None,
+    option("--epochs", "Passes over the training videos.", "150", rich_help_panel=PANEL),
+]
+BatchSize = Annotated[
+    int | None, option("--batch-size", "Clips per step.", "32", rich_help_panel=PANEL)
+]
+Rate = Annotated[
+    float | None,
+    option(
+        "--lr",
+        "Learning rate of the linear layer; the backbone's is a tenth of it.",
+        "0.001",
+        rich_help_panel=PANEL,
+    ),
+]
+Dropout = Annotated[
+    float | None,
+    option(
+        "--dropout", "Dropout probability before the linear layer.", "0.9", rich_help_panel=PANEL
+    ),
+]
+Seed = Annotated[
+    int | None,
+    option("--seed", "Seed of all random choices.", "the run's", rich_help_panel=PANEL),
+]
 
 
 def eval_classify_command(
-    mode: Annotated[
-        Literal["linear", "linear-augmented", "finetune"],
-        typer.Option("--mode", help="linear: cached embeddings, in seconds."),
-    ] = "linear",
+    mode: ModeOption = "linear",
     run: RunOption = None,
     weights: WeightsOption = None,
     preset: WeightsPreset = None,
     store: OtherStore = None,
     split: Split = None,
-    clips: Annotated[
-        int | None,
-        typer.Option("--clips", help="Of a test video.", show_default="10; linear: the run's"),
-    ] = None,
-    crops: Annotated[
-        int | None,
-        typer.Option("--crops", help="Of a test clip: 1 or 10.", show_default="10; linear: 1"),
-    ] = None,
-    feature: Annotated[
-        Feature | None, typer.Option("--feature", help="Embedding.", show_default="backbone")
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", help="Passes over the videos.", show_default="150"),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Clips a step.", show_default="32")
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option("--lr", help="Rate; of a backbone a tenth.", show_default="0.001"),
-    ] = None,
-    dropout: Annotated[
-        float | None,
-        typer.Option("--dropout", help="Before the linear layer.", show_default="0.9"),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Of every random draw.", show_default="the run's")
-    ] = None,
+    clips: TestClips = None,
+    feature: FeatureOption = None,
+    crops: Crops = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    dropout: Dropout = None,
+    seed: Seed = None,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
 ) -> None:
-    """Accuracy of a linear layer on the embeddings, or of the network finetuned.
+    """Train a classifier on a run's encoder, and measure its accuracy on the test videos.
 
-    linear-augmented and finetune train on augmented clips, and go on after an interruption.
-    --epochs, --batch-size, --lr, --dropout, --seed, --crops are theirs alone.
+    An interrupted training continues when the command is run again.
     """
     from slic.eval.classify import classify
-    from slic.eval.foreign import evaluated_run
+    from slic.eval.imported import evaluated_run
 
     result = classify(
         evaluated_run(run, weights=weights, preset=preset, store=store, say=say),
@@ -94,12 +115,16 @@ def eval_classify_command(
 
 
 def _rows(result: dict[str, Any]) -> dict[str, Any]:
-    rows = {key: result[key] for key in ("run", "store", "split", "mode", "train", "test")}
+    rows = {key: result[key] for key in ("run", "store", "split", "mode")}
+    rows["training videos"] = result["train"]
     if result["validation"]:
-        chosen = f"epoch {result['best_epoch']} of {result['epochs']}, top-1"
-        rows["validation"] = f"{result['validation']}: {chosen} {result['validation_top1']:.4f}"
+        best = f"best epoch {result['best_epoch']} of {result['epochs']}"
+        rows["validation"] = (
+            f"{result['validation']} videos, {best}: top-1 {result['validation_top1']:.4f}"
+        )
+    views = f"{counted(result['clips'], 'clip')} x {counted(result['crops'], 'crop')}"
+    rows |= {"test videos": f"{result['test']}, {views} each"}
     rows |= {"top-1": f"{result['top1']:.4f}", "top-5": f"{result['top5']:.4f}"}
-    rows["of each video"] = f"{result['clips']} clip(s), {result['crops']} crop(s) of each"
     hardest = sorted(result["per_class"].items(), key=lambda item: item[1])[:HARDEST]
-    rows["hardest"] = ", ".join(f"{label} {value:.2f}" for label, value in hardest)
+    rows["hardest classes"] = ", ".join(f"{label} {value:.2f}" for label, value in hardest)
     return {**rows, "confusion": result["confusion"]}

@@ -1,91 +1,104 @@
-"""The command line's options that several commands share, and what their help says."""
+"""Options that several commands share, with their help texts."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from slic.commands.completion import complete_device, complete_preset, complete_run, complete_store
+from slic.config import Feature as FeatureName
+from slic.datasets.layouts.video import Layout
+from slic.errors import InputError
 
-Layout = Literal[
-    "auto", "ucf101", "hmdb51", "kinetics", "classes", "images", "mmaction", "csv", "flat"
-]
 Codec = Literal["jpeg", "zstd"]
 Engine = Literal["auto", "cuda", "cpu", "torch", "opencv", "imported"]
-Feature = Literal["backbone", "projection"]
 
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Folder, csv, list, or store.")]
+
+def option(name: str, text: str, default: str | bool = True, **details: Any) -> Any:
+    """Make an option of a command.
+
+    Args:
+        name: Its name, such as `--run`.
+        text: Its help text.
+        default: What the help shows as its default; True for the value itself, False for nothing.
+        **details: Further arguments of `typer.Option`.
+    """
+    return typer.Option(name, help=text, show_default=default, **details)
+
+
+def parse_numbers(name: str, text: str, *, least: int) -> list[int]:
+    """Parse the value of an option such as `--k 1,5,10` to distinct numbers, in the given order.
+
+    Raises:
+        InputError: The value is not a list of integers of at least `least`.
+    """
+    try:
+        numbers = list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise InputError(f"{name} {text}: give whole numbers, such as 1,5,10") from None
+    if min(numbers) < least:
+        raise InputError(f"{name} {text}: each number must be at least {least}")
+    return numbers
+
+
+Dataset = Annotated[
+    str,
+    typer.Argument(metavar="DATASET", help="Folder of videos, csv file, list file, or store."),
+]
 StoreOption = Annotated[
     str | None,
-    typer.Option(
-        "--store",
-        help="Path of the store.",
-        show_default="./<name>.zarr",
-        autocompletion=complete_store,
-    ),
+    option("--store", "Path of the clip store.", "./<name>.zarr", autocompletion=complete_store),
 ]
-LayoutOption = Annotated[Layout, typer.Option("--layout", help="How to read the folder.")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes.", show_default="all cores")
+LayoutOption = Annotated[
+    Literal["auto", Layout], option("--layout", "How the data set is organised on disk.")
 ]
+Workers = Annotated[int | None, option("--workers", "Number of processes.", "all cores", min=1)]
 Readers = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Reading processes.", show_default="by device"),
+    option("--workers", "Processes that read clips; 0: the main process.", "by device", min=0),
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", min=1, help="At most so many videos, spread.", show_default="all"),
+    option("--limit", "Use at most this many videos, spread over the data set.", "all", min=1),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is there.")]
-Retry = Annotated[bool, typer.Option("--retry", help="Try again what failed before.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Overwrite = Annotated[bool, option("--overwrite", "Redo videos that are done already.")]
+Retry = Annotated[bool, option("--retry", "Retry videos that failed before.")]
+Json = Annotated[bool, option("--json", "Print the result as one JSON object.")]
 RunOption = Annotated[
     str | None,
-    typer.Option(
-        "--run",
-        help="Run below runs/, or its path.",
-        show_default="newest",
-        autocompletion=complete_run,
-    ),
+    option("--run", "Name of a run in runs/, or its path.", "newest", autocompletion=complete_run),
 ]
 WeightsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--weights", metavar="FILE", help="Weights from elsewhere.", show_default="a run's"
-    ),
+    str | None, option("--weights", "Use these weights instead of a run's.", False, metavar="FILE")
 ]
 WeightsPreset = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--preset",
-        help="Clips for --weights.",
-        show_default="ucf101-16f",
+        "Preset that sets the clips' shape for --weights.",
+        "ucf101-16f",
         autocompletion=complete_preset,
     ),
 ]
 OtherStore = Annotated[
     str | None,
-    typer.Option(
-        "--store",
-        help="Another store.",
-        show_default="the run's",
-        autocompletion=complete_store,
-    ),
+    option("--store", "Clip store to use.", "the run's", autocompletion=complete_store),
 ]
-Split = Annotated[
-    int | None, typer.Option("--split", help="Split: 1, 2, 3.", show_default="the run's")
-]
+Split = Annotated[int | None, option("--split", "Split to evaluate: 1, 2 or 3.", "the run's")]
 Device = Annotated[
-    str,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:1.", autocompletion=complete_device),
+    str, option("--device", "auto, cpu, cuda or cuda:N.", autocompletion=complete_device)
 ]
 FlowDevice = Annotated[
     str,
-    typer.Option(
-        "--device",
-        help="auto, cpu, cuda (all GPUs), cuda:1, mps.",
-        autocompletion=complete_device,
+    option(
+        "--device", "auto, cpu, cuda (all GPUs), cuda:N or mps.", autocompletion=complete_device
     ),
 ]
-Clips = Annotated[
-    int | None, typer.Option("--clips", help="Clips a video.", show_default="the run's")
+Clips = Annotated[int | None, option("--clips", "Clips averaged for each video.", "the run's")]
+Feature = Annotated[
+    FeatureName | None,
+    option(
+        "--feature",
+        "Embedding to compare: of the backbone, or of the projection head.",
+        "the run's",
+    ),
 ]

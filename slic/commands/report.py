@@ -45,7 +45,7 @@ def report_command(
     as_json: Json = False,
 ) -> None:
     """One HTML file to look at: curves, retrieval, clusters, confusion, a map of the videos."""
-    from slic.eval.foreign import evaluated_run
+    from slic.eval.imported import evaluated_run
     from slic.report.build import report
 
     result = report(

@@ -1,73 +1,78 @@
-"""`slic reproduce`: its options, and what it prints."""
+"""The command `slic reproduce`."""
 
 from typing import Annotated, Any, Literal
 
 import typer
 
-from slic.commands.options import Device, Json, Workers
+from slic.commands.options import Device, Json, Workers, option, parse_numbers
 from slic.errors import InputError
+from slic.published import TableName
 from slic.runtime.console import console, new_table, plain, say, show
 from slic.runtime.progress import format_duration
 
+TableArgument = Annotated[
+    TableName, typer.Argument(help="table1: retrieval; table2: classification; ablation.")
+]
+ScaleOption = Annotated[
+    Literal["demo", "paper"],
+    option(
+        "--scale",
+        "demo: a small encoder on generated videos, in minutes. paper: the paper's settings on your"
+        " data sets, for a GPU.",
+    ),
+]
+Seeds = Annotated[str, option("--seeds", "Seeds to train with, such as 0,1,2.")]
+Epochs = Annotated[
+    int | None, option("--epochs", "Epochs of each training.", "the preset's", min=1)
+]
+Folder = Annotated[str, option("--folder", "Folder of the demo's videos and runs.")]
+UCF101 = Annotated[str | None, option("--ucf101", "Clip store of UCF101.", "./ucf101.zarr")]
+HMDB51 = Annotated[str | None, option("--hmdb51", "Clip store of HMDB51.", "./hmdb51.zarr")]
+K400 = Annotated[
+    str | None, option("--kinetics400", "Clip store of Kinetics-400.", "./kinetics400.zarr")
+]
+
 
 def reproduce_command(
-    table: Annotated[
-        Literal["table1", "table2", "ablation"],
-        typer.Argument(help="Retrieval, classification, or the ablation."),
-    ],
-    scale: Annotated[
-        Literal["demo", "paper"],
-        typer.Option("--scale", help="demo: drawn video, small encoder, InfoNCE."),
-    ] = "demo",
-    seeds: Annotated[str, typer.Option("--seeds", help="Of training, such as 0,1,2.")] = "0",
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", min=1, help="Of each training.", show_default="preset's"),
-    ] = None,
-    folder: Annotated[
-        str, typer.Option("--folder", help="Of the demo's set and runs.")
-    ] = "slic-demo",
-    ucf101: Annotated[
-        str | None, typer.Option("--ucf101", help="Its store.", show_default="./ucf101.zarr")
-    ] = None,
-    hmdb51: Annotated[
-        str | None, typer.Option("--hmdb51", help="Its store.", show_default="./hmdb51.zarr")
-    ] = None,
-    kinetics400: Annotated[
-        str | None,
-        typer.Option("--kinetics400", help="Its store.", show_default="./kinetics400.zarr"),
-    ] = None,
+    table: TableArgument,
+    scale: ScaleOption = "demo",
+    seeds: Seeds = "0",
+    epochs: Epochs = None,
+    folder: Folder = "slic-demo",
+    ucf101: UCF101 = None,
+    hmdb51: HMDB51 = None,
+    kinetics400: K400 = None,
     device: Device = "auto",
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """The SLIC rows of the paper's tables beside the published figures."""
-    from slic.paper.reproduce import need_stores, reproduce
+    """Train and measure the SLIC rows of a table of the paper, beside the published figures."""
+    from slic.paper.reproduce import find_stores, reproduce
 
     paths = {"UCF101": ucf101, "HMDB51": hmdb51, "K400": kinetics400}
     if scale == "demo" and any(paths.values()):
-        raise InputError("stores have a part in --scale paper alone: leave them out")
+        raise InputError("--ucf101, --hmdb51 and --kinetics400 are for --scale paper")
     result = reproduce(
         table,
         scale=scale,
-        seeds=_seeds(seeds),
+        seeds=parse_numbers("--seeds", seeds, least=0),
         epochs=epochs,
         folder=folder,
-        stores=need_stores(paths) if scale == "paper" else {},
+        stores=find_stores(paths) if scale == "paper" else {},
         device=device,
         workers=workers,
         say=say,
     )
     if not as_json:
-        _show_table(result)
+        _print_table(result)
     rows = {"scale": scale, "seeds": ", ".join(map(str, result["seeds"]))}
-    rows |= {"time": format_duration(result["seconds"]), "written": ", ".join(result["files"])}
+    rows |= {"time": format_duration(result["seconds"]), "files": ", ".join(result["files"])}
     show(result, as_json=as_json, rows=rows)
     if result["failed"]:
         raise typer.Exit(1)
 
 
-def _show_table(result: dict[str, Any]) -> None:
+def _print_table(result: dict[str, Any]) -> None:
     from slic.paper.comparison import lines
 
     table = new_table("percent", title=result["title"])
@@ -79,14 +84,4 @@ def _show_table(result: dict[str, Any]) -> None:
     say(result["note"])
     for row in result["rows"]:
         if row["needs"]:
-            say(f"{row['method']}, {row['network']}: needs {row['needs']}")
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        seeds = list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise InputError(f"--seeds {text}: give whole numbers with commas, such as 0,1,2") from None
-    if min(seeds) < 0:
-        raise InputError(f"--seeds {text}: each must be 0 or more")
-    return seeds
+            say(f"{row['method']}, {row['network']}: not made: {row['needs']}")

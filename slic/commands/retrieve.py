@@ -1,8 +1,6 @@
-"""`slic eval retrieve`: its options, and what it prints."""
+"""The command `slic eval retrieve`."""
 
 from typing import Annotated, Any, Literal
-
-import typer
 
 from slic.commands.options import (
     Clips,
@@ -14,39 +12,42 @@ from slic.commands.options import (
     RunOption,
     WeightsOption,
     WeightsPreset,
+    option,
+    parse_numbers,
 )
 from slic.errors import InputError
 from slic.runtime.console import console, new_table, plain, say, show
+from slic.runtime.text import counted
+
+Ks = Annotated[str, option("--k", "Numbers of neighbours to report recall at.")]
+SplitOption = Annotated[
+    str | None,
+    option("--split", "Split to evaluate; all: the mean of all.", "the run's", metavar="1|2|3|all"),
+]
+PerClass = Annotated[bool, option("--per-class", "Also print recall at 1 of each class.")]
 
 
 def eval_retrieve_command(
-    k: Annotated[str, typer.Option("--k", help="How many neighbours count.")] = "1,5,10",
+    k: Ks = "1,5,10",
     run: RunOption = None,
     weights: WeightsOption = None,
     preset: WeightsPreset = None,
     store: OtherStore = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="1|2|3|all", help="Split.", show_default="the run's"),
-    ] = None,
+    split: SplitOption = None,
     clips: Clips = None,
-    feature: Annotated[
-        Feature | None, typer.Option("--feature", help="Embedding.", show_default="the run's")
-    ] = None,
-    per_class: Annotated[
-        bool, typer.Option("--per-class", help="Also recall at 1 of each class.")
-    ] = False,
+    feature: Feature = None,
+    per_class: PerClass = False,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
 ) -> None:
-    """Recall at k: is one of the k nearest training videos of the same class?"""
-    from slic.eval.foreign import evaluated_run
-    from slic.eval.retrieve import parse_ks, retrieve
+    """Measure recall at k: test videos with a training video of their class among the k nearest."""
+    from slic.eval.imported import evaluated_run
+    from slic.eval.retrieve import retrieve
 
     result = retrieve(
         evaluated_run(run, weights=weights, preset=preset, store=store, say=say),
-        ks=parse_ks(k),
+        ks=sorted(parse_numbers("--k", k, least=1)),
         store=store,
         split=_split(split),
         clips=clips,
@@ -56,14 +57,22 @@ def eval_retrieve_command(
         say=say,
     )
     if per_class and not as_json:
-        _show_classes(result["per_class"])
-    rows = {key: result[key] for key in ("run", "store", "split", "queries", "gallery")}
-    rows |= {"feature": f"{result['feature']}, mean of {result['clips']} clip(s)"}
+        _print_classes(result["per_class"])
+    show(result, as_json=as_json, rows=_rows(result))
+
+
+def _rows(result: dict[str, Any]) -> dict[str, Any]:
+    rows = {key: result[key] for key in ("run", "store", "split")}
+    rows |= {
+        "queries": f"{result['queries']} test videos",
+        "gallery": f"{result['gallery']} training videos",
+        "embedding": f"{result['feature']}, mean of {counted(result['clips'], 'clip')}",
+    }
     rows |= {f"recall at {k}": f"{value:.4f}" for k, value in result["recall"].items()}
-    for number, of in result.get("splits", {}).items():
-        values = ", ".join(f"{value:.4f} at {k}" for k, value in of["recall"].items())
-        rows[f"split {number}"] = values
-    show(result, as_json=as_json, rows=rows)
+    for number, of_split in result.get("splits", {}).items():
+        values = (f"{value:.4f} at {k}" for k, value in of_split["recall"].items())
+        rows[f"split {number}"] = ", ".join(values)
+    return rows
 
 
 def _split(text: str | None) -> int | Literal["all"] | None:
@@ -75,7 +84,7 @@ def _split(text: str | None) -> int | Literal["all"] | None:
         raise InputError(f"--split {text}: give 1, 2, 3 or all") from None
 
 
-def _show_classes(recall: dict[str, Any]) -> None:
+def _print_classes(recall: dict[str, Any]) -> None:
     table = new_table("class", "recall at 1")
     for label, value in recall.items():
         table.add_row(plain(label), f"{value:.4f}")

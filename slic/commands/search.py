@@ -1,6 +1,6 @@
-"""`slic search`: its options, and what it prints."""
+"""The command `slic search`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,55 +14,57 @@ from slic.commands.options import (
     RunOption,
     WeightsOption,
     WeightsPreset,
+    option,
 )
 from slic.runtime.console import console, new_table, plain, say, show
 from slic.runtime.text import counted
 
+Queries = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="QUERY...",
+        help="Video files, or ids of videos in the store; FILE#t=12,14 is seconds 12 to 14.",
+    ),
+]
+K = Annotated[int, option("--k", "Results for each query.", min=1)]
+Window = Annotated[
+    str | None,
+    option(
+        "--window",
+        "Find moments: search windows of this length, such as 2s, instead of whole videos.",
+        False,
+        metavar="SECONDS",
+    ),
+]
+Stride = Annotated[
+    str | None,
+    option(
+        "--stride", "Time from one window's start to the next.", "half a window", metavar="SECONDS"
+    ),
+]
+Html = Annotated[
+    str | None, option("--html", "Also write the results as a page.", False, metavar="FILE")
+]
+
 
 def search_command(
-    query: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="QUERY...", help="Video files, or ids of the store; a part: FILE#t=12,14."
-        ),
-    ],
-    k: Annotated[int, typer.Option("--k", min=1, help="How many to list.")] = 10,
-    window: Annotated[
-        str | None,
-        typer.Option(
-            "--window",
-            metavar="SECONDS",
-            help="Find places in long videos: search windows of so long, such as 2s.",
-            show_default="whole videos",
-        ),
-    ] = None,
-    stride: Annotated[
-        str | None,
-        typer.Option(
-            "--stride",
-            metavar="SECONDS",
-            help="From one window to the next.",
-            show_default="half a window",
-        ),
-    ] = None,
-    html: Annotated[
-        str | None,
-        typer.Option("--html", metavar="FILE", help="Write a page to look at.", show_default=False),
-    ] = None,
+    query: Queries,
+    k: K = 10,
+    window: Window = None,
+    stride: Stride = None,
+    html: Html = None,
     run: RunOption = None,
     weights: WeightsOption = None,
     preset: WeightsPreset = None,
     store: OtherStore = None,
     clips: Clips = None,
-    feature: Annotated[
-        Feature | None, typer.Option("--feature", help="Embedding.", show_default="the run's")
-    ] = None,
+    feature: Feature = None,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
 ) -> None:
-    """Videos like this one, or places in them: the nearest of a store, by a run's embeddings."""
-    from slic.eval.foreign import evaluated_run
+    """Find the stored videos, or moments in them, that are most similar to a query."""
+    from slic.eval.imported import evaluated_run
     from slic.search import search
 
     result = search(
@@ -82,28 +84,30 @@ def search_command(
     for failure in result["failures"]:
         say(f"failed: {failure['query']}: {failure['reason']}")
     if not as_json:
-        _show_results(result["results"])
-    held = f"{result['store']}, {counted(result['videos'], 'video')}"
-    if result["windows"] is not None:
-        held += f", {counted(result['windows'], 'window')}"
-    clips_each = f"mean of {counted(result['clips'], 'clip')}"
-    rows = {"run": result["run"], "store": held, "feature": f"{result['feature']}, {clips_each}"}
-    if html is not None:
-        rows["page"] = result["html"]
-    show(result, as_json=as_json, rows=rows)
+        _print_results(result["results"])
+    show(result, as_json=as_json, rows=_rows(result))
     if result["failures"]:
         raise typer.Exit(1)
 
 
-def _show_results(results: list[dict]) -> None:
+def _rows(result: dict[str, Any]) -> dict[str, Any]:
+    size = counted(result["videos"], "video")
+    if result["windows"] is not None:
+        size += f", {counted(result['windows'], 'window')}"
+    embedding = f"{result['feature']}, mean of {counted(result['clips'], 'clip')}"
+    rows = {"run": result["run"], "store": f"{result['store']}, {size}", "embedding": embedding}
+    return {**rows, "page": result["html"]} if "html" in result else rows
+
+
+def _print_results(results: list[dict[str, Any]]) -> None:
     for name in dict.fromkeys(row["query"] for row in results):
-        found = [row for row in results if row["query"] == name]
-        timed = found[0]["start"] is not None
-        headings = ("", "similarity", *["seconds"] * timed, "label", "id")
-        table = new_table(*headings)
-        for row in found:
+        rows = [row for row in results if row["query"] == name]
+        timed = rows[0]["start"] is not None
+        table = new_table("", "similarity", *["seconds"] * timed, "label", "id")
+        for row in rows:
             seconds = [f"{row['start']:.2f}-{row['end']:.2f}"] if timed else []
             texts = (plain(row["label"] or ""), plain(row["id"]))
             table.add_row(str(row["rank"]), f"{row['similarity']:.4f}", *seconds, *texts)
-        console().print(plain(name), soft_wrap=True)  # no title, which breaks at the width
+        # Not as the table's title, which would be wrapped at the table's width.
+        console().print(plain(name), soft_wrap=True)
         console().print(table)

@@ -16,7 +16,7 @@ from slic.cache.index import SPLITS
 from slic.clips.pixels import centre_view, normalise
 from slic.clips.positions import section_starts
 from slic.clips.reading import ReaderPool
-from slic.clips.windows import Section, whole
+from slic.clips.windows import Section, whole_video
 from slic.config import Precision
 from slic.datasets.segments import Windows
 from slic.encoders.encoder import Encoder
@@ -180,7 +180,7 @@ def _batches(
 ) -> Iterator[Tensor]:
     """Clips on the device, some whole videos a batch, so that a mean does not straddle two."""
     videos = max(1, READ_AT_ONCE // protocol.clips)
-    sections = [entry if isinstance(entry, Section) else whole(entry) for entry in entries]
+    sections = [entry if isinstance(entry, Section) else whole_video(entry) for entry in entries]
     groups = [tuple(sections[i : i + videos]) for i in range(0, len(sections), videos)]
     parts = readers.results(TestClips(group, protocol) for group in groups)
     at_once = max(1, EMBED_AT_ONCE[device.type] // (videos * protocol.clips))

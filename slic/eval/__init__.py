@@ -1,1 +1,1 @@
-"""Retrieval and classification by a run's embeddings, and finetuning."""
+"""Evaluation of a run: retrieval, linear classification, finetuning."""

@@ -1,6 +1,6 @@
-"""Clips that a classifier is trained on: one of each video an epoch, anywhere in it, augmented.
+"""Training clips of a classifier: one randomly placed, augmented clip of each video per epoch.
 
-Every draw depends on (seed, epoch, video id) alone, so that training continues exactly.
+Every random choice depends on (seed, epoch, video id) alone, so that training resumes exactly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,19 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slic.clips.positions import anywhere, clip_span
+from slic.clips.positions import clip_span, random_start
 from slic.clips.samples import Clip
 from slic.clips.seeding import even_batches, seeded
 from slic.config import Settings
+from slic.eval.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class RandomClip:
-    """One clip to train on: a sample of a single clip.
+    """A sample of one clip.
 
     Attributes:
-        video, start: id, and first frame.
-        seed: of its augmentation and dropout.
+        video: Id of the video.
+        start: Its first frame.
+        seed: Seed of its augmentation and dropout.
     """
 
     video: str
@@ -36,34 +38,31 @@ class RandomClip:
 
 
 def plan_clips(
-    lengths: Mapping[str, int], *, settings: Settings, batch_size: int, seed: int, epoch: int
+    lengths: Mapping[str, int], settings: Settings, recipe: Recipe, epoch: int
 ) -> list[list[RandomClip]]:
-    """The batches of an epoch: every video once, in random order, in batches of nearly one size.
+    """Plan an epoch: every video once, in random order, in batches of nearly equal size.
 
     Args:
-        lengths: `{video id: frames}`.
-        settings: of the run.
-        batch_size: clips of the largest batch.
-        seed, epoch: of the draws.
+        lengths: Number of frames by video id.
+        settings: Settings of the run, for the clips' shape.
+        recipe: Settings of the classifier, for the batch size and the seed.
+        epoch: Number of the epoch.
     """
     ids = sorted(lengths)
-    order = seeded(seed, epoch, "order of clips").permutation(len(ids))
-    clips = [_random_clip(ids[i], lengths, settings, seed, epoch) for i in order]
-    return even_batches(clips, batch_size)
-
-
-def _random_clip(
-    video: str, lengths: Mapping[str, int], settings: Settings, seed: int, epoch: int
-) -> RandomClip:
-    rng = seeded(seed, epoch, video)
-    start = anywhere(lengths[video], clip_span(settings.frames, settings.stride), rng)
-    return RandomClip(video, start, int(rng.integers(2**63)))
+    span = clip_span(settings.frames, settings.stride)
+    clips = []
+    for i in seeded(recipe.seed, epoch, "order of clips").permutation(len(ids)):
+        rng = seeded(recipe.seed, epoch, ids[i])
+        start = random_start(lengths[ids[i]], span, rng)
+        clips.append(RandomClip(ids[i], start, int(rng.integers(2**63))))
+    return even_batches(clips, recipe.batch_size)
 
 
 def dropout_mask(batch: Sequence[RandomClip], width: int, dropout: float) -> Tensor:
-    """What features `(N, D)` are multiplied by: 0 where dropped, 1 / (1 - dropout) elsewhere.
+    """Draw the `(N, width)` float32 factors of dropout: 0, or 1 / (1 - dropout).
 
-    It is drawn on the host by each clip's seed: alike on every device, however batches fall.
+    They are drawn on the host from each clip's seed, so that they are the same on every device
+    and in batches of any size.
     """
     kept = [seeded(clip.seed, "dropout").random(width) >= dropout for clip in batch]
     return torch.from_numpy(np.stack(kept).astype(np.float32) / np.float32(1 - dropout))

@@ -13,14 +13,14 @@ from slic.eval.recipe import BACKBONE_SHARE, WEIGHT_DECAY
 
 
 class Classifier(nn.Module):
-    """Clips to logits of classes.
+    """Map clips to class logits.
 
     Args:
-        encoder: copied, without its projection head.
-        classes: how many.
-        frozen: leave the backbone as it is: neither its weights nor its batch statistics change.
-        precision: of the backbone's arithmetic; the linear layer's is float32.
-        seed: of the linear layer's weights.
+        encoder: Copied, without its projection head.
+        classes: Number of classes.
+        frozen: Leave the backbone unchanged, its batch statistics included.
+        precision: Precision of the backbone; the linear layer computes in float32.
+        seed: Seed of the linear layer's initial weights.
     """
 
     def __init__(
@@ -37,22 +37,22 @@ class Classifier(nn.Module):
 
     @property
     def trained(self) -> nn.Module:
-        """The part that training changes."""
+        """The module that training changes."""
         return self.linear if self.frozen else self
 
     def train(self, mode: bool = True) -> "Classifier":
-        """As of any module, but that a frozen backbone stays in eval mode."""
+        """Set training mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
         return self
 
     def forward(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits `(N, C)` float32.
+        """Compute logits `(N, C)` float32.
 
         Args:
             clips: `(N, T, size, size, 3)` uint8.
-            mask: `(N, D)` that the features are multiplied by: dropout.
+            mask: `(N, D)` factors of the features, for dropout; default: none.
         """
         device = self.linear.weight.device
         learns = torch.is_grad_enabled() and not self.frozen
@@ -64,7 +64,7 @@ class Classifier(nn.Module):
 
 
 def make_optimiser(network: Classifier) -> torch.optim.Adam:
-    """Adam over what is trained; the loop gives each group its share of the rate."""
+    """Make Adam for the trained weights; the loop multiplies each group's rate by its `share`."""
     groups = [{"params": list(network.linear.parameters()), "share": 1.0}]
     if not network.frozen:
         groups.append({"params": list(network.backbone.parameters()), "share": BACKBONE_SHARE})

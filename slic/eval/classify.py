@@ -23,60 +23,52 @@ def classify(
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train a classifier on a split's training videos and measure it on its test videos.
+    """Train a classifier on a split's training videos, and measure it on its test videos.
 
     Args:
-        run: whose latest checkpoint.
-        mode: `linear` on cached embeddings; `linear-augmented`, a linear layer trained on
-            augmented clips; or `finetune`, the whole network.
-        store: another store than the run's.
-        split: number; the run's if None.
-        clips: clips a video, of which `linear` takes the mean embedding, and the others test on
-            all; if None, the run's setting, and 10.
-        feature: which embedding; None and `backbone` are the same, `projection` is for `linear`.
-        options: fields of `Recipe` for the other modes, None where they are not given; the seed
-            is then the run's.
-        device, workers: for what is not there yet.
-        say: takes lines meant for the user.
+        run: The run whose latest checkpoint is evaluated.
+        mode: `linear`: logistic regression on cached embeddings. `linear-augmented`: a linear
+            layer on a frozen backbone, trained on augmented clips. `finetune`: the whole network.
+        store: Path of the clip store; default: the run's.
+        split: Number of the split; default: the run's.
+        clips: Clips of each video: `linear` averages their embeddings, the other modes test on
+            all of them. Default: the run's setting, or 10.
+        feature: Embedding to classify, `backbone` (default) or `projection`; the latter only in
+            mode `linear`.
+        options: Fields of `Recipe` for the other modes; None leaves the default. The default seed
+            is the run's.
+        device: `auto`, `cpu`, `cuda` or `cuda:<number>`.
+        workers: Processes that read clips; default: by device.
+        say: Called with each message for the user.
 
     Returns:
-        run, store, split, mode, train, validation, test (videos), top1, top5 (fractions),
-        feature, clips, crops, per_class ({label: top-1}), confusion (path of a JSON file with
-        the confusion matrix and every prediction); of `linear` also cache, of the others epochs,
-        best_epoch (from 1) and validation_top1.
+        run, store, split, pretrained_on, mode; train, validation, test: numbers of videos; top1,
+        top5: fractions; feature, clips, crops; per_class: top-1 by label; confusion: path of a
+        JSON file with the confusion matrix and every prediction. Mode `linear` adds cache, the
+        others epochs, best_epoch (from 1) and validation_top1.
 
     Raises:
-        InputError and its kinds: unusable input.
-        WorkError: training diverged, memory did not suffice, or a video is damaged.
+        InputError: Unusable input, or one of its subclasses.
+        WorkError: Training diverged, memory was exhausted, or a video is damaged.
     """
-    number = run.settings.split if split is None else split
     given = {name: value for name, value in (options or {}).items() if value is not None}
+    shared: dict[str, Any] = {
+        "store": store,
+        "split": run.settings.split if split is None else split,
+        "device": device,
+        "workers": workers,
+        "say": say,
+    }
     if mode == "linear":
         if given:
             name = next(iter(given)).replace("_", "-")
-            raise InputError(f"--{name} is not of --mode linear, but of the other modes")
-        return linear_probe(
-            run,
-            store=store,
-            split=number,
-            clips=clips,
-            feature=feature or "backbone",
-            device=device,
-            workers=workers,
-            say=say,
-        )
+            raise InputError(f"--{name} has no effect in --mode linear: leave it out")
+        return linear_probe(run, clips=clips, feature=feature or "backbone", **shared)
     if feature == "projection":
-        raise InputError(f"--feature projection: --mode {mode} has a linear layer in its place")
+        raise InputError(f"--feature projection: --mode {mode} classifies the backbone's output")
     from slic.eval.finetune import finetune
 
-    seed = {"seed": run.settings.seed}
-    return finetune(
-        run,
-        mode=mode,
-        store=store,
-        split=number,
-        recipe=Recipe(**seed | given | ({} if clips is None else {"clips": clips})),
-        device=device,
-        workers=workers,
-        say=say,
-    )
+    if clips is not None:
+        given["clips"] = clips
+    recipe = Recipe(**{"seed": run.settings.seed, **given})
+    return finetune(run, mode=mode, recipe=recipe, **shared)

@@ -1,4 +1,4 @@
-"""Which videos a classifier is trained on, chosen by, and tested on."""
+"""Divide a split's videos into those that train, validate and test a classifier."""
 
 import hashlib
 from collections import defaultdict
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slic.cache import Entry
-from slic.cache.index import SPLITS
 from slic.errors import LabelsMissing, StoreError
 
-HELD_SHARE = 8  # an eighth
-LEAST_GROUPS = 4  # of a class of which any is held out: it keeps three quarters at least
+HELD_SHARE = 8  # one of so many groups of a class validates
+LEAST_GROUPS = 4  # a class with fewer groups keeps all of them for training
 
 
 @dataclass(frozen=True)
 class Division:
-    """Labelled videos of a split; no group of a class is in two parts.
+    """Labelled videos of a split; the videos of a class and group are all in one part.
 
     Attributes:
-        train: to train on.
-        validation: of the split's training videos, held out to choose the epoch; may be empty.
-        test: the split's test videos.
+        train: Videos to train on.
+        validation: Training videos of the split that are held out to choose the best epoch; may
+            be empty.
+        test: Test videos of the split.
     """
 
     train: list[Entry]
@@ -30,39 +30,38 @@ class Division:
 
     @property
     def classes(self) -> list[str]:
-        """Classes trained on, sorted."""
+        """The training videos' classes, sorted."""
         return sorted({entry.label or "" for entry in self.train})
 
 
 def divide(entries: Sequence[Entry], *, split: int, where: Path) -> Division:
-    """Divide a store's labelled videos for a split; the choice depends on names alone.
+    """Divide a store's labelled videos; the result depends on their names alone.
+
+    Args:
+        entries: The store's videos.
+        split: Number of the split.
+        where: Path of the store, for messages.
 
     Raises:
-        LabelsMissing: no video has a label, or fewer than two classes are trained on.
-        StoreError: there is no such split, or a side of it is empty.
+        StoreError: The split has no labelled training or test video.
+        LabelsMissing: The training videos are of fewer than two classes.
     """
-    labelled = [entry for entry in entries if entry.label is not None]
-    if not labelled:
-        raise LabelsMissing(f"{where}: has no labels, and evaluation needs them")
-    known = [n for n in SPLITS if any(entry.split(n) for entry in entries)]
-    if split not in known:
-        numbers = ", ".join(map(str, known)) or "none"
-        raise StoreError(f"{where}: has no split {split} (it has {numbers})")
-    sides = {w: [e for e in labelled if e.split(split) == w] for w in ("train", "test")}
-    for word, side in sides.items():
-        if not side:
-            raise StoreError(f"{where}: split {split} has no labelled {word} video")
-    names: defaultdict[str | None, set[str]] = defaultdict(set)
-    for entry in sides["train"]:
-        names[entry.label].add(_group(entry))
-    held = {(label, name) for label, all_ in names.items() for name in held_groups(label, all_)}
+    parts: dict[str, list[Entry]] = {}
+    for part in ("train", "test"):
+        parts[part] = [e for e in entries if e.label is not None and e.split(split) == part]
+        if not parts[part]:
+            raise StoreError(f"{where}: split {split} has no labelled {part} video")
+    groups: defaultdict[str | None, set[str]] = defaultdict(set)
+    for entry in parts["train"]:
+        groups[entry.label].add(_group(entry))
+    held = {(label, name) for label, names in groups.items() for name in held_groups(label, names)}
     division = Division(
-        [e for e in sides["train"] if (e.label, _group(e)) not in held],
-        [e for e in sides["train"] if (e.label, _group(e)) in held],
-        sides["test"],
+        [e for e in parts["train"] if (e.label, _group(e)) not in held],
+        [e for e in parts["train"] if (e.label, _group(e)) in held],
+        parts["test"],
     )
     if len(division.classes) < 2:
-        raise LabelsMissing(f"{where}: a classifier needs training videos of two classes at least")
+        raise LabelsMissing(f"{where}: a classifier needs training videos of at least two classes")
     return division
 
 
@@ -71,13 +70,13 @@ def _group(entry: Entry) -> str:
 
 
 def held_groups(label: str | None, names: Iterable[str]) -> frozenset[str]:
-    """The groups of a class that validate: an eighth of them, one at least; of few, none.
+    """Choose the groups of a class that validate: an eighth, but at least one; of few, none.
 
-    They are the first by digest of class and name.
+    The choice is pseudo-random, by a digest of class and group.
 
     Args:
-        label: the class.
-        names: its groups, or ids of videos without one; repeats do not count.
+        label: The class.
+        names: Names of its groups; for videos without a group, their ids. Repeats are ignored.
     """
 
     def digest(name: str) -> bytes:

@@ -1,8 +1,9 @@
-"""What a classifier's probabilities on test videos come to, and the file that keeps it."""
+"""Measure a classifier's predictions, and save and read its result file."""
 
 import contextlib
+import glob
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,24 @@ from slic.runtime.disk import atomic_write
 from slic.runtime.regular_files import LARGE, read_regular
 
 KS = (1, 5)
-_SHARES = {"top1", "top5"}
-_PRINTED = {"mode", "train", "validation", "test", "clips", "crops", "per_class", "confusion"}
-_OF_EPOCHS = {"epochs", "best_epoch"}  # which a probe of cached embeddings has not
 FOLDER = "classify"
-LARGEST_COUNT = 2**32  # videos of a class; sums of a matrix stay far within int64
-# What the file holds beyond the command's result.
+# Keys of the file that are not part of the command's result.
 DETAILS = ("classes", "matrix", "predictions", "history", "settings")
+_COUNTS = ("train", "validation", "test", "clips", "crops")
+_EPOCHS = ("epochs", "best_epoch")  # only of classifiers that are trained in epochs
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Accuracy on N test videos; those of classes never trained on count as wrong.
+    """Accuracy on N test videos; videos of classes without training videos count as wrong.
 
     Attributes:
-        top1, top5: fractions.
-        per_class: top-1 of each test class's own videos.
-        classes: C, trained on or tested, sorted.
-        matrix: `(C, C)` int; videos by their class (row) and the predicted one (column).
-        predicted: `(N,)` class names.
+        top1, top5: Fractions of the videos.
+        per_class: Top-1 of each test class's videos.
+        classes: The C classes of training and test videos, sorted.
+        matrix: `(C, C)` int64, videos by true class (row) and predicted class (column).
+        labels: `(N,)` true class names.
+        predicted: `(N,)` predicted class names.
     """
 
     top1: float
@@ -45,21 +45,22 @@ class Outcome:
     per_class: dict[str, float]
     classes: list[str]
     matrix: NDArray[np.int64]
+    labels: NDArray[np.str_]
     predicted: NDArray[np.str_]
 
 
 def measure(
     probabilities: NDArray[Any], trained: Sequence[str], labels: NDArray[np.str_]
 ) -> Outcome:
-    """Accuracy of predicted probabilities.
+    """Compute the accuracy of predicted probabilities.
 
     Args:
-        probabilities: `(N, K)`.
-        trained: the K classes of the columns, sorted.
-        labels: `(N,)` true classes.
+        probabilities: `(N, K)` class probabilities of N videos.
+        trained: The K class names of the columns, sorted.
+        labels: `(N,)` true class names.
 
     Raises:
-        WorkError: probabilities that are NaN.
+        WorkError: Some probabilities are NaN.
     """
     columns = np.asarray(trained)
     known = np.isin(labels, columns)
@@ -76,50 +77,88 @@ def measure(
     per_class = {
         str(name): float(matrix[i, i] / counts[i]) for i, name in enumerate(classes) if counts[i]
     }
-    return Outcome(top[1], top[5], per_class, classes.tolist(), matrix, predicted)
+    return Outcome(top[1], top[5], per_class, classes.tolist(), matrix, labels, predicted)
 
 
-def result_file(run: Run, store: Path, *, mode: Mode, split: int, key: dict[str, Any]) -> Path:
-    """`<run>/classify/<mode>-<store>-split<N>-<digest>.json`; the digest is of all in `key`."""
+def about_run(run: Run, store: Path, split: int | str) -> dict[str, Any]:
+    """Return the part of a result that says what was evaluated."""
+    return {
+        "run": str(run.path),
+        "store": str(store),
+        "split": split,
+        "pretrained_on": None if run.imported else run.settings.split,
+    }
+
+
+def result_file(run: Run, store: Path, *, mode: Mode, split: int, key: Mapping[str, Any]) -> Path:
+    """Return `<run>/classify/<mode>-<store>-split<N>-<digest of key>.json`."""
     name = store.name.removesuffix(".zarr")
-    return run.path / FOLDER / f"{mode}-{name}-split{split}-{fingerprint(key)}.json"
+    return run.path / FOLDER / f"{mode}-{name}-split{split}-{fingerprint(dict(key))}.json"
+
+
+def save_outcome(
+    path: Path, about: dict[str, Any], outcome: Outcome, ids: Sequence[str], **details: Any
+) -> dict[str, Any]:
+    """Write an outcome to its result file, and return the command's result.
+
+    Args:
+        path: The file.
+        about: Other entries of the result.
+        outcome: Accuracy on N test videos.
+        ids: The N videos' ids.
+        **details: Entries for the file alone.
+    """
+    result = {
+        **about,
+        "top1": outcome.top1,
+        "top5": outcome.top5,
+        "per_class": outcome.per_class,
+        "confusion": str(path),
+    }
+    rows = zip(ids, outcome.labels.tolist(), outcome.predicted.tolist(), strict=True)
+    predictions = {video: {"label": label, "predicted": p} for video, label, p in rows}
+    matrix = {"classes": outcome.classes, "matrix": outcome.matrix.tolist()}
+    write_result(path, result, {**matrix, "predictions": predictions, **details})
+    return result
 
 
 def write_result(path: Path, result: dict[str, Any], details: dict[str, Any]) -> None:
-    """Write a result and its details as JSON, aside and then renamed."""
+    """Write a result and its details as JSON, atomically."""
     with atomic_write(path) as file:
         file.write(json.dumps({**result, **details}).encode())
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what a killed process left half-written of a result and its checkpoint."""
-    if path.parent.is_dir():
-        for item in path.parent.iterdir():
-            if item.name.startswith(f".{path.stem}."):
-                item.unlink(missing_ok=True)
+    """Remove temporary files of this result and its checkpoint that a killed process left."""
+    for item in path.parent.glob(f".{glob.escape(path.stem)}.*"):
+        item.unlink(missing_ok=True)
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """The result in a file of `write_result`.
+    """Read the command's result from a result file.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: The file is damaged.
     """
     content = _read(path)
     return {key: value for key, value in content.items() if key not in DETAILS}
 
 
 def read_matrix(path: Path) -> tuple[dict[str, Any], list[str], NDArray[np.int64]]:
-    """All that a file of `write_result` holds, its C classes, and the `(C, C)` matrix.
+    """Read a result file: its content, its C classes, and its `(C, C)` confusion matrix.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: The file is damaged.
     """
     content = _read(path)
-    try:
-        return content, *_counts(content.get("classes"), content.get("matrix"))
-    except ValueError:
-        raise CheckpointError(_damage(path)) from None
+    classes: Any = content.get("classes")
+    with contextlib.suppress(ValueError):  # rows of different lengths
+        matrix = np.array(content.get("matrix"))
+        named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        counts = matrix.dtype.kind == "i" and (matrix >= 0).all()
+        if named and counts and matrix.shape == (len(classes), len(classes)):
+            return content, classes, matrix
+    raise _damaged(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -127,53 +166,21 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(read_regular(path, limit=LARGE))
         if _is_result(content):
             return content
-    raise CheckpointError(_damage(path))
+    raise _damaged(path)
 
 
-def _damage(path: Path) -> str:
-    return f"{path}: holds no result; delete it, and run the same command again"
-
-
-def _counts(classes: Any, matrix: Any) -> tuple[list[str], NDArray[np.int64]]:
-    """Distinct names, and a matrix of as many rows and columns of counts.
-
-    Raises:
-        ValueError: they are not.
-    """
-    lists = isinstance(classes, list) and isinstance(matrix, list)
-    if not lists or not all(isinstance(name, str) for name in classes):
-        raise ValueError
-    if not 0 < len(classes) == len(set(classes)) == len(matrix):
-        raise ValueError
-    for row in matrix:
-        if not isinstance(row, list) or len(row) != len(classes):
-            raise ValueError
-        if not all(type(count) is int and 0 <= count <= LARGEST_COUNT for count in row):
-            raise ValueError
-    return classes, np.array(matrix, dtype=np.int64)
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path}: damaged; delete it and run the same command again")
 
 
 def _is_result(content: Any) -> bool:
-    """Whether it has all that is printed of a result."""
-    if not isinstance(content, dict):
+    """Check the entries that are printed, as a flipped bit may leave valid JSON."""
+    if not isinstance(content, dict) or not isinstance(content.get("per_class"), dict):
         return False
-    wanted = _PRINTED | _SHARES | (set() if content.get("mode") == "linear" else _OF_EPOCHS)
-    if not content.keys() >= wanted:
+    counts = _COUNTS if content.get("mode") == "linear" else _COUNTS + _EPOCHS
+    if any(type(content.get(name)) is not int for name in counts):
         return False
-    shares = [content[name] for name in _SHARES]
-    if isinstance(content["per_class"], dict):
-        shares += content["per_class"].values()
+    fractions = [content.get("top1"), content.get("top5"), *content["per_class"].values()]
     if content["validation"]:
-        shares.append(content.get("validation_top1"))
-    sound = all(isinstance(share, float) and 0 <= share <= 1 for share in shares)
-    return sound and isinstance(content["per_class"], dict)
-
-
-def details_of(outcome: Outcome, ids: Sequence[str], labels: NDArray[np.str_]) -> dict[str, Any]:
-    """Classes, confusion matrix, and `{video id: {label, predicted}}`."""
-    rows = zip(ids, labels.tolist(), outcome.predicted.tolist(), strict=True)
-    return {
-        "classes": outcome.classes,
-        "matrix": outcome.matrix.tolist(),
-        "predictions": {v: {"label": label, "predicted": p} for v, label, p in rows},
-    }
+        fractions.append(content.get("validation_top1"))
+    return all(isinstance(value, float) and 0 <= value <= 1 for value in fractions)

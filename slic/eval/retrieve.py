@@ -12,31 +12,16 @@ from slic.embed.cached import (
     say_seen,
     split_parts,
 )
-from slic.errors import InputError
+from slic.eval.outcome import about_run
 from slic.metrics import per_class_recall, recall_at_k
 from slic.neighbours.exact import nearest
 from slic.runs import Run
 
 
-def parse_ks(text: str) -> list[int]:
-    """`1,5,10` as numbers, in order and once each.
-
-    Raises:
-        InputError: not whole numbers above 0.
-    """
-    try:
-        ks = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        raise InputError(f"--k {text}: give whole numbers with commas, such as 1,5,10") from None
-    if ks[0] < 1:
-        raise InputError(f"--k {text}: each must be at least 1")
-    return ks
-
-
 def recall_of(parts: Parts, ks: Sequence[int]) -> tuple[dict[str, float], dict[str, float]]:
-    """Recall at each k, and recall at 1 of each class, as fractions of the queries."""
-    found = nearest(parts.test, parts.train, k=max(ks))[1]
-    labels = parts.train_labels[found]
+    """Compute recall at each k, and recall at 1 of each class, as fractions of the queries."""
+    neighbours = nearest(parts.test, parts.train, k=max(ks))[1]
+    labels = parts.train_labels[neighbours]
     recall = recall_at_k(parts.test_labels, labels, ks)
     return {str(k): v for k, v in recall.items()}, per_class_recall(parts.test_labels, labels, 1)
 
@@ -53,67 +38,64 @@ def retrieve(
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Retrieve each test video's nearest training videos; a hit shares its label.
+    """Retrieve the training videos nearest to each test video; one of its label is a hit.
 
     Args:
-        run: whose latest checkpoint.
-        ks: how many neighbours count.
-        store: another store than the run's: the transfer setting.
-        split: number; `all` that the store has; the run's if None.
-        clips: clips a video; the run's setting if None.
-        feature: `backbone` or `projection`; the run's setting if None.
-        device, workers: for embeddings that are not cached yet.
-        say: takes lines meant for the user.
+        run: The run whose latest checkpoint is evaluated.
+        ks: Numbers of neighbours to report recall at.
+        store: Path of the clip store; default: the run's.
+        split: Number of the split, or `all` of the store; default: the run's.
+        clips: Clips averaged for each video; default: the run's setting.
+        feature: Embedding to compare, `backbone` or `projection`; default: the run's setting.
+        device: Device that computes embeddings which are not cached yet.
+        workers: Processes that read clips for it; default: by device.
+        say: Called with each message for the user.
 
     Returns:
-        run, store, split, queries, gallery, feature, clips, recall ({k: fraction}),
-        per_class (recall at 1 of each class). Of all splits, queries and gallery are sums, the
-        others means over the splits, and `splits` has what is of each.
+        run, store, split, pretrained_on, queries, gallery, recall ({k: fraction}), per_class
+        (recall at 1 of each class), feature, clips, cache. For all splits, queries and gallery are
+        sums, recalls are means over the splits, and `splits` has the values of each.
 
     Raises:
-        InputError and its kinds: unusable input.
+        InputError: Unusable input, or one of its subclasses.
     """
-    kind = feature or run.settings.retrieval_feature
-    check_feature(run, kind)
+    feature = feature or run.settings.retrieval_feature
+    check_feature(run, feature)
     protocol = evaluation_protocol(run.settings, clips)
-    asked = run.settings.split if split is None else split
+    split = run.settings.split if split is None else split
     cache, path = cached_embeddings(
         run,
         store=store,
         protocol=protocol,
-        split=asked,
+        split=split,
         device=device,
         workers=workers,
         say=say,
     )
-    numbers = sorted(cache.splits) if asked == "all" else [asked]
-    found = {}
+    numbers = sorted(cache.splits) if split == "all" else [split]
+    results: dict[int, dict[str, Any]] = {}
     for number in numbers or [run.settings.split]:
         say_seen(run, path, number, say)
-        parts = split_parts(cache, split=number, feature=kind, where=path)
+        parts = split_parts(cache, split=number, feature=feature, where=path)
         recall, per_class = recall_of(parts, ks)
         sizes = {"queries": len(parts.test), "gallery": len(parts.train)}
-        found[number] = {**sizes, "recall": recall, "per_class": per_class}
+        results[number] = {**sizes, "recall": recall, "per_class": per_class}
+    rows = list(results.values())
     return {
-        "run": str(run.path),
-        "store": str(path),
-        "split": asked,
-        "pretrained_on": None if run.imported else run.settings.split,
-        **_together(list(found.values())),
-        "feature": kind,
+        **about_run(run, path, split),
+        "queries": sum(row["queries"] for row in rows),
+        "gallery": sum(row["gallery"] for row in rows),
+        "recall": _means([row["recall"] for row in rows]),
+        "per_class": _means([row["per_class"] for row in rows]),
+        "feature": feature,
         "clips": protocol.clips,
         "cache": str(cache.path),
-        **({"splits": found} if asked == "all" else {}),
+        **({"splits": results} if split == "all" else {}),
     }
 
 
-def _together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Sums of what is counted, and means of the recalls, over splits."""
-    sizes = {key: sum(one[key] for one in found) for key in ("queries", "gallery")}
-    return {**sizes, **{key: _means([f[key] for f in found]) for key in ("recall", "per_class")}}
-
-
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    """Average over the rows that have a key."""
+    names = dict.fromkeys(name for row in rows for name in row)
     values = {name: [row[name] for row in rows if name in row] for name in names}
-    return {name: sum(of) / len(of) for name, of in values.items()}
+    return {name: sum(numbers) / len(numbers) for name, numbers in values.items()}

@@ -373,7 +373,7 @@ def _ours_by(row: Row, scale: Scale) -> str:
     return f"small, InfoNCE, drawn{how}"
 
 
-def need_stores(paths: Mapping[str, str | None]) -> dict[str, str]:
+def find_stores(paths: Mapping[str, str | None]) -> dict[str, str]:
     """The stores that are there, of those given or of the usual names.
 
     Raises:

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from slic.cache import ClipStore, View
 from slic.cache.clipstore import VIEWS
 from slic.cache.index import SPLITS
-from slic.clips.pixels import as_tensor, centre_view
-from slic.clips.positions import anywhere, clip_span, even_starts
+from slic.clips.pixels import centre_view
+from slic.clips.positions import clip_span, even_starts, random_start
 from slic.clips.seeding import seeded
 from slic.datasets.splits import Part
 from slic.errors import InputError, StoreError
@@ -128,10 +128,10 @@ class ClipDataset(Dataset[Clip]):
             start = even_starts(length, 1, frames=self.frames, stride=self.stride)[0]
         else:
             span = clip_span(self.frames, self.stride)
-            start = anywhere(length, span, seeded(self.seed, epoch, video))
+            start = random_start(length, span, seeded(self.seed, epoch, video))
         clip = self.store.read(video, start, self.frames, stride=self.stride, view=self.view)
         return {
-            "clip": as_tensor(centre_view(clip, self.size)),
+            "clip": torch.from_numpy(centre_view(clip, self.size)),
             "id": video,
             "label": "" if target == NO_LABEL else self.classes[target],
             "target": target,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slic.clips.positions import anywhere, clip_span
+from slic.clips.positions import clip_span, random_start
 from slic.clips.samples import Clip
 from slic.clips.seeding import even_batches, seeded
 from slic.train.slic_settings import SlicSettings
@@ -106,8 +106,8 @@ def draw_sample(
         others = len(mates) - 1
         pick = int(rng.integers(others))
         positive = mates[pick] if mates[pick] != anchor else mates[others]
-        start = anywhere(lengths[anchor], span, rng)
-        positive_start = anywhere(lengths[positive], span, rng)
+        start = random_start(lengths[anchor], span, rng)
+        positive_start = random_start(lengths[positive], span, rng)
     positive_flow, second_flow = (rng.random(2) < settings.flow_probability).tolist()
     seed = int(rng.integers(2**63))
     return VideoTriplet(anchor, start, positive, positive_start, positive_flow, second_flow, seed)
@@ -125,6 +125,6 @@ def apart(length: int, span: int, rng: np.random.Generator) -> tuple[int, int]:
     elif length >= span:
         starts = (0, length - span)
     else:
-        start = anywhere(length, span, rng)
+        start = random_start(length, span, rng)
         starts = (start, (start + length // 2) % length)
     return starts if rng.random() < 0.5 else starts[::-1]

@@ -10,16 +10,18 @@ from torchvision.transforms import functional as tv
 from slic.clips.augmentation import (
     BLUR_SIGMAS,
     JITTER,
-    Draw,
+    Augmentation,
     augment_flow,
     augment_frames,
-    draw,
+    draw_augmentation,
     random_crop,
 )
 from slic.config import make_settings
 
 SETTINGS = make_settings("cpu-small")
-PLAIN = Draw(top=0, left=0, height=48, width=64, flip=False, jitter=(), gray=False, sigma=0.0)
+PLAIN = Augmentation(
+    top=0, left=0, height=48, width=64, flip=False, jitter=(), gray=False, sigma=0.0
+)
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -42,9 +44,11 @@ def difference(mine: np.ndarray, theirs: np.ndarray) -> int:
     return int(np.abs(mine.astype(int) - theirs.astype(int)).max())
 
 
-def draws(count: int, **changed) -> list[Draw]:
+def draws(count: int, **changed) -> list[Augmentation]:
     settings = replace(SETTINGS, **changed)
-    return [draw(48, 64, np.random.default_rng(i), settings=settings) for i in range(count)]
+    return [
+        draw_augmentation(48, 64, np.random.default_rng(i), settings=settings) for i in range(count)
+    ]
 
 
 def within(count: int, n: int, p: float) -> bool:
@@ -54,30 +58,34 @@ def within(count: int, n: int, p: float) -> bool:
 def test_identical_frames_stay_identical():
     """One draw a clip: nothing differs from frame to frame."""
     still = np.repeat(noise(1, 48, 64, 3), 5, axis=0)
-    for how in draws(40, jitter_probability=1.0, grayscale_probability=0.5, blur_probability=0.5):
-        out = augment_frames(still, how, 16)
+    for params in draws(
+        40, jitter_probability=1.0, grayscale_probability=0.5, blur_probability=0.5
+    ):
+        out = augment_frames(still, params, 16)
         assert (out.shape, out.dtype) == ((5, 16, 16, 3), np.uint8)
         assert out.flags.c_contiguous
         assert (out == out[:1]).all()
-        flow = augment_flow(still[..., :2], how, 16)
+        flow = augment_flow(still[..., :2], params, 16)
         assert (flow == flow[:1]).all()
 
 
 def test_frames_are_augmented_one_by_one():
     """A frame's result does not depend on the frames beside it."""
     clip = noise(4, 48, 64, 3)
-    for how in draws(20, jitter_probability=1.0, blur_probability=0.5):
-        whole = augment_frames(clip, how, 16)
+    for params in draws(20, jitter_probability=1.0, blur_probability=0.5):
+        whole = augment_frames(clip, params, 16)
         for index in range(4):
-            assert np.array_equal(whole[index], augment_frames(clip[index : index + 1], how, 16)[0])
+            assert np.array_equal(
+                whole[index], augment_frames(clip[index : index + 1], params, 16)[0]
+            )
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 50), (16, 20), (9, 30), (24, 24), (5, 7)])
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_crop_is_cut_resized_and_mirrored(height, width, flip):
     clip, size = noise(3, 48, 64, 3), 24
-    how = replace(PLAIN, top=3, left=11, height=height, width=width, flip=flip)
-    out = augment_frames(clip, how, size)
+    params = replace(PLAIN, top=3, left=11, height=height, width=width, flip=flip)
+    out = augment_frames(clip, params, size)
     shrinks = height > size and width > size
     for frame, got in zip(clip, out, strict=True):
         part = np.ascontiguousarray(frame[3 : 3 + height, 11 : 11 + width])
@@ -89,15 +97,15 @@ def test_the_crop_is_cut_resized_and_mirrored(height, width, flip):
 
 def test_a_crop_of_the_target_size_is_copied():
     clip = noise(2, 48, 64, 3)
-    how = replace(PLAIN, top=5, left=7, height=16, width=16)
-    assert np.array_equal(augment_frames(clip, how, 16), clip[:, 5:21, 7:23])
+    params = replace(PLAIN, top=5, left=7, height=16, width=16)
+    assert np.array_equal(augment_frames(clip, params, 16), clip[:, 5:21, 7:23])
 
 
 def test_shrinking_by_whole_factors_averages():
     clip = noise(2, 48, 64, 3)
-    how = replace(PLAIN, top=0, left=16, height=48, width=48)
+    params = replace(PLAIN, top=0, left=16, height=48, width=48)
     naive = clip[:, :, 16:].reshape(2, 16, 3, 16, 3, 3).astype(float).mean(axis=(2, 4))
-    assert np.abs(augment_frames(clip, how, 16) - naive).max() <= 0.5 + 1e-6
+    assert np.abs(augment_frames(clip, params, 16) - naive).max() <= 0.5 + 1e-6
 
 
 # torchvision truncates where we round, and its grey weighs red by 0.2989: one level.
@@ -148,19 +156,19 @@ def test_a_third_of_a_turn_moves_red_to_green_to_blue():
 def test_jitter_is_applied_in_the_order_drawn():
     clip = noise(2, 16, 16, 3)
     pairs = (("brightness", 1.4), ("contrast", 0.6), ("hue", 0.2), ("saturation", 1.3))
-    how = replace(PLAIN, height=16, width=16, jitter=pairs)
+    params = replace(PLAIN, height=16, width=16, jitter=pairs)
     expected = clip
     for operation, amount in pairs:
         expected = jittered(expected, operation, amount)
-    assert np.array_equal(augment_frames(clip, how, 16), expected)
-    backwards = augment_frames(clip, replace(how, jitter=pairs[::-1]), 16)
+    assert np.array_equal(augment_frames(clip, params, 16), expected)
+    backwards = augment_frames(clip, replace(params, jitter=pairs[::-1]), 16)
     assert not np.array_equal(backwards, expected)
 
 
 def test_gray_is_torchvisions():
     clip = noise(2, 48, 64, 3)
-    how = replace(PLAIN, height=16, width=16, gray=True)
-    out = augment_frames(clip, how, 16)
+    params = replace(PLAIN, height=16, width=16, gray=True)
+    out = augment_frames(clip, params, 16)
     theirs = tv.rgb_to_grayscale(channels_first(clip[:, :16, :16]), num_output_channels=3)
     assert (out == out[..., :1]).all()
     assert difference(out, channels_last(theirs)) <= 1
@@ -170,43 +178,45 @@ def test_gray_is_torchvisions():
 @pytest.mark.parametrize("flip", [False, True])
 def test_blur_is_torchvisions(sigma, flip):
     clip = noise(2, 64, 64, 3)
-    how = replace(PLAIN, height=64, width=64, sigma=sigma, flip=flip)
+    params = replace(PLAIN, height=64, width=64, sigma=sigma, flip=flip)
     # 5 % of the side: 3 pixels on either side.
     source = channels_first(clip[:, :, ::-1].copy() if flip else clip)
     theirs = channels_last(tv.gaussian_blur(source, [7, 7], [sigma, sigma]))
     # OpenCV blurs bytes in fixed point.
-    assert difference(augment_frames(clip, how, 64), theirs) <= 1
+    assert difference(augment_frames(clip, params, 64), theirs) <= 1
 
 
 def test_a_flip_of_flow_mirrors_and_negates_u():
     flow = noise(3, 16, 16, 2)
     flow = np.maximum(flow, 1)
-    how = replace(PLAIN, height=16, width=16, flip=True)
-    out = augment_flow(flow, how, 16)
+    params = replace(PLAIN, height=16, width=16, flip=True)
+    out = augment_flow(flow, params, 16)
     expected = (256 - flow[:, :, ::-1, :1].astype(int)).repeat(3, axis=-1)
     assert out.dtype == np.uint8
     assert np.array_equal(out, expected)
     # Twice is as before; nothing moves at 128; level 0, which is unused, counts as 1.
-    assert np.array_equal(augment_flow(out[..., :2], how, 16), flow[..., :1].repeat(3, axis=-1))
+    assert np.array_equal(augment_flow(out[..., :2], params, 16), flow[..., :1].repeat(3, axis=-1))
     for level, negated in ((128, 128), (127, 129), (1, 255), (255, 1), (0, 255)):
         still = np.full((1, 16, 16, 2), level, dtype=np.uint8)
-        assert (augment_flow(still, how, 16) == negated).all()
+        assert (augment_flow(still, params, 16) == negated).all()
 
 
 def test_flow_is_u_in_three_channels_without_colour_changes():
     flow = noise(3, 48, 64, 2)
-    for how in draws(20, jitter_probability=1.0, grayscale_probability=1.0, blur_probability=1.0):
-        bare = replace(how, jitter=(), gray=False, sigma=0.0)
-        out = augment_flow(flow, how, 16)
+    for params in draws(
+        20, jitter_probability=1.0, grayscale_probability=1.0, blur_probability=1.0
+    ):
+        bare = replace(params, jitter=(), gray=False, sigma=0.0)
+        out = augment_flow(flow, params, 16)
         assert out.shape == (3, 16, 16, 3)
         assert (out == out[..., :1]).all()
         assert np.array_equal(out, augment_flow(flow, bare, 16))
         # v plays no part.
         other = np.stack((flow[..., 0], 255 - flow[..., 1]), axis=-1)
-        assert np.array_equal(out, augment_flow(other, how, 16))
+        assert np.array_equal(out, augment_flow(other, params, 16))
         # Geometry is that of frames.
         frames = augment_frames(flow[..., :1].repeat(3, axis=-1), replace(bare, flip=False), 16)
-        if not how.flip:
+        if not params.flip:
             assert np.array_equal(out, frames)
         else:
             assert np.array_equal(out, 256 - np.maximum(frames[:, :, ::-1], 1).astype(int))
@@ -220,22 +230,24 @@ def test_components_are_the_channels_that_they_name(flip):
     flow[0, :, :, 1] = [[10, 20], [128, 255]]  # v
     u = [[56, 128], [1, 255]] if flip else [[128, 200], [1, 255]]
     v = [[20, 10], [255, 128]] if flip else [[10, 20], [128, 255]]
-    how = replace(PLAIN, height=2, width=2, flip=flip)
+    params = replace(PLAIN, height=2, width=2, flip=flip)
     expected = {"u": (u, u, u), "v": (v, v, v), "uv": (u, v, np.full((2, 2), 128))}
     for components, channels in expected.items():
-        out = augment_flow(flow, how, 2, components=components)
+        out = augment_flow(flow, params, 2, components=components)
         assert (out.shape, out.dtype) == ((1, 2, 2, 3), np.uint8)
         assert np.array_equal(out[0], np.stack(channels, axis=-1))
-    assert np.array_equal(augment_flow(flow, how, 2), augment_flow(flow, how, 2, components="u"))
+    assert np.array_equal(
+        augment_flow(flow, params, 2), augment_flow(flow, params, 2, components="u")
+    )
 
 
 def test_both_components_are_cropped_and_resized_as_each_alone():
     flow = noise(3, 48, 64, 2)
     before = flow.copy()
-    for how in draws(40):
-        both = augment_flow(flow, how, 16, components="uv")
+    for params in draws(40):
+        both = augment_flow(flow, params, 16, components="uv")
         for channel, component in enumerate("uv"):
-            alone = augment_flow(flow, how, 16, components=component)
+            alone = augment_flow(flow, params, 16, components=component)
             assert np.array_equal(both[..., channel], alone[..., 0])
     assert np.array_equal(flow, before)
 
@@ -254,8 +266,8 @@ def test_crops_lie_within_the_frame(height, width):
         assert 0 <= top <= height - h
         assert 0 <= left <= width - w
         assert all(type(value) is int for value in (top, left, h, w))
-    how = replace(PLAIN, top=top, left=left, height=h, width=w)
-    assert augment_frames(clip, how, 8).shape == (1, 8, 8, 3)
+    params = replace(PLAIN, top=top, left=left, height=h, width=w)
+    assert augment_frames(clip, params, 8).shape == (1, 8, 8, 3)
 
 
 def test_crops_have_the_area_and_ratio_asked_for():
@@ -296,12 +308,12 @@ def test_where_no_crop_fits_the_largest_within_the_ratios_is_centred():
 def test_probabilities_are_as_asked():
     n = 2000
     some = draws(n)
-    assert within(sum(how.flip for how in some), n, 0.5)
-    assert within(sum(bool(how.jitter) for how in some), n, 0.8)
-    assert within(sum(how.gray for how in some), n, 0.2)
-    assert within(sum(how.sigma > 0 for how in some), n, 0.2)
+    assert within(sum(params.flip for params in some), n, 0.5)
+    assert within(sum(bool(params.jitter) for params in some), n, 0.8)
+    assert within(sum(params.gray for params in some), n, 0.2)
+    assert within(sum(params.sigma > 0 for params in some), n, 0.2)
     none = draws(50, jitter_probability=0.0, grayscale_probability=0.0, blur_probability=0.0)
-    assert not any(how.jitter or how.gray or how.sigma for how in none)
+    assert not any(params.jitter or params.gray or params.sigma for params in none)
 
 
 def test_amounts_are_uniform_in_their_ranges_and_orders_differ():
@@ -312,20 +324,20 @@ def test_amounts_are_uniform_in_their_ranges_and_orders_differ():
         "saturation": (0.5, 1.5),
         "hue": (-0.5, 0.5),
     }
-    amounts = {name: np.array([dict(how.jitter)[name] for how in some]) for name in ranges}
-    ranges["sigma"], amounts["sigma"] = BLUR_SIGMAS, np.array([how.sigma for how in some])
+    amounts = {name: np.array([dict(params.jitter)[name] for params in some]) for name in ranges}
+    ranges["sigma"], amounts["sigma"] = BLUR_SIGMAS, np.array([params.sigma for params in some])
     for name, (low, high) in ranges.items():
         values = amounts[name]
         assert low <= values.min() < low + 0.02 * (high - low)
         assert high - 0.02 * (high - low) < values.max() <= high
         spread = (high - low) / math.sqrt(12)
         assert abs(values.mean() - (low + high) / 2) < 4 * spread / math.sqrt(1000)
-    assert len({tuple(name for name, _ in how.jitter) for how in some}) == 24
+    assert len({tuple(name for name, _ in params.jitter) for params in some}) == 24
 
 
 def test_strong_jitter_never_makes_a_factor_negative():
     some = draws(200, jitter=3.0, jitter_probability=1.0)
-    assert min(amount for how in some for name, amount in how.jitter if name != "hue") >= 0
+    assert min(amount for params in some for name, amount in params.jitter if name != "hue") >= 0
 
 
 def test_a_draw_depends_on_its_generator_alone():
@@ -342,8 +354,8 @@ def test_the_same_numbers_are_drawn_whatever_comes_out(size):
         replace(SETTINGS, jitter_probability=0.0, blur_probability=1.0, crop_area=1.0),
     ):
         rng = np.random.default_rng(7)
-        draw(*size, rng, settings=settings)
+        draw_augmentation(*size, rng, settings=settings)
         after.append(rng.random())
     reference = np.random.default_rng(7)
-    draw(48, 64, reference, settings=SETTINGS)
+    draw_augmentation(48, 64, reference, settings=SETTINGS)
     assert after == [reference.random()] * 2

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from slic.clips.pixels import as_tensor, centre_view, normalise
+from slic.clips.pixels import centre_view, normalise
 from slic.clips.positions import clip_span, even_starts, section_starts
 from slic.encoders.encoder import MEAN, STD
 
@@ -96,11 +96,6 @@ def test_pixels_are_scaled_less_the_mean_over_the_deviation():
     for channel, (mean, deviation) in enumerate(((0.5, 0.5), (0.0, 1.0), (0.25, 0.25))):
         expected = (pixels[:, channel] - mean) / deviation
         torch.testing.assert_close(other[:, channel], expected, rtol=0, atol=2e-6)
-
-
-def test_a_view_with_negative_strides_becomes_a_tensor():
-    clip = noise(2, 3, 4, 3)
-    assert np.array_equal(as_tensor(clip[:, :, ::-1]).numpy(), clip[:, :, ::-1])
 
 
 @pytest.mark.parametrize(("clips", "frames", "stride"), [(1, 4, 1), (3, 4, 2), (10, 16, 1)])

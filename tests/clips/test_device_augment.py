@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as tv
 
 from slic.clips import device_resample
-from slic.clips.augmentation import Draw, augment_flow, augment_frames, draw
+from slic.clips.augmentation import Augmentation, augment_flow, augment_frames, draw_augmentation
 from slic.clips.device_augment import CutClips, augment_cut, cut
 from slic.clips.device_resample import filter_weights
 from slic.config import make_settings
@@ -48,17 +48,17 @@ def flow_like(count: int, height: int, width: int, *, seed: int) -> np.ndarray:
     return np.ascontiguousarray(clip[..., :2])
 
 
-def on_device(clips: list, draws: list[Draw], size: int, *, components="u") -> np.ndarray:
+def on_device(clips: list, draws: list[Augmentation], size: int, *, components="u") -> np.ndarray:
     out = augment_cut(cut(clips, draws), size=size, components=components, device=CPU)
     assert out.dtype == torch.uint8
     assert out.is_contiguous()
     return out.numpy()
 
 
-def plain(height: int, width: int, **changed) -> Draw:
+def plain(height: int, width: int, **changed) -> Augmentation:
     """A draw that does nothing but what is asked for."""
-    how = Draw(0, 0, height, width, flip=False, jitter=(), gray=False, sigma=0.0)
-    return replace(how, **changed)
+    params = Augmentation(0, 0, height, width, flip=False, jitter=(), gray=False, sigma=0.0)
+    return replace(params, **changed)
 
 
 def apart(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ def channels_last(clip: torch.Tensor) -> np.ndarray:
     return clip.permute(0, 2, 3, 1).numpy()
 
 
-def some_batch(seed: int, count: int = 7) -> tuple[list[np.ndarray], list[Draw], int]:
+def some_batch(seed: int, count: int = 7) -> tuple[list[np.ndarray], list[Augmentation], int]:
     """Clips of several sizes, frames and flow in any order, their draws, and a size to reach."""
     rng = np.random.default_rng(seed)
     clips, draws = [], []
@@ -89,7 +89,7 @@ def some_batch(seed: int, count: int = 7) -> tuple[list[np.ndarray], list[Draw],
         make = flow_like(3, height, width, seed=100 * seed + i)
         frames = content(KINDS[i % 2], 3, height, width, seed=100 * seed + i)
         clips.append(make if rng.random() < 0.4 else frames)
-        draws.append(draw(height, width, rng, settings=SETTINGS))
+        draws.append(draw_augmentation(height, width, rng, settings=SETTINGS))
     return clips, draws, int(rng.choice(SIZES))
 
 
@@ -116,19 +116,19 @@ CROPS = [
 def test_crops_are_resized_and_mirrored_as_on_the_cpu(height, width, flip, kind):
     size = 24
     clip = content(kind, 3, 100, 80, seed=height)
-    how = plain(height, width, top=3, left=11, flip=flip)
-    off = apart(on_device([clip], [how], size)[0], augment_frames(clip, how, size))
+    params = plain(height, width, top=3, left=11, flip=flip)
+    off = apart(on_device([clip], [params], size)[0], augment_frames(clip, params, size))
     # OpenCV's fixed point rounds down where it interpolates: by an eighth of a level on average.
     assert off.max() <= 1
     assert off.mean() <= (0.01 if min(height, width) > size else 0.15)
 
 
 def test_shrinking_by_half_rounds_half_a_level_up():
-    clip, how = content("noise", 2, 32, 32, seed=0), plain(32, 32)
-    out = on_device([clip], [how], 16)[0]
+    clip, params = content("noise", 2, 32, 32, seed=0), plain(32, 32)
+    out = on_device([clip], [params], 16)[0]
     naive = clip.reshape(2, 16, 2, 16, 2, 3).astype(int).sum(axis=(2, 4))
     assert np.array_equal(out, (naive + 2) // 4)
-    assert np.array_equal(out, augment_frames(clip, how, 16))
+    assert np.array_equal(out, augment_frames(clip, params, 16))
 
 
 def test_a_crop_of_the_target_size_is_copied():
@@ -204,11 +204,13 @@ def test_drawn_augmentations_are_the_cpus(hue):
     for seed in range(80):
         rng = np.random.default_rng(seed)
         size, height, width = int(rng.choice(SIZES)), *(int(s) for s in rng.integers(8, 180, 2))
-        how = draw(height, width, rng, settings=SETTINGS)
+        params = draw_augmentation(height, width, rng, settings=SETTINGS)
         if not hue:
-            how = replace(how, jitter=tuple(step for step in how.jitter if step[0] != "hue"))
+            params = replace(
+                params, jitter=tuple(step for step in params.jitter if step[0] != "hue")
+            )
         clip = content(KINDS[seed % 2], 2, height, width, seed=seed)
-        offs.append(apart(on_device([clip], [how], size)[0], augment_frames(clip, how, size)))
+        offs.append(apart(on_device([clip], [params], size)[0], augment_frames(clip, params, size)))
     most, worst, mean = (16, 1.0, 0.35) if hue else (8, 0.6, 0.2)
     assert max(off.max() for off in offs) <= most
     assert max(off.mean() for off in offs) <= worst
@@ -220,10 +222,10 @@ def test_drawn_flow_is_the_cpus(components):
     for seed in range(40):
         rng = np.random.default_rng(seed)
         size, height, width = int(rng.choice(SIZES)), *(int(s) for s in rng.integers(8, 180, 2))
-        how = draw(height, width, rng, settings=SETTINGS)
+        params = draw_augmentation(height, width, rng, settings=SETTINGS)
         flow = flow_like(3, height, width, seed=seed)
-        theirs = augment_flow(flow, how, size, components=components)
-        off = apart(on_device([flow], [how], size, components=components)[0], theirs)
+        theirs = augment_flow(flow, params, size, components=components)
+        off = apart(on_device([flow], [params], size, components=components)[0], theirs)
         assert off.max() <= 1
         assert off.mean() <= 0.2
 
@@ -308,8 +310,8 @@ def test_a_clip_does_not_depend_on_its_companions(seed):
     clips, draws, size = some_batch(seed)
     batch = on_device(clips, draws, size, components="uv")
     assert batch.shape == (7, 3, size, size, 3)
-    for clip, how, got in zip(clips, draws, batch, strict=True):
-        assert np.array_equal(got, on_device([clip], [how], size, components="uv")[0])
+    for clip, params, got in zip(clips, draws, batch, strict=True):
+        assert np.array_equal(got, on_device([clip], [params], size, components="uv")[0])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -317,10 +319,10 @@ def test_what_lies_beyond_a_crop_does_not_matter(seed):
     clips, draws, size = some_batch(seed)
     made = cut(clips, draws)
     soiled = replace(made, frames=made.frames.clone(), flow=made.flow.clone())
-    for padded, hows in ((soiled.frames, made.frame_draws), (soiled.flow, made.flow_draws)):
-        for clip, how in zip(padded, hows, strict=True):
-            clip[:, how.height :] = 255
-            clip[:, :, how.width :] = 255
+    padded = [*soiled.frames, *soiled.flow]
+    for clip, params in zip(padded, made.params, strict=True):
+        clip[:, params.height :] = 255
+        clip[:, :, params.width :] = 255
     first, second = (
         augment_cut(some, size=size, components="uv", device=CPU) for some in (made, soiled)
     )
@@ -388,7 +390,9 @@ def test_colours_come_before_grayscale_and_blur():
 def test_no_motion_stays_exactly_none():
     for seed in range(20):
         _, draws, size = some_batch(seed)
-        still = [np.full((2, how.top + how.height, 200, 2), 128, np.uint8) for how in draws]
+        still = [
+            np.full((2, params.top + params.height, 200, 2), 128, np.uint8) for params in draws
+        ]
         assert (on_device(still, draws, size, components="uv") == 128).all()
 
 
@@ -397,8 +401,8 @@ def test_no_motion_stays_exactly_none():
 def test_a_flip_gives_256_less_the_level(level, size):
     still = np.full((2, 50, 41, 2), level, np.uint8)
     for height, width in ((50, 41), (13, 29), (34, 35)):
-        how = plain(height, width, flip=True)
-        u, v, third = on_device([still], [how], size, components="uv").reshape(-1, 3).T
+        params = plain(height, width, flip=True)
+        u, v, third = on_device([still], [params], size, components="uv").reshape(-1, 3).T
         # Level 0 is unused, and counts as 1.
         assert (u == 256 - max(level, 1)).all()
         assert (v == level).all()
@@ -408,8 +412,8 @@ def test_a_flip_gives_256_less_the_level(level, size):
 def test_flow_is_mirrored_and_left_without_colours():
     flow = np.maximum(flow_like(2, 16, 16, seed=0), 1)
     colours = {"jitter": (("brightness", 0.5),), "gray": True, "sigma": 2.0}
-    how = plain(16, 16, flip=True, **colours)
-    out = on_device([flow, flow], [how, plain(16, 16, **colours)], 16, components="uv")
+    params = plain(16, 16, flip=True, **colours)
+    out = on_device([flow, flow], [params, plain(16, 16, **colours)], 16, components="uv")
     assert np.array_equal(out[0, ..., 0], 256 - flow[:, :, ::-1, 0].astype(int))
     assert np.array_equal(out[0, ..., 1], flow[:, :, ::-1, 1])
     assert np.array_equal(out[1, ..., :2], flow)
@@ -435,7 +439,7 @@ def tf32(values: torch.Tensor) -> torch.Tensor:
 def test_tf32_products_are_within_a_level(monkeypatch):
     exact = torch.bmm
     before = [some_batch(seed) for seed in range(6)]
-    bare = [[replace(how, jitter=()) for how in draws] for _, draws, _ in before]
+    bare = [[replace(params, jitter=()) for params in draws] for _, draws, _ in before]
     batches = [(clips, draws, size) for (clips, _, size), draws in zip(before, bare, strict=True)]
     wanted = [on_device(*batch) for batch in batches]
     monkeypatch.setattr(device_resample.torch, "bmm", lambda a, b: exact(tf32(a), tf32(b)))
@@ -472,21 +476,13 @@ def test_crops_are_cut_and_padded():
     assert np.array_equal(made.flow[0], clips[1][:, :6, :7])
     assert not made.frames[0, :, 5:].any()
     assert not made.frames[1, :, :, 4:].any()
-    assert (made.frame_places, made.flow_places) == ((0, 2), (1,))
-    assert (made.frame_draws, made.flow_draws) == ((draws[0], draws[2]), (draws[1],))
+    assert made.places == (0, 2, 1)
+    assert made.params == (draws[0], draws[2], draws[1])
 
 
 def same(mine: CutClips, theirs: CutClips) -> bool:
     tensors = torch.equal(mine.frames, theirs.frames) and torch.equal(mine.flow, theirs.flow)
-    bare = [replace(some, frames=torch.empty(0), flow=torch.empty(0)) for some in (mine, theirs)]
-    return (
-        tensors
-        and vars(bare[0]).keys() == vars(bare[1]).keys()
-        and all(
-            vars(bare[0])[name] == vars(bare[1])[name]
-            for name in ("frame_draws", "flow_draws", "frame_places", "flow_places")
-        )
-    )
+    return tensors and (mine.params, mine.places) == (theirs.params, theirs.places)
 
 
 def test_cut_clips_pass_through_worker_processes():

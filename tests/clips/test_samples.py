@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slic.cache import ClipStore
-from slic.clips.augmentation import augment_flow, augment_frames, draw
+from slic.clips.augmentation import augment_flow, augment_frames, draw_augmentation
 from slic.clips.samples import SampleClips
 from slic.config import Settings, make_settings
 from slic.train.sampling import VideoTriplet, plan_epoch
@@ -40,8 +40,8 @@ def test_a_sample_is_read_and_augmented_as_drawn(store):
         rng, expected = np.random.default_rng(s.seed), []
         for video, start, flow in views:
             clip = store.read(video, start, 4, stride=2, view="flow" if flow else "frames")
-            how = draw(clip.shape[1], clip.shape[2], rng, settings=SETTINGS)
-            expected.append((augment_flow if flow else augment_frames)(clip, how, 16))
+            params = draw_augmentation(clip.shape[1], clip.shape[2], rng, settings=SETTINGS)
+            expected.append((augment_flow if flow else augment_frames)(clip, params, 16))
         got = read(store, s)
         assert (got.shape, got.dtype) == ((3, 4, 16, 16, 3), np.uint8)
         assert np.array_equal(got, expected)

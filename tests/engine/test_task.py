@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from slic import config
 from slic.cache import ClipStore
-from slic.clips.positions import anywhere, clip_span
+from slic.clips.positions import clip_span, random_start
 from slic.clips.samples import Clip
 from slic.clips.seeding import even_batches, seeded
 from slic.config import Settings, read_preset, setting, settings_from
@@ -107,7 +107,7 @@ class Toy(Method):
         samples = [
             Five(
                 video,
-                tuple(anywhere(lengths[video], span, rng) for _ in range(5)),
+                tuple(random_start(lengths[video], span, rng) for _ in range(5)),
                 int(rng.integers(2**62)),
             )
             for video in rng.permutation(sorted(lengths)).tolist()

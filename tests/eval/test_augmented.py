@@ -3,12 +3,13 @@ import pytest
 import torch
 
 from slic.cache import ClipStore
-from slic.clips.augmentation import augment_frames, draw
+from slic.clips.augmentation import augment_frames, draw_augmentation
 from slic.clips.reading import ReaderPool
 from slic.clips.samples import SampleClips
 from slic.config import make_settings
 from slic.engine.loader import SampleLoader
 from slic.eval.augmented import RandomClip, dropout_mask, plan_clips
+from slic.eval.recipe import Recipe
 
 SETTINGS = make_settings("cpu-small", options={"frames": 4, "stride": 2, "size": 16})
 
@@ -21,7 +22,7 @@ def lengths_of(seed: int, videos: int) -> dict[str, int]:
 @pytest.mark.parametrize(("videos", "batch_size"), [(1, 4), (33, 32), (50, 7), (64, 32)])
 def test_an_epoch_takes_every_video_once(videos: int, batch_size: int) -> None:
     lengths = lengths_of(videos, videos)
-    plan = plan_clips(lengths, settings=SETTINGS, batch_size=batch_size, seed=0, epoch=3)
+    plan = plan_clips(lengths, SETTINGS, Recipe(batch_size=batch_size, seed=0), 3)
     clips = [clip for batch in plan for clip in batch]
     assert sorted(clip.video for clip in clips) == sorted(lengths)
     sizes = {len(batch) for batch in plan}
@@ -36,13 +37,8 @@ def test_draws_depend_on_seed_epoch_and_video_alone() -> None:
     lengths = lengths_of(0, 40)
 
     def draws(ids: list[str], batch_size: int, seed: int, epoch: int) -> dict[str, RandomClip]:
-        plan = plan_clips(
-            {video: lengths[video] for video in ids},
-            settings=SETTINGS,
-            batch_size=batch_size,
-            seed=seed,
-            epoch=epoch,
-        )
+        chosen = {video: lengths[video] for video in ids}
+        plan = plan_clips(chosen, SETTINGS, Recipe(batch_size=batch_size, seed=seed), epoch)
         return {clip.video: clip for batch in plan for clip in batch}
 
     first = draws(list(lengths), 8, 0, 0)
@@ -55,7 +51,7 @@ def test_draws_depend_on_seed_epoch_and_video_alone() -> None:
 
 def test_clips_are_read_and_augmented_as_drawn(store: ClipStore) -> None:
     lengths = {entry.id: entry.frames or 0 for entry in store.entries()}
-    plan = plan_clips(lengths, settings=SETTINGS, batch_size=10, seed=5, epoch=0)
+    plan = plan_clips(lengths, SETTINGS, Recipe(batch_size=10, seed=5), 0)
     loader = SampleLoader(ReaderPool(store, workers=0), SETTINGS, clips=1)
     read = [loader.on_device(parts, torch.device("cpu")) for parts in loader.batches(plan)]
     assert [clips.shape[:2] for clips in read] == [(1, len(batch)) for batch in plan]
@@ -63,8 +59,8 @@ def test_clips_are_read_and_augmented_as_drawn(store: ClipStore) -> None:
     assert (got.shape, got.dtype) == ((24, 4, 16, 16, 3), np.uint8)
     for clip, view in zip((c for batch in plan for c in batch), got, strict=True):
         frames = store.read(clip.video, clip.start, 4, stride=2)
-        how = draw(48, 64, np.random.default_rng(clip.seed), settings=SETTINGS)
-        assert np.array_equal(view, augment_frames(frames, how, 16))
+        params = draw_augmentation(48, 64, np.random.default_rng(clip.seed), settings=SETTINGS)
+        assert np.array_equal(view, augment_frames(frames, params, 16))
     alone = SampleClips((plan[0][3],), SETTINGS, cut=False)(store)
     assert isinstance(alone, torch.Tensor)
     assert np.array_equal(alone[0].numpy(), got[3])

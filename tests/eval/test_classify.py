@@ -126,8 +126,8 @@ def test_every_prediction_of_a_probe_is_kept(work: Path) -> None:
 
 
 WRONG = [
-    ({"options": {"epochs": 3}}, "--epochs is not of --mode linear"),
-    ({"options": {"batch_size": 3}}, "--batch-size is not of --mode linear"),
+    ({"options": {"epochs": 3}}, "--epochs has no effect in --mode linear"),
+    ({"options": {"batch_size": 3}}, "--batch-size has no effect in --mode linear"),
     ({"mode": "finetune", "feature": "projection"}, "--feature projection"),
     ({"mode": "finetune", "options": {"epochs": 0}}, "--epochs 0"),
     ({"mode": "finetune", "options": {"batch_size": 0}}, "--batch-size 0"),

@@ -56,7 +56,7 @@ class Tuned:
 
     def __init__(self, task: Finetuning, checkpoint: Path) -> None:
         self.task, self.checkpoint = task, checkpoint
-        self.loop = finetune.loop_of(task, checkpoint)
+        self.loop = finetune.make_loop(task, checkpoint)
 
     def __call__(self) -> np.ndarray:
         if not self.task.finished:
@@ -376,7 +376,7 @@ def test_command_prints_a_table_and_an_object(
     code, out, err = slic(*words, "--workers", "2", "--seed", "3")
     assert (code, "Traceback" in err) == (0, False)
     assert max(map(len, out.splitlines())) <= 80
-    assert "1 clip(s), 10 crop(s)" in out
+    assert "1 clip x 10 crops each" in out
     (path,) = Path("runs").glob("*/classify/*.json")
     # However long, it is printed in full.
     assert str(path) in "".join(line.removeprefix("confusion").strip() for line in out.splitlines())
@@ -465,7 +465,7 @@ def test_a_damaged_result_is_named(work: Path) -> None:
     result = classify(find_run(None), **options)
     for text in ("", "[]", '{"top1": 1}'):
         Path(result["confusion"]).write_text(text)
-        with pytest.raises(CheckpointError, match="holds no result"):
+        with pytest.raises(CheckpointError, match="damaged; delete it"):
             classify(find_run(None), **options)
 
 

@@ -76,8 +76,6 @@ def test_videos_without_group_count_alone() -> None:
 
 
 WRONG = {
-    "no labels": ([entry("v", None, None)], LabelsMissing, "no labels"),
-    "no such split": ([entry("v", "a", None, None)], StoreError, r"no split 1 \(it has none\)"),
     "no test videos": ([entry("v", "a", None)], StoreError, "no labelled test video"),
     "no training videos": ([entry("v", "a", None, "test")], StoreError, "no labelled train video"),
     "one class": (

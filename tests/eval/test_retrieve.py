@@ -7,7 +7,7 @@ import pytest
 
 from slic.embed.cached import Parts
 from slic.errors import InputError, LabelsMissing, StoreError
-from slic.eval.retrieve import parse_ks, recall_of, retrieve
+from slic.eval.retrieve import recall_of, retrieve
 from slic.runs import find_run
 
 
@@ -107,16 +107,6 @@ def test_labels_missing(work: Path, drawn: Path) -> None:
     prep_frames(str(drawn), store="flat.zarr", layout="flat", limit=4, workers=1)
     with pytest.raises(LabelsMissing, match=r"flat\.zarr"):
         retrieve(find_run(None), store="flat.zarr", workers=0, say=str)
-
-
-@pytest.mark.parametrize("text", ["", "1,,5", "a", "0", "-1,5", "1.5"])
-def test_bad_k(text: str) -> None:
-    with pytest.raises(InputError, match="--k"):
-        parse_ks(text)
-
-
-def test_k_is_sorted_and_unique() -> None:
-    assert parse_ks("10,1,5,1") == [1, 5, 10]
 
 
 def test_bad_clips(work: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import slic.paper.reproduce as module
 from slic.config import make_settings
 from slic.errors import InputError, StoreError, WorkError
-from slic.paper.reproduce import need_stores, reproduce
+from slic.paper.reproduce import find_stores, reproduce
 from slic.published import TABLES
 from slic.runs import RUNS, open_run
 from tests.conftest import TINY
@@ -129,9 +129,9 @@ def test_a_run_does_not_depend_on_how_its_store_is_typed(drawn_here: Path) -> No
 def test_the_papers_scale_names_what_it_needs(drawn_here: Path) -> None:
     with pytest.raises(InputError, match="a store of UCF101"):
         made("table1", drawn_here, scale="paper", stores={"HMDB51": "ucf101.zarr"})
-    assert need_stores({}) == {"UCF101": "ucf101.zarr"}
+    assert find_stores({}) == {"UCF101": "ucf101.zarr"}
     with pytest.raises(StoreError, match=r"none\.zarr: no such store"):
-        need_stores({"HMDB51": "none.zarr"})
+        find_stores({"HMDB51": "none.zarr"})
 
 
 def test_the_papers_scale_measures_on_both_data_sets(drawn_here: Path) -> None:

@@ -14,7 +14,7 @@ from slic.datasets.videos import Video
 from slic.engine.divergence import FAILED_STEP
 from slic.errors import CheckpointError, InputError, LabelsMissing, StoreError
 from slic.eval.classify import classify
-from slic.eval.foreign import evaluated_run
+from slic.eval.imported import evaluated_run
 from slic.eval.retrieve import retrieve
 from slic.report.build import build_report, report
 from slic.runs import Run, create_run, find_run

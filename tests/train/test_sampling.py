@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from slic.clips.positions import anywhere, clip_span
+from slic.clips.positions import clip_span, random_start
 from slic.clips.seeding import even_batches, seeded
 from slic.config import make_settings
 from slic.train.sampling import VideoTriplet, apart, draw_sample, plan_epoch
@@ -154,12 +154,12 @@ def test_which_of_two_clips_comes_first_is_a_coin():
 
 def test_a_clip_lies_anywhere_with_equal_chance():
     rng = np.random.default_rng(0)
-    starts = Counter(anywhere(12, 8, rng) for _ in range(2000))
+    starts = Counter(random_start(12, 8, rng) for _ in range(2000))
     assert sorted(starts) == [0, 1, 2, 3, 4]
     assert all(within(count, 2000, 0.2) for count in starts.values())
-    assert {anywhere(8, 8, rng) for _ in range(20)} == {0}
+    assert {random_start(8, 8, rng) for _ in range(20)} == {0}
     # It wraps: any frame may be the first.
-    assert {anywhere(3, 8, rng) for _ in range(100)} == {0, 1, 2}
+    assert {random_start(3, 8, rng) for _ in range(100)} == {0, 1, 2}
 
 
 def test_the_plan_does_not_depend_on_the_order_of_videos():
