@@ -147,7 +147,7 @@ def test_a_damaged_file_is_told_and_left_out(classified, key, value):
     run, cache, file = classified
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, key: value}))
-    with pytest.raises(CheckpointError, match="holds no result"):
+    with pytest.raises(CheckpointError, match="damaged"):
         read_matrix(file)
     found, remarks = sections(run, cache)
     assert [section["key"] for section in found] == ["neighbour"]
