@@ -156,7 +156,7 @@ def read_matrix(path: Path) -> tuple[dict[str, Any], list[str], NDArray[np.int64
         matrix = np.array(content.get("matrix"))
         named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
         counts = matrix.dtype.kind == "i" and (matrix >= 0).all()
-        if named and counts and matrix.shape == (len(classes), len(classes)):
+        if named and counts and matrix.shape == (len(classes), len(set(classes))):
             return content, classes, matrix
     raise _damaged(path)
 
