@@ -1,4 +1,4 @@
-"""`slic prep`: its options, and what it prints."""
+"""The commands `slic prep frames`, `slic prep flow` and `slic prep info`."""
 
 from typing import Annotated, Any
 
@@ -21,20 +21,51 @@ from slic.commands.options import (
 from slic.errors import InputError, WorkError
 from slic.runtime.console import console, new_table, say, show
 from slic.runtime.progress import format_duration
+from slic.runtime.text import counted
 
 prep_app = typer.Typer(
-    help="Decode video and compute flow into a clip store.", no_args_is_help=True
+    help="Decode videos and compute optical flow into a clip store.", no_args_is_help=True
 )
 Scheduler = Annotated[
     str | None,
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Dask scheduler, such as tcp://host:8786, whose workers do it.",
+        help="Run on the workers of the Dask scheduler at this address, such as tcp://host:8786.",
         show_default="this machine",
     ),
 ]
-CHECKED = (
+FlowEngine = Annotated[
+    Engine,
+    typer.Option(
+        "--engine",
+        help="auto is cuda with a GPU, else cpu; imported reads flow images of the data set.",
+    ),
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param", metavar="NAME=VALUE", help="Parameter of TV-L1, named as in OpenCV; repeatable."
+    ),
+]
+Bound = Annotated[
+    float | None,
+    typer.Option(
+        "--bound",
+        help="Largest flow that can be stored, in pixels; of flow images, what level 255 means.",
+        show_default="short side / 12",
+    ),
+]
+ShortSide = Annotated[
+    int | None,
+    typer.Option(
+        "--short-side",
+        min=8,
+        help="Short side of stored frames, in pixels; smaller videos keep theirs.",
+        show_default="128",
+    ),
+]
+CHECK_ROWS = (
     ("error_px", "end-point error", "{:.4f} px"),
     ("worst_px", "  worst pair", "{:.4f} px"),
     ("equal", "equal levels", "{:.2%}"),
@@ -45,14 +76,17 @@ CHECKED = (
 
 @prep_app.command("frames")
 def prep_frames_command(
+    context: typer.Context,
     dataset: Dataset,
     store: StoreOption = None,
     layout: LayoutOption = "auto",
-    short_side: Annotated[int, typer.Option("--short-side", min=8, help="Pixels.")] = 128,
-    codec: Annotated[Codec, typer.Option("--codec", help="zstd is lossless.")] = "jpeg",
+    short_side: ShortSide = 128,
+    codec: Annotated[
+        Codec, typer.Option("--codec", help="jpeg is small (quality 90), zstd lossless.")
+    ] = "jpeg",
     fps: Annotated[
         float | None,
-        typer.Option("--fps", help="Of folders of images.", show_default="unknown"),
+        typer.Option("--fps", help="Frame rate of folders of images.", show_default="unknown"),
     ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -61,23 +95,12 @@ def prep_frames_command(
     retry: Retry = False,
     as_json: Json = False,
 ) -> None:
-    """Decode every video once, into ./<name>.zarr."""
+    """Decode every video once and store its frames."""
     from slic.prep.frames import prep_frames
 
-    result = prep_frames(
-        dataset,
-        store=store,
-        layout=layout,
-        short_side=short_side,
-        codec=codec,
-        fps=fps,
-        workers=workers,
-        scheduler=scheduler,
-        limit=limit,
-        overwrite=overwrite,
-        retry=retry,
-    )
-    _show_prep(result, as_json=as_json, unit="frames")
+    arguments = dict(context.params)
+    del arguments["as_json"]
+    _show_result(prep_frames(**arguments), as_json=as_json, unit="frames")
 
 
 @prep_app.command("flow")
@@ -86,29 +109,11 @@ def prep_flow_command(
     dataset: Dataset,
     store: StoreOption = None,
     layout: LayoutOption = "auto",
-    engine: Annotated[
-        Engine,
-        typer.Option(
-            "--engine", help="auto: cuda on a GPU, else cpu; imported: flow images of the data set."
-        ),
-    ] = "auto",
+    engine: FlowEngine = "auto",
     device: FlowDevice = "auto",
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", metavar="NAME=VALUE", help="Of TV-L1, named as in OpenCV."),
-    ] = None,
-    bound: Annotated[
-        float | None,
-        typer.Option(
-            "--bound",
-            help="Largest flow, pixels; of images, what 255 stands for.",
-            show_default="short side / 12",
-        ),
-    ] = None,
-    short_side: Annotated[
-        int | None,
-        typer.Option("--short-side", min=8, help="Of missing frames.", show_default="128"),
-    ] = None,
+    param: Parameters = None,
+    bound: Bound = None,
+    short_side: ShortSide = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     limit: Limit = None,
@@ -117,45 +122,43 @@ def prep_flow_command(
     check: Annotated[
         int | None,
         typer.Option(
-            "--check", metavar="N", help="Write nothing: compare N stored pairs with OpenCV."
+            "--check",
+            metavar="N",
+            help="Write nothing; compare N random stored pairs with OpenCV's flow.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of --check's draw.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the pairs of --check.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """TV-L1 optical flow beside the frames; the frames first, if missing."""
-    if check is not None:
-        _refuse_beside("--check", context, "dataset", "store", "layout", "workers", "seed")
-        from slic.prep.check import check_flow
+    """Compute TV-L1 optical flow of the stored frames; store missing frames first."""
+    arguments = dict(context.params)
+    for name in ("param", "check", "seed", "as_json"):
+        del arguments[name]
+    if check is None:
+        _refuse(context, ["seed"], "only with --check")
+        from slic.prep.flow import prep_flow
+        from slic.prep.tvl1.parameters import parse_parameters
 
-        found = check_flow(
-            dataset, pairs=check, seed=seed, store=store, layout=layout, workers=workers
-        )
-        _show_check(found, as_json=as_json)
+        result = prep_flow(**arguments, parameters=parse_parameters(param or []))
+        _show_result(result, as_json=as_json, unit="pairs")
         return
-    _refuse_without("--check", context, "seed")
-    from slic.prep.flow import prep_flow
-    from slic.prep.tvl1.parameters import parse_parameters
+    used = ("dataset", "store", "layout", "workers")
+    _refuse(context, [*(arguments.keys() - used), "param"], "not with --check")
+    from slic.prep.check import check_flow
 
-    result = prep_flow(
-        dataset,
-        store=store,
-        layout=layout,
-        engine=engine,
-        device=device,
-        parameters=parse_parameters(param or []),
-        bound=bound,
-        short_side=short_side,
-        workers=workers,
-        scheduler=scheduler,
-        limit=limit,
-        overwrite=overwrite,
-        retry=retry,
-    )
-    _show_prep(result, as_json=as_json, unit="pairs")
+    chosen = {name: arguments[name] for name in used}
+    _show_check(check_flow(**chosen, pairs=check, seed=seed), as_json=as_json)
 
 
-def _show_prep(result: Any, *, as_json: bool, unit: str) -> None:
+def _refuse(context: typer.Context, names: list[str], reason: str) -> None:
+    """Raise an InputError if one of these options was given on the command line."""
+    for name in sorted(names):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')} can be given {reason}: omit it")
+
+
+def _show_result(result: Any, *, as_json: bool, unit: str) -> None:
     for note in result.notes:
         say(note)
     for video, reason in result.failures:
@@ -164,54 +167,39 @@ def _show_prep(result: Any, *, as_json: bool, unit: str) -> None:
         say(f"damaged: {video}: {reason}")
     rows = {
         "store": result.store,
-        "videos": f"{result.videos}: {result.written} written, {result.skipped} there before,"
+        "videos": f"{result.written} stored, {result.skipped} already there,"
         f" {result.failed} failed" + f", {len(result.damaged)} damaged" * bool(result.damaged),
-        unit: f"{result.frames} in {format_duration(result.seconds)}",
+        "time": f"{format_duration(result.seconds)} for {result.frames} {unit}",
     }
     show(result.json(), as_json=as_json, rows=rows)
     if result.new_failures:
         raise typer.Exit(1)
 
 
-def _refuse_beside(option: str, context: typer.Context, *fitting: str) -> None:
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        given = source is not None and source.name == "COMMANDLINE"
-        if given and name not in (*fitting, option.strip("-"), "as_json"):
-            other = name.replace("_", "-")
-            raise InputError(f"--{other} has no part in {option}: leave it out")
-
-
-def _refuse_without(option: str, context: typer.Context, name: str) -> None:
-    source = context.get_parameter_source(name)
-    if source is not None and source.name == "COMMANDLINE":
-        raise InputError(f"--{name} has a part in {option} alone: leave it out")
-
-
 def _show_check(result: Any, *, as_json: bool) -> None:
     reasons = {pair.id: pair.reason for pair in result.damaged}
     for video, reason in reasons.items():
         number = sum(pair.id == video for pair in result.damaged)
-        say(f"not compared: {number} pair{'s' * (number > 1)} of {video}: {reason}")
+        say(f"not compared: {counted(number, 'pair')} of {video}: {reason}")
     if result.left_out:
-        say(f"left out, of 1-pixel sides, which OpenCV cannot do: {result.left_out} videos")
+        videos = counted(result.left_out, "video")
+        say(f"left out: {videos} with a side of 1 pixel, which OpenCV cannot compute")
     figures = result.json()
     rows = {
         "store": figures["store"],
-        "pairs": f"{figures['pairs']} of {figures['of_pairs']}, of {figures['videos']} videos,"
-        f" in {format_duration(figures['seconds'])}",
-        "against": f"{figures['against']}; flow beyond the bound counts as the bound",
+        "pairs": f"{figures['pairs']} of {figures['of_pairs']} compared, from"
+        f" {counted(figures['videos'], 'video')}, in {format_duration(figures['seconds'])}",
+        "against": f"{figures['against']}, clipped at the bound",
     }
     if figures["pairs"]:
-        worst, stored, storing = figures["worst"], figures, figures["storing"]
-        table = new_table("", "stored flow", "OpenCV's, stored alike")
-        for key, name, form in CHECKED:
-            table.add_row(name, form.format(stored[key]), form.format(storing[key]))
+        table = new_table("", "stored flow", "OpenCV's flow, stored alike")
+        for key, name, form in CHECK_ROWS:
+            table.add_row(name, form.format(figures[key]), form.format(figures["storing"][key]))
         if not as_json:
             console().print(table)
-        rows["flow by"] = figures["engine"]
-        rows["deviation"] = f"{figures['deviation']:.2f}; right flow stays below 1"
-        rows["worst pair"] = f"{worst['id']}, pair {worst['pair']}"
+        rows["computed by"] = f"engine {figures['engine']}"
+        rows["deviation"] = f"{figures['deviation']:.2f} (below 1 for correct flow)"
+        rows["worst pair"] = f"{figures['worst']['id']}, pair {figures['worst']['pair']}"
     show(figures, as_json=as_json, rows=rows)
     if result.problem:
         raise WorkError(result.problem)
@@ -227,11 +215,12 @@ def prep_info_command(
     ],
     as_json: Json = False,
 ) -> None:
-    """What a store holds."""
+    """Show what a clip store holds."""
     from slic.prep.info import store_info
 
     info = store_info(store)
     rows = {key: info[key] for key in ("store", "videos", "frames", "flow", "labels")}
+    rows["flow"] = f"of {counted(info['flow'], 'video')}"
     for number, words in info["splits"].items():
         rows[f"split {number}"] = ", ".join(f"{count} {word}" for word, count in words.items())
     for kind in ("failed", "damaged"):
@@ -240,5 +229,6 @@ def prep_info_command(
             for video in info[kind]:
                 say(f"{kind}: {video['id']}: {video['reason']}")
     if info["outdated"]:
-        rows["outdated"] = f"{len(info['outdated'])}: stored by other parameters; run prep again"
+        outdated = counted(len(info["outdated"]), "video")
+        rows["outdated"] = f"{outdated} stored with other parameters; run prep again"
     show(info, as_json=as_json, rows={**rows, "bytes": f"{info['bytes']:,}"})

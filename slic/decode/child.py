@@ -75,6 +75,7 @@ def _send_block(out: BinaryIO, frames: list[Block], about: dict[str, Any]) -> No
 def _answer(out: BinaryIO, request: dict[str, Any]) -> None:
     about: dict[str, Any] = {"fps": 0.0, "promised": 0, "remark": None}
     if request["reader"] == "images":
+        about["promised"] = len(request["files"])
         frames = read_pictures(request["files"])
     else:
         frames = read_video(request["path"], about)

@@ -1,47 +1,102 @@
-"""`slic prep flow --check`: stored flow against OpenCV's on the same stored frames.
+"""`slic prep flow --check`: compare stored flow with OpenCV's flow of the same stored frames.
 
-How far right flow lies from OpenCV's depends on the frames: rounding grows where flow is
-ill-defined, such as at scene cuts. So the yardstick is what OpenCV's own flow changes by on the
-same frames when it stops at twice the epsilon. A deviation is the error beyond the cost of
-storing, in units of that yardstick.
+How far correct flow is from OpenCV's depends on the frames: rounding errors grow where flow is
+ill-defined, as at scene cuts. The yardstick is therefore how much OpenCV's own flow of the same
+frames changes when its epsilon is doubled. The deviation is the error beyond that of storing,
+divided by the yardstick.
 """
 
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
+from pathlib import Path
 from random import Random
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from slic.cache import ClipStore, Entry
-from slic.errors import InputError, StoreError
-from slic.prep.check_pair import Agreement, DamagedPair, PairCheck, PairJob, check_pair
+import numpy as np
+from numpy.typing import NDArray
+
+from slic.cache import ClipStore, Codec, Entry, dequantise, quantise
+from slic.errors import DamagedChunk, InputError, SettingsError, StoreError, WorkError
+from slic.prep.flow_video import to_gray
 from slic.prep.store import IMPORTED, LayoutChoice, resolve
-from slic.prep.tvl1 import engine_version
+from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
 from slic.runtime.processes import available_cores, run_jobs
 from slic.runtime.progress import progress
 
-# Chosen on stores of real and drawn clips. Right flow deviates by 0.01 to 0.33 over a store's
+# Chosen on stores of real and drawn clips. Correct flow deviates by 0.01 to 0.33 over a store's
 # pairs (0.38 from OpenCV 4.10), and by 0.8 in one pair at most; flow of the next frame by 3 to
 # 11, and by more than 3 in 43 % of pairs; flow at twice the lambda by 0.8 to 1.9.
 STORE_LIMIT = 1.0
 PAIR_LIMIT = 3.0
-ROUNDING_PX = 0.005  # added to the yardstick, which is 0 on still frames
+ROUNDING_PX = 0.005  # added to the yardstick, which is 0 for still frames
+
+
+class Agreement(NamedTuple):
+    """How the stored levels of a pair agree with a flow that is clipped at the bound.
+
+    Attributes:
+        error_px: mean end-point error, pixels.
+        equal, within_1: share of the levels that are equal to the flow's own, or differ by up to 1.
+    """
+
+    error_px: float
+    equal: float
+    within_1: float
+
+
+@dataclass(frozen=True)
+class PairJob:
+    """A pair of frames to check: number `pair` of a video, counted from 0, and the next."""
+
+    store: Path
+    id: str
+    pair: int
+
+
+@dataclass(frozen=True)
+class PairCheck:
+    """How a pair's stored flow, and two others, agree with OpenCV's flow of its frames.
+
+    Attributes:
+        id, pair: the video, and the number of the pair's first frame.
+        engine: engine of the stored flow.
+        stored: agreement of the stored flow.
+        storing: of OpenCV's flow, stored in the same way: the error of storing.
+        looser: of OpenCV's flow at twice the epsilon, stored in the same way.
+    """
+
+    id: str
+    pair: int
+    engine: str
+    stored: Agreement
+    storing: Agreement
+    looser: Agreement
+
+
+@dataclass(frozen=True)
+class DamagedPair:
+    """A pair that cannot be compared, and why."""
+
+    id: str
+    pair: int
+    reason: str
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What `--check` found.
+    """The result of `--check`.
 
     Attributes:
-        store: the store's path.
-        checks: the pairs compared, by id and number.
-        damaged: the pairs drawn that cannot be compared.
-        of_pairs: pairs that the store holds and OpenCV can do.
-        left_out: videos with a side of 1 pixel, which OpenCV cannot do.
-        seconds: time taken.
+        store: path of the store.
+        checks: the compared pairs, by id and number.
+        damaged: drawn pairs that cannot be compared.
+        of_pairs: number of pairs in the store that OpenCV can compute.
+        left_out: number of videos with a side of 1 pixel, which OpenCV cannot compute.
+        seconds: duration.
     """
 
     store: str
@@ -52,31 +107,26 @@ class CheckResult:
     seconds: float
 
     @property
-    def worst(self) -> PairCheck | None:
-        """The pair of the largest end-point error."""
-        return max(self.checks, key=lambda check: check.stored.error_px, default=None)
-
-    @property
     def problem(self) -> str | None:
-        """One line if the stored flow is not the flow of its frames; None if all is well."""
+        """One line that says why the stored flow is not that of its frames; None if it is."""
         if not self.checks:
-            return f"{self.store}: none of the pairs drawn could be compared"
-        furthest = max(self.checks, key=lambda check: _deviation([check]))
-        if _deviation([furthest]) > PAIR_LIMIT:
-            found = "does not belong to its frames"
+            return f"{self.store}: none of the drawn pairs could be compared"
+        worst = max(self.checks, key=lambda check: _deviation([check]))
+        if _deviation([worst]) > PAIR_LIMIT:
+            problem = "is not that of its frames"
         elif _deviation(self.checks) > STORE_LIMIT:
-            found = "is the furthest, but all are far: computed with other parameters?"
+            problem = "differs most, but all differ: was it computed with other parameters?"
         else:
             return None
         return (
-            f"{self.store}: {furthest.id}: flow of pair {furthest.pair} {found}"
-            f" ({furthest.stored.error_px:.3f} px from OpenCV's, {furthest.storing.error_px:.3f}"
-            f" of it by storing); run `slic prep flow {self.store} --overwrite`"
+            f"{self.store}: {worst.id}: flow of pair {worst.pair} {problem}"
+            f" ({worst.stored.error_px:.3f} px from OpenCV's, {worst.storing.error_px:.3f} of it"
+            f" by storing); run `slic prep flow {self.store} --overwrite`"
         )
 
     def json(self) -> dict[str, Any]:
-        """The keys of `--json`; figures are null where no pair could be compared."""
-        worst = self.worst
+        """Return the object that `--json` prints; figures are None if no pair was compared."""
+        worst = max(self.checks, key=lambda check: check.stored.error_px, default=None)
         return {
             "store": self.store,
             "pairs": len(self.checks),
@@ -96,20 +146,22 @@ class CheckResult:
 
 
 def _deviation(checks: Sequence[PairCheck]) -> float:
-    """Mean error beyond the cost of storing, in units of what twice the epsilon makes."""
-    yardstick = fmean(check.yardstick_px for check in checks)
-    return fmean(check.excess_px for check in checks) / (max(0.0, yardstick) + ROUNDING_PX)
+    """Return the mean error beyond that of storing, in units of the yardstick."""
+    yardstick = fmean(check.looser.error_px - check.storing.error_px for check in checks)
+    excess = fmean(check.stored.error_px - check.storing.error_px for check in checks)
+    return excess / (max(0.0, yardstick) + ROUNDING_PX)
 
 
 def _figures(parts: Sequence[Agreement]) -> dict[str, float | None]:
     if not parts:
         return dict.fromkeys(("error_px", "worst_px", "equal", "within_1", "worst_within_1"))
+    error, equal, within_1 = zip(*parts, strict=True)
     return {
-        "error_px": fmean(part.error_px for part in parts),
-        "worst_px": max(part.error_px for part in parts),
-        "equal": fmean(part.equal for part in parts),
-        "within_1": fmean(part.within_1 for part in parts),
-        "worst_within_1": min(part.within_1 for part in parts),
+        "error_px": fmean(error),
+        "worst_px": max(error),
+        "equal": fmean(equal),
+        "within_1": fmean(within_1),
+        "worst_within_1": min(within_1),
     }
 
 
@@ -125,15 +177,15 @@ def check_flow(
     """Compare random pairs of a store's flow with OpenCV's; nothing is written.
 
     Args:
-        dataset: folder or csv whose store is meant, or the store.
-        pairs: how many; each pair of all videos is as likely as another. All, if there are fewer.
-        seed: of the draw.
-        store, layout: as of `prep_flow`.
-        workers: processes; all cores if None.
+        dataset: the store, or the data set it was made from.
+        pairs: how many, drawn uniformly from the pairs of all videos. All, if there are fewer.
+        seed: of the random choice.
+        store, layout: as for `prep_flow`.
+        workers: number of processes. None: one per core.
 
     Raises:
         InputError: `pairs` is below 1.
-        DatasetError, StoreError: no store, or no flow in it that OpenCV could compute.
+        DatasetError, StoreError: there is no store, or no flow in it that OpenCV could compute.
         WorkError: a process died.
     """
     begin = time.monotonic()
@@ -141,7 +193,7 @@ def check_flow(
         raise InputError(f"--check {pairs}: must be at least 1")
     _, path = resolve(dataset, store=store, layout=layout)
     if (ClipStore(path).settings("flow") or {}).get("method") == IMPORTED:
-        raise StoreError(f"{path}: its flow was imported: TV-L1 does not tell whether it is right")
+        raise StoreError(f"{path}: its flow was imported, so TV-L1 cannot tell whether it is right")
     entries = [entry for entry in ClipStore(path).entries() if entry.flow is not None]
     if not entries:
         raise StoreError(f"{path}: has no flow to check; run `slic prep flow {path}`")
@@ -149,12 +201,19 @@ def check_flow(
     of_pairs = sum(_pairs(entry) for entry in able)
     if not of_pairs:
         raise StoreError(f"{path}: holds no pair of frames of 2x2 pixels or more to check")
-    jobs = [PairJob(path, video, pair) for video, pair in _drawn(able, pairs, Random(seed))]
-    found = _compared(jobs, min(workers or available_cores(), len(jobs)))
+    jobs = [PairJob(path, video, pair) for video, pair in _draw(able, pairs, Random(seed))]
+    outcomes = []
+    with progress(len(jobs), "check", unit="pairs") as advance:
+        for outcome in run_jobs(
+            check_pair, jobs, workers=min(workers or available_cores(), len(jobs))
+        ):
+            outcomes.append(outcome)
+            advance(1, 1)
+    outcomes.sort(key=lambda outcome: (outcome.id, outcome.pair))
     return CheckResult(
         store=str(path),
-        checks=[check for check in found if isinstance(check, PairCheck)],
-        damaged=[check for check in found if isinstance(check, DamagedPair)],
+        checks=[outcome for outcome in outcomes if isinstance(outcome, PairCheck)],
+        damaged=[outcome for outcome in outcomes if isinstance(outcome, DamagedPair)],
         of_pairs=of_pairs,
         left_out=len(entries) - len(able),
         seconds=round(time.monotonic() - begin, 3),
@@ -165,19 +224,58 @@ def _pairs(entry: Entry) -> int:
     return max(0, (entry.frames or 0) - 1)
 
 
-def _drawn(entries: Sequence[Entry], count: int, random: Random) -> Iterator[tuple[str, int]]:
-    """`count` distinct (id, pair), uniform over the pairs of all entries."""
+def _draw(entries: Sequence[Entry], count: int, random: Random) -> Iterator[tuple[str, int]]:
+    """Yield `count` distinct (id, pair), drawn uniformly from the pairs of all entries."""
     ends = list(accumulate(_pairs(entry) for entry in entries))
     for number in random.sample(range(ends[-1]), min(count, ends[-1])):
         place = bisect_right(ends, number)
         yield entries[place].id, number - (ends[place] - _pairs(entries[place]))
 
 
-def _compared(jobs: Sequence[PairJob], workers: int) -> list[PairCheck | DamagedPair]:
-    """Outcomes by id and number, in whatever order they came."""
-    found = []
-    with progress(len(jobs), "check", unit="pairs") as advance:
-        for check in run_jobs(check_pair, jobs, workers=workers):
-            found.append(check)
-            advance(1, 1)
-    return sorted(found, key=lambda check: (check.id, check.pair))
+def check_pair(job: PairJob) -> PairCheck | DamagedPair:
+    """Compare one stored pair with OpenCV's flow, computed with the pair's recorded parameters."""
+    store = ClipStore(job.store)
+    try:
+        return _check_pair(store, job)
+    except (WorkError, SettingsError) as error:
+        return DamagedPair(job.id, job.pair, str(error))
+    finally:
+        store.index.close()
+
+
+def _check_pair(store: ClipStore, job: PairJob) -> PairCheck:
+    levels = store.read(job.id, job.pair, 1, view="flow")[0]
+    gray = to_gray(store.read(job.id, job.pair, 2))
+    bound, codec = store.flow_bound(job.id), store.flow_codec(job.id)
+    recorded = store.flow_attributes(job.id)
+    if not isinstance(recorded.get("parameters"), dict):
+        raise DamagedChunk(f"{store.path}: {job.id}: flow without its parameters")
+    parameters = Tvl1Parameters.named(**recorded["parameters"])
+    looser = replace(parameters, epsilon=2 * parameters.epsilon)
+
+    def opencv(parameters: Tvl1Parameters) -> np.ndarray:
+        flow = tvl1_flow(gray, engine="opencv", **asdict(parameters))[0]
+        return np.clip(flow, -bound, bound)
+
+    flow = opencv(parameters)
+    return PairCheck(
+        job.id,
+        job.pair,
+        engine=str(recorded.get("engine")),
+        stored=_agreement(levels, flow, bound),
+        storing=_agreement(_coded(quantise(flow, bound), codec), flow, bound),
+        looser=_agreement(_coded(quantise(opencv(looser), bound), codec), flow, bound),
+    )
+
+
+def _agreement(levels: NDArray[np.uint8], flow: np.ndarray, bound: float) -> Agreement:
+    error = np.linalg.norm(dequantise(levels, bound) - flow, axis=-1)
+    steps = np.abs(levels.astype(np.int16) - quantise(flow, bound))
+    return Agreement(float(error.mean()), float((steps == 0).mean()), float((steps <= 1).mean()))
+
+
+def _coded(levels: NDArray[np.uint8], codec: Codec) -> NDArray[np.uint8]:
+    """Encode and decode levels, as storing does."""
+    back = np.empty_like(levels)
+    codec.decode(codec.encode(levels), back)
+    return back

@@ -1,190 +1,196 @@
-"""Flow of many videos on devices: threads read and write, pairs are solved in common batches."""
+"""Compute flow on devices: threads read and write videos, pairs are solved in common batches."""
 
 import math
 import multiprocessing
 import queue
+import socket
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
 
 from slic.errors import WorkError
 from slic.prep.flow_batches import Batcher, DeviceFailed
-from slic.prep.flow_video import FlowDone, FlowJob, store_flow
-from slic.prep.tvl1 import Tvl1Parameters
+from slic.prep.flow_video import FlowJob, FlowResult, store_flow
+from slic.prep.tvl1 import Tvl1Parameters, resolve_engine
 from slic.prep.tvl1.device import DeviceSolver
 from slic.runtime.processes import (
     GRACE_S,
+    add_units,
     available_cores,
     in_flight,
-    init_worker,
     signals_masked_in_children,
+    init_worker,
 )
 from slic.runtime.signals import defer_stops
 
 LOOK_EVERY_S = 1.0
 
 
-@dataclass(frozen=True)
-class DeviceWork:
-    """What a device is to do: engine, device, parameters, and threads that read and write."""
-
-    engine: str
-    device: str
-    parameters: Tvl1Parameters
-    threads: int
-
-
 def devices_for(engine: str, device: str) -> list[str]:
-    """All GPUs where a GPU is meant but none is named, else the device."""
+    """Return the devices that a choice means: "cuda" without a number is all GPUs."""
     if device != "cuda":
         return [device]
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
 def default_threads() -> int:
-    """Threads a device: twice the cores, as they wait as often as they work."""
+    """Return how many threads serve a device: twice the cores, as they wait half of the time."""
     return max(8, 2 * available_cores())
 
 
-def flow_on_device(
-    jobs: Iterable[FlowJob],
-    work: DeviceWork,
+def flow_on_devices(
+    jobs: Sequence[FlowJob],
+    devices: Sequence[str],
     *,
-    counted: Callable[[int], None],
+    threads: int | None,
+    on_units: Callable[[int], None],
     say: Callable[[str], None],
-) -> Iterator[FlowDone]:
-    """Flow of videos on one device; results in order of completion.
+) -> Iterator[FlowResult]:
+    """Compute videos' flow on devices, in a process per device, or in this one if there is one.
 
     Args:
-        jobs: videos, read as needed.
-        work: how.
-        counted: takes the pairs of each block that is done.
-        say: takes lines for the user.
+        jobs: the videos.
+        devices: such as `cuda:0`.
+        threads: videos per device that are read and written at once. None: `default_threads`.
+        on_units: receives the number of pairs of each block that is complete.
+        say: receives lines for the user.
+
+    Yields:
+        Results in order of completion.
 
     Raises:
-        WorkError: the store cannot be written, or the device failed.
+        WorkError: the store cannot be written, a device failed, or a process died.
     """
-    solver = DeviceSolver(work.engine, work.device, work.parameters, say=say)
-    batcher = Batcher(solver)
-    pool = ThreadPoolExecutor(work.threads)
+    threads = threads or default_threads()
+    solvers = [
+        partial(DeviceSolver, jobs[0].engine, device, jobs[0].parameters) for device in devices
+    ]
+    if len(solvers) == 1:
+        yield from _flow_on_device(jobs, solvers[0], threads, on_units=on_units, say=say)
+        return
+    context = multiprocessing.get_context("spawn")
+    inbox, outbox = context.Queue(), context.Queue()
+    processes = [
+        context.Process(target=_serve, args=(solver, threads, inbox, outbox), daemon=True)
+        for solver in solvers
+    ]
+    with signals_masked_in_children():
+        for process in processes:
+            process.start()
+    try:
+        for message in _messages(jobs, processes, threads, inbox, outbox):
+            if isinstance(message, FlowResult):
+                yield message
+            elif isinstance(message, int):
+                on_units(message)
+            else:
+                say(message)
+    finally:
+        inbox.cancel_join_thread()
+        for process in processes:
+            process.kill()
+            process.join()
 
-    def submit(job: FlowJob) -> Future[FlowDone]:
-        return pool.submit(store_flow, job, batcher.submit, counted=counted)
+
+def _flow_on_device(
+    jobs: Iterable[FlowJob],
+    make_solver: Callable[..., DeviceSolver],
+    threads: int,
+    *,
+    on_units: Callable[[int], None],
+    say: Callable[[str], None],
+) -> Iterator[FlowResult]:
+    solver = make_solver(say=say)
+    batcher = Batcher(solver)
+    pool = ThreadPoolExecutor(threads)
+
+    def submit(job: FlowJob) -> Future[FlowResult]:
+        return pool.submit(store_flow, job, batcher.submit, on_units=on_units)
 
     try:
-        yield from in_flight(submit, jobs, most=work.threads)
+        yield from in_flight(submit, jobs, most=threads)
     except DeviceFailed as error:
         advice = "run the same command again, or with --engine cpu"
-        raise WorkError(f"{work.device} failed: {error}; {advice}") from error
+        raise WorkError(f"{solver.device} failed: {error}; {advice}") from error
     finally:
         batcher.close()
         pool.shutdown(cancel_futures=True)
 
 
-def flow_on_devices(
-    jobs: Iterable[FlowJob],
-    works: list[DeviceWork],
-    *,
-    counted: Callable[[int], None],
-    say: Callable[[str], None],
-) -> Iterator[FlowDone]:
-    """`flow_on_device` on several devices, one process each; on one, in this process.
+def _messages(
+    jobs: Iterable[FlowJob], processes: list[Any], threads: int, inbox: Any, outbox: Any
+) -> Iterator[Any]:
+    """Hand jobs to the devices' processes, and yield what these send until all have ended.
+
+    After a stop, no more jobs are handed out, and results are awaited for the grace period.
+    """
+    waiting, deadline, running = iter(jobs), math.inf, len(processes)
+    for _ in range(threads * len(processes)):
+        inbox.put(next(waiting, None))
+    with defer_stops() as stopped:
+        while running and time.monotonic() < deadline:
+            if stopped() and deadline == math.inf:
+                deadline, waiting = time.monotonic() + GRACE_S, iter(())
+            try:
+                message = outbox.get(timeout=LOOK_EVERY_S)
+            except queue.Empty:
+                if any(process.exitcode for process in processes) and outbox.empty():
+                    raise WorkError(
+                        "a process of a device died (out of memory?): run the same command again"
+                    ) from None
+                continue
+            if isinstance(message, WorkError):
+                raise message
+            if message is None:
+                running -= 1
+                continue
+            yield message
+            if isinstance(message, FlowResult):
+                inbox.put(next(waiting, None))
+
+
+def _serve(make_solver: Callable[..., DeviceSolver], threads: int, inbox: Any, outbox: Any) -> None:
+    """Run a device's process: take jobs until None; send results, counts and lines, then None."""
+    init_worker()
+    jobs = iter(inbox.get, None)
+    try:
+        for result in _flow_on_device(
+            jobs, make_solver, threads, on_units=outbox.put, say=outbox.put
+        ):
+            outbox.put(result)
+        outbox.put(None)
+    except WorkError as error:
+        outbox.put(error)
+
+
+# --- on a Dask worker ------------------------------------------------------------------------
+
+_creating = threading.Lock()
+
+
+@cache
+def _batcher(engine: str, device: str, parameters: Tvl1Parameters) -> Batcher:
+    """Return the one batcher of this process, shared by its threads."""
+    return Batcher(DeviceSolver(*resolve_engine(engine, device), parameters))
+
+
+def store_flow_on_device(job: FlowJob, *, device: str) -> FlowResult:
+    """Compute one video's flow on a Dask worker's device, in batches with its other threads'.
 
     Raises:
-        WorkError: as there; or a process died.
+        WorkError: the store cannot be written, or the device failed.
     """
-    if len(works) == 1:
-        yield from flow_on_device(jobs, works[0], counted=counted, say=say)
-        return
-    context = multiprocessing.get_context("spawn")
-    outbox = context.Queue()
-    inboxes = [context.Queue() for _ in works]
-    processes = [
-        context.Process(target=_serve_device, args=(number, work, inbox, outbox), daemon=True)
-        for number, (work, inbox) in enumerate(zip(works, inboxes, strict=True))
-    ]
-    with signals_masked_in_children():
-        for process in processes:
-            process.start()
-    served = _Served(processes, inboxes, outbox)
     try:
-        yield from served.results(jobs, works, counted=counted, say=say)
-    finally:
-        for process, inbox in zip(processes, inboxes, strict=True):
-            inbox.cancel_join_thread()
-            process.kill()
-            process.join()
-
-
-@dataclass(frozen=True)
-class _Served:
-    """The processes of devices, the queues of their jobs, and the one of all that they send."""
-
-    processes: list[Any]
-    inboxes: list[Any]
-    outbox: Any
-
-    def results(
-        self,
-        jobs: Iterable[FlowJob],
-        works: list[DeviceWork],
-        *,
-        counted: Callable[[int], None],
-        say: Callable[[str], None],
-    ) -> Iterator[FlowDone]:
-        """Outcomes as they come; once told to stop, those that come within the grace."""
-        waiting, deadline = iter(jobs), math.inf
-        for work, inbox in zip(works, self.inboxes, strict=True):
-            for _ in range(work.threads):
-                inbox.put(next(waiting, None))
-        running = set(range(len(works)))
-        with defer_stops() as stopped:
-            while running and time.monotonic() < deadline:
-                if stopped() and deadline == math.inf:
-                    deadline, waiting = time.monotonic() + GRACE_S, iter(())
-                    for inbox in self.inboxes:
-                        inbox.put(None)
-                number, message = self._next_message(running)
-                if isinstance(message, FlowDone):
-                    yield message
-                    self.inboxes[number].put(next(waiting, None))
-                elif isinstance(message, int):
-                    counted(message)
-                elif isinstance(message, str):
-                    say(message)
-                elif message is None:
-                    running.discard(number)
-                else:
-                    raise message
-
-    def _next_message(self, running: set[int]) -> tuple[int, Any]:
-        """A message, and whose it is; after a while without one, that nothing was done."""
-        try:
-            message: tuple[int, Any] = self.outbox.get(timeout=LOOK_EVERY_S)
-            return message
-        except queue.Empty:
-            died = any(not self.processes[number].is_alive() for number in running)
-            if died and self.outbox.empty():
-                raise WorkError(
-                    "a process of a device died (out of memory?): run the same command again"
-                ) from None
-            return 0, 0
-
-
-def _serve_device(number: int, work: DeviceWork, inbox: Any, outbox: Any) -> None:
-    """A device's process: jobs come in until None; results, counts and lines go out."""
-    init_worker()
-
-    def send(message: object) -> None:
-        outbox.put((number, message))
-
-    try:
-        for done in flow_on_device(iter(inbox.get, None), work, counted=send, say=send):
-            send(done)
-        send(None)
-    except WorkError as error:
-        send(error)
+        with _creating:  # `cache` would let two threads create one each
+            batcher = _batcher(job.engine, device, job.parameters)
+        return store_flow(job, batcher.submit, on_units=add_units)
+    except DeviceFailed as error:
+        raise WorkError(
+            f"{device} of {socket.gethostname()} failed: {error}; end that worker, or run the same"
+            " command again with --engine cpu"
+        ) from None

@@ -1,199 +1,216 @@
-"""Flow of one stored video: its frames read in blocks, solved somewhere, written in order."""
+"""Compute the flow of one stored video: read its frames in blocks, solve, write in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import ClipStore, Codec, Entry, quantise
 from slic.cache.flow_settings import default_bound
-from slic.cache.shards import ArrayWriter
 from slic.errors import DamagedChunk, DiskError, WorkError
-from slic.prep.store import PrepResult
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
-from slic.prep.workers.claims import check_claim
+from slic.prep.workers.jobs import Job, check_claim
 from slic.runtime.disk import to_disk_error
 from slic.runtime.processes import add_units
 
-# A block is as long as this allows, so that memory does not grow with the video.
+# Limits of a block, so that memory does not grow with the video.
 BLOCK_FRAMES, BLOCK_PIXELS = 64, 2**22
-FEW_PAIRS = 3  # by which the size of a video's flow is told
-AHEAD = 1  # blocks handed on before the oldest is waited for
+SAMPLED_PAIRS = 3  # from which the stored size of a video's flow is estimated
+AHEAD = 1  # blocks submitted before the result of the oldest is awaited
 
 Levels = NDArray[np.uint8]
-# Takes a block of gray frames and the bound, gives what waits for their quantised flow.
+# Takes a block of gray frames and the bound; returns a function that waits for its levels.
 Submit = Callable[[NDArray[np.uint8], float], Callable[[], Levels]]
 
 
 @dataclass(frozen=True)
-class FlowJob:
-    """One video whose flow is to be computed: `bound` in pixels, or None for the default.
+class EntryJob(Job):
+    """A stored video that needs flow.
 
-    `settings` is the fingerprint to enter when it is done; `claim` what must stand for it to be
-    published, if it is done on a cluster.
+    Attributes:
+        entry: its row of the index.
+        codec: how its flow is coded.
     """
 
-    store: Path
     entry: Entry
-    engine: str
-    bound: float | None
     codec: Codec
-    parameters: Tvl1Parameters
-    settings: str
-    claim: Path | None = None
 
     @property
     def id(self) -> str:
-        """Of the video."""
+        """The video's id."""
         return self.entry.id
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of its frames."""
+        return self.entry.height or 0, self.entry.width or 0
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs of consecutive frames."""
+        return max(0, (self.entry.frames or 0) - 1)
+
+    @property
+    def work(self) -> int:
+        """Pairs times pixels: what time and size on disk are proportional to."""
+        height, width = self.size
+        return self.pairs * height * width
 
 
 @dataclass(frozen=True)
-class FlowDone:
-    """The outcome of an entry's video: the fingerprint to enter, or the reason there is none."""
+class FlowJob(EntryJob):
+    """A stored video whose TV-L1 flow is to be computed.
+
+    Attributes:
+        engine: of TV-L1.
+        parameters: of TV-L1.
+        bound: largest flow that can be stored, pixels per frame. None: `default_bound`.
+        fingerprint: what the index records of the flow.
+    """
+
+    engine: str
+    parameters: Tvl1Parameters
+    bound: float | None
+    fingerprint: str
+
+    @property
+    def pixels_bound(self) -> float:
+        """The bound in pixels per frame."""
+        return self.bound or default_bound(*self.size)
+
+
+@dataclass(frozen=True)
+class FlowResult:
+    """The fingerprint of a video's stored flow, or the reason why there is none."""
 
     entry: Entry
-    settings: str | None
+    fingerprint: str | None
     reason: str | None = None
 
 
-class OfEntry(Protocol):
-    """A job on a stored video."""
-
-    @property
-    def entry(self) -> Entry: ...
+def no_flow(job: EntryJob, reason: object) -> FlowResult:
+    """Return the result of a video that gets no flow."""
+    return FlowResult(job.entry, None, f"no flow: {reason}")
 
 
-def unsolved(job: OfEntry, reason: str) -> FlowDone:
-    """The outcome of a video whose flow could not be computed."""
-    return FlowDone(job.entry, None, f"no flow: {reason}")
+def write_flow(
+    job: EntryJob,
+    blocks: Callable[[ClipStore], Iterator[Levels]],
+    attributes: Mapping[str, Any],
+) -> FlowResult:
+    """Write one video's flow and move it into the store.
 
+    Args:
+        job: the video.
+        blocks: yields its flow in order, levels `(n, H, W, 2)`; it is given the opened store.
+        attributes: of the array, `fingerprint` among them; `blocks` may change them.
 
-def enter_flow(store: ClipStore, done: FlowDone, result: PrepResult) -> None:
-    """Enter one video's outcome in the index, and count it."""
-    video, reason = done.entry.id, done.reason
-    if done.settings is not None and not store.index.set_flow(done.entry, done.settings):
-        store.drop(video, view="flow")
-        reason = "its frames were replaced meanwhile: run the same command again"
-    if reason is None:
-        result.written += 1
-    else:
-        result.failures.append((video, reason))
-        result.new_failures += 1
-
-
-def work(job: FlowJob) -> int:
-    """Pairs of frames, times pixels of each."""
-    frames, height, width = job.entry.frames, job.entry.height, job.entry.width
-    return max(0, (frames or 0) - 1) * (height or 0) * (width or 0)
-
-
-def size_on_disk(job: FlowJob) -> float:
-    """Bytes that a video's flow will take, by its flow of a few pairs; 0 if there is none."""
+    Raises:
+        DiskError: the store cannot be written.
+    """
     entry = job.entry
-    pairs = max(0, (entry.frames or 0) - 1)
-    if not pairs:
-        return 0.0
-    starts = range(0, pairs, -(-pairs // FEW_PAIRS))
-    bound = job.bound or default_bound(entry.height or 0, entry.width or 0)
-    store = ClipStore(job.store)
+    store = ClipStore(job.store, writable=True)
     try:
-        stored = 0
-        for start in starts:
-            gray = to_gray(store.read(entry.id, start, 2))
-            flow = tvl1_flow(gray, engine="cpu", **asdict(job.parameters))
-            stored += len(job.codec.encode(quantise(flow, bound)[0]))
-    except (DamagedChunk, WorkError):
-        return 0.0
+        with store.write(entry.id, view="flow", codec=job.codec) as writer:
+            for levels in blocks(store):
+                for field in levels:
+                    writer.append(field)
+            writer.close({"id": entry.id, **attributes}, empty_shape=(*job.size, 2))
+            check_claim(job.claim)
+            store.publish(writer, entry.id, view="flow")
+    except DamagedChunk as error:
+        return FlowResult(entry, None, f"frames damaged, no flow: {error}")
+    except DiskError:
+        raise
+    except WorkError as error:
+        return no_flow(job, error)
+    except OSError as error:
+        raise to_disk_error(f"{job.store}: flow of {entry.id}", error) from error
     finally:
         store.index.close()
-    return stored / len(starts) * pairs
+    return FlowResult(entry, attributes["fingerprint"])
 
 
-def store_flow_here(job: FlowJob) -> FlowDone:
-    """Compute one video's flow in this process, with an engine that takes no device."""
+def store_flow_here(job: FlowJob) -> FlowResult:
+    """Compute and store one video's flow in this process, with an engine that needs no device."""
 
     def submit(frames: NDArray[np.uint8], bound: float) -> Callable[[], Levels]:
         flow = tvl1_flow(frames, engine=job.engine, **asdict(job.parameters))  # type: ignore[arg-type]
         levels = quantise(flow, bound)
         return lambda: levels
 
-    return store_flow(job, submit, counted=add_units)
+    return store_flow(job, submit, on_units=add_units)
 
 
-def store_flow(job: FlowJob, submit: Submit, *, counted: Callable[[int], None]) -> FlowDone:
+def store_flow(job: FlowJob, submit: Submit, *, on_units: Callable[[int], None]) -> FlowResult:
     """Compute one video's flow and move it into the store.
 
     Args:
         job: the video.
-        submit: solves its blocks, in any order.
-        counted: takes the number of pairs of each block that is done.
+        submit: begins to solve a block.
+        on_units: receives the number of pairs of each block that is complete.
 
     Raises:
-        WorkError: the store cannot be written.
+        DiskError: the store cannot be written.
     """
-    entry = job.entry
-    store = ClipStore(job.store, writable=True)
-    height, width = entry.height or 0, entry.width or 0
-    bound = job.bound or default_bound(height, width)
+
+    def blocks(store: ClipStore) -> Iterator[Levels]:
+        for levels in _solve(store, job, submit):
+            yield levels
+            on_units(len(levels))
+
     attributes = {
-        "id": entry.id,
-        "bound": bound,
+        "bound": job.pixels_bound,
         "engine": engine_version(job.engine),
         "parameters": asdict(job.parameters),
-        "fingerprint": job.settings,
+        "fingerprint": job.fingerprint,
     }
-    try:
-        with store.write(entry.id, view="flow", codec=job.codec) as writer:
-            for levels in _levels(store, entry, bound, submit):
-                _append(writer, levels)
-                counted(len(levels))
-            writer.close(attributes, empty_shape=(height, width, 2))
-            check_claim(job.claim)
-            store.publish(writer, entry.id, view="flow")
-    except DamagedChunk as error:
-        return FlowDone(entry, None, f"frames damaged, no flow: {error}")
-    except DiskError:
-        raise
-    except WorkError as error:
-        return unsolved(job, str(error))
-    except OSError as error:
-        raise to_disk_error(f"{job.store}: flow of {entry.id}", error) from error
-    finally:
-        store.index.close()
-    return FlowDone(entry, job.settings)
+    return write_flow(job, blocks, attributes)
 
 
-def _append(writer: ArrayWriter, levels: Levels) -> None:
-    for field in levels:
-        writer.append(field)
-
-
-def _levels(store: ClipStore, entry: Entry, bound: float, submit: Submit) -> Iterator[Levels]:
-    """Quantised flow of a video's blocks in order, the next one under way meanwhile."""
+def _solve(store: ClipStore, job: FlowJob, submit: Submit) -> Iterator[Levels]:
+    """Yield a video's flow in blocks; the next is being solved while one is written."""
     waiting: deque[Callable[[], Levels]] = deque()
-    for frames in _blocks(store, entry):
-        waiting.append(submit(frames, bound))
+    for frames in _gray_blocks(store, job):
+        waiting.append(submit(frames, job.pixels_bound))
         if len(waiting) > AHEAD:
             yield waiting.popleft()()
     while waiting:
         yield waiting.popleft()()
 
 
-def _blocks(store: ClipStore, entry: Entry) -> Iterator[NDArray[np.uint8]]:
-    """Gray frames of a video, each block beginning with the last frame of the one before."""
-    frames, pixels = entry.frames or 0, (entry.height or 0) * (entry.width or 0)
-    most = max(2, min(BLOCK_FRAMES, BLOCK_PIXELS // max(pixels, 1)))
-    for start in range(0, frames - 1, most - 1):
-        yield to_gray(store.read(entry.id, start, min(most, frames - start)))
+def _gray_blocks(store: ClipStore, job: FlowJob) -> Iterator[NDArray[np.uint8]]:
+    """Yield gray frames; each block begins with the last frame of the one before."""
+    height, width = job.size
+    length = max(2, min(BLOCK_FRAMES, BLOCK_PIXELS // max(height * width, 1)))
+    for start in range(0, job.pairs, length - 1):
+        yield to_gray(store.read(job.id, start, min(length, job.pairs + 1 - start)))
+
+
+def size_on_disk(job: FlowJob) -> float:
+    """Estimate the bytes of a video's flow from a few pairs; 0 if they cannot be read."""
+    if not job.pairs:
+        return 0.0
+    starts = range(0, job.pairs, -(-job.pairs // SAMPLED_PAIRS))
+    store = ClipStore(job.store)
+    try:
+        stored = 0
+        for start in starts:
+            gray = to_gray(store.read(job.id, start, 2))
+            flow = tvl1_flow(gray, engine="cpu", **asdict(job.parameters))
+            stored += len(job.codec.encode(quantise(flow, job.pixels_bound)[0]))
+    except (DamagedChunk, WorkError):
+        return 0.0
+    finally:
+        store.index.close()
+    return stored / len(starts) * job.pairs
 
 
 def to_gray(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGB `(T, H, W, 3)` uint8 to luma `(T, H, W)` uint8, by OpenCV's weights."""
+    """Convert RGB frames `(T, H, W, 3)` to luma `(T, H, W)`, both uint8, by OpenCV's weights."""
     import cv2
 
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])

@@ -1,4 +1,4 @@
-"""Frames of one video: read, decoded in a guarded child, and moved into the store."""
+"""Decode one video in a guarded child process, and move its frames into the store."""
 
 import contextlib
 import errno
@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from slic.cache import ClipStore, Codec, Entry, video_key
 from slic.cache.array_attributes import described
@@ -23,43 +26,54 @@ from slic.prep.source import (
     size_and_time,
     stamp,
 )
-from slic.prep.workers.claims import check_claim
+from slic.prep.workers.jobs import Job, check_claim
 from slic.runtime.disk import to_disk_error
 
-READINGS = 2  # of a file that changes meanwhile
-FRAMES = 32  # of a video, by which its size in the store is told
-LEAST_FRAME = 8  # bytes of a coded frame
+ATTEMPTS = 2  # to read a file that changes meanwhile
+FRAMES = 32  # decoded to estimate the size of a video in the store
+LEAST_FRAME = 8  # bytes that a coded frame takes at least
+
+Block = NDArray[np.uint8]  # (n, H, W, 3)
 
 
 @dataclass(frozen=True)
-class FrameJob:
-    """One video to decode.
+class FrameJob(Job):
+    """A video to decode.
 
-    `fps` is what to record of images, which do not say; `segment` the part to store, if not all;
-    `claim` what must stand for it to be published, if it is done on a cluster.
+    Attributes:
+        root: of the data set.
+        video: the video.
+        short_side: of the stored frames, in pixels.
+        codec: how frames are coded.
+        settings: fingerprint of the parameters, for the index.
+        fps: frame rate to record for a folder of images.
+        segment: the part to store. None: all.
     """
 
     root: Path
-    store: Path
     video: Video
     short_side: int
     codec: Codec
     settings: str
     fps: float | None = None
     segment: Segment | None = None
-    claim: Path | None = None
 
     @property
     def id(self) -> str:
-        """Of the video."""
+        """The video's id."""
         return self.video.id
 
+    @property
+    def path(self) -> Path:
+        """The video file, or the folder of images."""
+        return self.root / self.video.path
 
-_thread = threading.local()  # a worker of a cluster may decode in several threads
+
+_thread = threading.local()  # threads of a Dask worker each have a decoder
 
 
 def worker_decoder() -> GuardedDecoder:
-    """The decoder of this worker's thread: starting its child costs more than a short video."""
+    """Return this thread's decoder, which stays: starting one takes longer than a short video."""
     if not hasattr(_thread, "decoder"):
         _thread.decoder = GuardedDecoder()
     decoder: GuardedDecoder = _thread.decoder
@@ -67,30 +81,30 @@ def worker_decoder() -> GuardedDecoder:
 
 
 def close_decoder() -> None:
-    """End its child."""
+    """End this thread's decoder."""
     if hasattr(_thread, "decoder"):
         _thread.decoder.close()
         del _thread.decoder
 
 
 def store_frames(job: FrameJob) -> Entry:
-    """Decode one video and move it into the store; its index row, not yet entered.
+    """Decode one video, move it into the store, and return its row for the index.
 
     Raises:
-        DiskError: the store cannot be written, or the data set has gone.
+        DiskError: the store cannot be written, or the data set is gone.
     """
-    for _ in range(READINGS):
+    for _ in range(ATTEMPTS):
         with contextlib.suppress(SourceChanged):
             return _store_frames(job)
-    return unstored(job, "changed each time while it was read")
+    return not_stored(job, "changed each time while it was read")
 
 
-def unstored(job: FrameJob, reason: str) -> Entry:
-    """The row of a video that is not stored, which the next run tries again: it tells no source."""
-    return replace(_blank(job.video), reason=reason)
+def not_stored(job: FrameJob, reason: str) -> Entry:
+    """Return the row of a video that could not be read; without a source, it is tried again."""
+    return replace(_new_entry(job.video), reason=reason)
 
 
-def _blank(video: Video) -> Entry:
+def _new_entry(video: Video) -> Entry:
     return Entry(
         id=video.id,
         key=video_key(video.id),
@@ -104,68 +118,67 @@ def _blank(video: Video) -> Entry:
 
 
 def _store_frames(job: FrameJob) -> Entry:
-    path, entry = job.root / job.video.path, _blank(job.video)
+    about = Decoding()
     try:
-        before = stamp(path)
-        source = read_source(path)
-    except OSError as error:
-        return replace(entry, reason=_unread(job, error))
-    entry = replace(
-        entry,
-        source_bytes=source.size,
-        source_mtime_ns=source.mtime_ns,
-        source_digest=source.digest,
-    )
-    try:
-        reader, files = _reader(path, source.size)
+        before = stamp(job.path)
+        source = read_source(job.path)
+        entry = replace(
+            _new_entry(job.video),
+            source_bytes=source.size,
+            source_mtime_ns=source.mtime_ns,
+            source_digest=source.digest,
+        )
+        blocks = _blocks(job, source.size, about)
     except DecodeError as error:
         return replace(entry, reason=str(error))
     except OSError as error:
-        return replace(_blank(job.video), reason=_unread(job, error))
-    about = Decoding()
-    blocks = worker_decoder().blocks(
-        path, reader=reader, short_side=job.short_side, about=about, files=files
-    )
+        return not_stored(job, _why_unreadable(job, error))
     if job.segment is not None:
         blocks = _cut(blocks, job.segment, about)
     try:
         return _write(job, entry, blocks, about, before)
     except DecodeError as error:
-        check_unchanged(path, before)
+        check_unchanged(job.path, before)
         return replace(entry, reason=str(error))
 
 
-def _unread(job: FrameJob, error: OSError) -> str:
-    """Why a video cannot be read, unless none can.
+def _why_unreadable(job: FrameJob, error: OSError) -> str:
+    """Return why a video cannot be read.
 
     Raises:
-        DiskError: the data set has gone, or this process may open no more files.
+        DiskError: no video can be: the data set is gone, or too many files are open.
     """
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        raise to_disk_error(job.root / job.video.path, error)
+        raise to_disk_error(job.path, error)
     with contextlib.suppress(PermissionError):
-        if not job.root.is_dir() or not any(job.root.iterdir()):  # what was mounted there is not
-            raise to_disk_error(
-                job.root, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            )
+        if not job.root.is_dir() or not any(job.root.iterdir()):  # perhaps it is not mounted
+            raise to_disk_error(job.root, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
     return f"cannot be read: {error.strerror}"
 
 
-def _reader(path: Path, size: int) -> tuple[Reader, list[list[Path]]]:
-    """What reads a source of that many bytes, with the files it needs.
+def _blocks(
+    job: FrameJob, size: int, about: Decoding, *, most: int | None = None
+) -> Iterator[Block]:
+    """Return the decoded frames of a source of `size` bytes.
 
     Raises:
-        DecodeError: there is nothing to read.
+        DecodeError: there is nothing to read; further ones come while reading.
+        OSError: a folder cannot be read.
     """
-    if path.is_dir():
-        return "images", [[image] for image in image_sequence(path, view="frames")]
-    if not size:
+    reader: Reader = "pyav"
+    files: list[list[Path]] = []
+    if job.path.is_dir():
+        reader = "images"
+        files = [[image] for image in image_sequence(job.path, view="frames")]
+    elif not size:
         raise DecodeError("the file is empty")
-    return "pyav", []
+    return worker_decoder().blocks(
+        job.path, reader=reader, short_side=job.short_side, about=about, files=files, most=most
+    )
 
 
-def _cut(blocks: Iterator, segment: Segment, about: Decoding) -> Iterator:
-    """The part of the blocks that lies in a segment; what comes after is not decoded.
+def _cut(blocks: Iterator[Block], segment: Segment, about: Decoding) -> Iterator[Block]:
+    """Yield the frames of a segment; what comes after it is not decoded.
 
     Raises:
         DecodeError: the video ends before the segment begins.
@@ -184,7 +197,10 @@ def _cut(blocks: Iterator, segment: Segment, about: Decoding) -> Iterator:
         raise DecodeError(ends_before(segment, position, about.fps))
 
 
-def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding, before: Stamp) -> Entry:
+def _write(
+    job: FrameJob, entry: Entry, blocks: Iterator[Block], about: Decoding, before: Stamp
+) -> Entry:
+    """Write frames, move them into the store if the source is unchanged, and complete the row."""
     store = ClipStore(job.store, writable=True)
     try:
         with store.write(entry.id, view="frames", codec=job.codec) as writer:
@@ -192,45 +208,34 @@ def _write(job: FrameJob, entry: Entry, blocks: Iterator, about: Decoding, befor
                 for frame in block:
                     writer.append(frame)
                 height, width = block.shape[1:3]
-            fps = job.fps if (job.root / entry.path).is_dir() else about.fps
-            told = replace(entry, fps=fps, settings=job.settings, remark=about.remark)
-            writer.close(described(told))
-            check_unchanged(job.root / entry.path, before)
+            fps = job.fps if job.path.is_dir() else about.fps
+            entry = replace(entry, fps=fps, settings=job.settings, remark=about.remark)
+            writer.close(described(entry))
+            check_unchanged(job.path, before)
             check_claim(job.claim)
-            # Flow of other frames must not stand beside these.
+            # Flow of the former frames must not be read beside the new ones.
             store.drop(entry.id, view="flow")
             store.publish(writer, entry.id, view="frames")
     except OSError as error:
         raise to_disk_error(f"{job.store}: {entry.id}", error) from error
     finally:
         store.index.close()
-    return replace(
-        entry,
-        frames=writer.count,
-        height=height,
-        width=width,
-        fps=fps,
-        settings=job.settings,
-        remark=about.remark,
-    )
+    return replace(entry, frames=writer.count, height=height, width=width)
 
 
 def size_on_disk(job: FrameJob) -> float:
-    """Bytes that a video's frames will take, from its first ones; 0 where none decode."""
-    path, about = job.root / job.video.path, Decoding()
-    counted = stored = 0
+    """Estimate the bytes of a video's frames from the first ones; 0 if they do not decode."""
+    about = Decoding()
+    decoded = stored = 0
     try:
-        size, _ = size_and_time(path)
-        reader, files = _reader(path, size)
-        for block in worker_decoder().blocks(
-            path, reader=reader, short_side=job.short_side, about=about, files=files, most=FRAMES
-        ):
+        size, _ = size_and_time(job.path)
+        for block in _blocks(job, size, about, most=FRAMES):
             stored += sum(len(job.codec.encode(frame)) for frame in block)
-            counted += len(block)
+            decoded += len(block)
     except (DecodeError, OSError):
         return 0.0
-    if counted < FRAMES:
+    if decoded < FRAMES:
         return float(stored)
-    # A header may promise anything; but a frame takes some bytes.
-    frames = len(files) or min(about.promised, size // LEAST_FRAME)
-    return stored / counted * max(frames, counted)
+    # A header may promise any number of frames, but each takes some bytes.
+    frames = about.promised if job.path.is_dir() else min(about.promised, size // LEAST_FRAME)
+    return stored / decoded * max(frames, decoded)

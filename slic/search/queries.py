@@ -93,7 +93,7 @@ def stored_files(
         for number, query in enumerate(query for query in queries if query.is_file):
             # Its name may be any; the id is ours.
             video = Video(id=f"query{number}", path=Path(query.video).absolute().as_posix())
-            job = FrameJob(Path("/"), path, video, side, coding, digest, segment=query.segment)
+            job = FrameJob(path, Path("/"), video, side, coding, digest, segment=query.segment)
             entry = store_frames(job)
             if entry.reason is None:
                 # An index takes no path that is not UTF-8; nothing reads this one.

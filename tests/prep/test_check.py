@@ -300,7 +300,7 @@ def test_parameters_that_say_nothing_are_damage(
     assert run("prep", "flow", str(path), "--check", "2", "--json") == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["error_px"] is None
-    assert err.splitlines()[-1] == f"slic: {path}: none of the pairs drawn could be compared"
+    assert err.splitlines()[-1] == f"slic: {path}: none of the drawn pairs could be compared"
 
 
 @pytest.mark.usefixtures("_here")

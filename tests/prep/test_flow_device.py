@@ -16,7 +16,7 @@ from slic.demo.drawn import draw_dataset
 from slic.errors import WorkError
 from slic.prep.flow import prep_flow
 from slic.prep.flow_batches import Batcher
-from slic.prep.flow_device import DeviceWork, devices_for, flow_on_devices
+from slic.prep.flow_device import devices_for, flow_on_devices
 from slic.prep.flow_video import FlowJob
 from slic.prep.frames import prep_frames
 from slic.prep.tvl1 import Tvl1Parameters, engine_version
@@ -48,7 +48,7 @@ def test_store_is_that_of_the_cpu_engine(own: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(own, tmp_path / "other.zarr"))
     on_device = prep_flow(str(own), engine="torch", device="cpu", parameters=QUICK, workers=3)
     on_cores = prep_flow(str(other), engine="cpu", parameters=QUICK, workers=1)
-    assert f"flow by {engine_version('torch')} on cpu" in on_device.notes
+    assert f"flow computed by engine {engine_version('torch')} on cpu" in on_device.notes
     assert (on_device.written, on_device.frames) == (on_cores.written, on_cores.frames) == (8, 64)
     found, wanted = levels(own), levels(other)
     assert found.keys() == wanted.keys()
@@ -120,29 +120,30 @@ def jobs(path: Path) -> list[FlowJob]:
     parameters = Tvl1Parameters(**QUICK)
     codec = Codec("zstd", quality=0)
     return [
-        FlowJob(path, entry, "torch", None, codec, parameters, "print")
+        FlowJob(path, entry, codec, "torch", parameters, None, "print")
         for entry in ClipStore(path).entries()
     ]
 
 
-def run(path: Path, works: list[DeviceWork]) -> tuple[list[str], int]:
+def run(path: Path, devices: list[str], *, threads: int) -> tuple[list[str], int]:
     counts: list[int] = []
-    done = list(flow_on_devices(jobs(path), works, counted=counts.append, say=print))
+    done = list(
+        flow_on_devices(jobs(path), devices, threads=threads, on_units=counts.append, say=print)
+    )
     assert {item.reason for item in done} <= {None}
     return sorted(item.entry.id for item in done), sum(counts)
 
 
+@pytest.mark.slow
 def test_two_devices_share_the_videos(own: Path) -> None:
-    work = DeviceWork("torch", "cpu", Tvl1Parameters(**QUICK), threads=2)
-    assert run(own, [work, work]) == (ClipStore(own).ids, 64)
+    assert run(own, ["cpu", "cpu"], threads=2) == (ClipStore(own).ids, 64)
     assert len(list((own / "flow").glob("*-*"))) == 8
 
 
+@pytest.mark.slow
 def test_process_of_a_device_that_dies_is_one_line(own: Path) -> None:
-    good = DeviceWork("torch", "cpu", Tvl1Parameters(**QUICK), threads=1)
-    bad = DeviceWork("torch", "nonsense", Tvl1Parameters(**QUICK), threads=1)
     with pytest.raises(WorkError, match=r"nonsense failed|a process of a device died"):
-        run(own, [good, bad])
+        run(own, ["cpu", "nonsense"], threads=1)
 
 
 def test_one_device_unless_all_gpus_are_meant() -> None:

@@ -16,7 +16,7 @@ from slic.prep.flow import prep_flow
 from slic.prep.flow_import import flow_pixels
 from slic.prep.frames_video import close_decoder
 from slic.prep.store import PrepResult
-from slic.prep.workers import local
+from slic.prep.workers import executor
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,7 +30,7 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def serial(work, jobs, *, workers, counted=None):  # type: ignore[no-untyped-def]
         yield from map(work, jobs)
 
-    monkeypatch.setattr(local, "run_jobs", serial)
+    monkeypatch.setattr(executor, "run_jobs", serial)
 
 
 def write(folder: Path, form: str, pictures: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from slic.errors import DamagedChunk, DecodeError, InputError, StoreError, WorkE
 from slic.prep.frames import FrameJob, prep_frames
 from slic.prep.frames_video import close_decoder
 from slic.prep.store import sample
-from slic.prep.workers import local
+from slic.prep.workers import executor
 
 COLOURS = {
     "red.avi": (200, 30, 40),
@@ -84,7 +84,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             ids.append(job.video.id)
             yield work(job)
 
-    monkeypatch.setattr(local, "run_jobs", serial)
+    monkeypatch.setattr(executor, "run_jobs", serial)
     return ids
 
 

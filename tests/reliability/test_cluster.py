@@ -95,7 +95,7 @@ def chaos(material: Material, cluster: LocalCluster, rng: Random, *, kills: int)
     store = folder / STORE
     with killing(cluster, store, rng, most=kills) as killed:
         ended = run(words(material, cluster), folder)
-        while ended.code == 1 and "died of it" in ended.err:
+        while ended.code == 1 and "tried it died" in ended.err:
             counts["commands run again"] += 1
             ended = run(words(material, cluster), folder)
     assert ended.code == 0, (killed, ended.err, cluster.said()[-2000:])

@@ -1,1 +1,1 @@
-"""Where the jobs of `slic prep` run: processes here, or the workers of a Dask cluster."""
+"""Executors of `slic prep`: processes of this machine, or the workers of a Dask cluster."""

@@ -1,56 +1,81 @@
-"""What does the jobs of `prep`, one a video: the interface of both kinds of workers."""
+"""Where jobs run: in processes of this machine, or on the workers of a Dask cluster."""
 
-from collections.abc import Callable, Generator, Sequence
-from pathlib import Path
-from typing import Protocol, TypeVar
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
+from slic.errors import InputError
+from slic.prep.tvl1 import resolve_engine
+from slic.prep.workers.jobs import J, Result
+from slic.runtime.processes import available_cores, run_jobs
 
-class Job(Protocol):
-    """What every job of `prep` tells: video, store, and, on a cluster, its command's claim."""
+if TYPE_CHECKING:
+    from slic.prep.workers.scheduler import DaskCluster
 
-    @property
-    def id(self) -> str: ...
-    @property
-    def store(self) -> Path: ...
-    @property
-    def claim(self) -> Path | None: ...
-
-
-J = TypeVar("J", bound=Job)
-Result = TypeVar("Result")
+Executor: TypeAlias = "LocalProcesses | DaskCluster"
 
 
-class Executor(Protocol):
-    """Does jobs, one a video."""
+class LocalProcesses:
+    """Run jobs in processes of this machine.
+
+    Args:
+        workers: number of processes. None: one per core.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers
 
     def run(
         self,
         work: Callable[[J], Result],
         jobs: Sequence[J],
         *,
-        lost: Callable[[J, str], Result],
-        counted: Callable[[int], None] | None = None,
+        on_lost: Callable[[J, str], Result],
+        on_units: Callable[[int], None] | None = None,
         device: str = "cpu",
     ) -> Generator[Result]:
-        """Outcomes in order of completion; to be closed where they are not all taken.
+        """Yield the results of jobs in order of completion. Close the generator to stop early.
 
         Args:
-            work: a function of a module, picklable.
+            work: a function defined in a module, picklable.
             jobs: its arguments, picklable.
-            lost: makes the outcome of a job that no worker survives, and why.
-            counted: takes the units that jobs have told `slic.runtime.processes.add_units` of.
-            device: on which `work` works.
+            on_lost: returns the result of a job that kills every worker that tries it, from the
+                job and a reason. Only a cluster calls it: here, a process that dies ends the run.
+            on_units: receives the numbers that jobs pass to `slic.runtime.processes.add_units`.
+            device: the device that `work` needs.
 
         Raises:
-            WorkError: all cannot go on; what is done so far is kept.
-            KeyboardInterrupt: told to stop.
+            WorkError: the run cannot go on; results so far are stored.
+            KeyboardInterrupt: the command was told to stop.
         """
-        ...
+        yield from run_jobs(work, jobs, workers=self._count(len(jobs)), counted=on_units)
 
     def engine(self, engine: str, device: str | None) -> tuple[str, str]:
-        """The engine of TV-L1 and the device that are meant; see `resolve_engine`."""
-        ...
+        """Resolve `auto` to a TV-L1 engine and device, as `resolve_engine` does."""
+        return resolve_engine(engine, device)
 
-    def told(self, jobs: int) -> str:
-        """Who does so many jobs, for people."""
-        ...
+    def describe(self, jobs: int) -> str:
+        """Return who runs so many jobs, for people: `2 processes`."""
+        count = self._count(jobs)
+        return f"{count} process{'es' * (count > 1)}"
+
+    def _count(self, jobs: int) -> int:
+        return max(1, min(self.workers or available_cores(), jobs))
+
+
+@contextlib.contextmanager
+def open_executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+    """Open a Dask cluster by the address of its scheduler, or local processes without one.
+
+    Raises:
+        InputError: both arguments are given, or the cluster cannot be used.
+    """
+    if scheduler is None:
+        yield LocalProcesses(workers)
+        return
+    if workers is not None:
+        raise InputError("--workers cannot be combined with --scheduler, whose workers are used")
+    from slic.prep.workers.scheduler import connect  # Dask need not be installed
+
+    with connect(scheduler) as cluster:
+        yield cluster

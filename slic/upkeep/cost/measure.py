@@ -78,11 +78,11 @@ def flow_on_cpu(store: ClipStore, *, of: str) -> dict[str, Rate]:
     tvl1_flow(np.zeros((2, 32, 32), np.uint8), engine="cpu")  # compiles, or loads what is
     begin, pixels = time.process_time(), 0
     for entry in store.entries():
-        job = FlowJob(store.path, entry, "cpu", None, codec, Tvl1Parameters(), fingerprint({}))
+        job = FlowJob(store.path, entry, codec, "cpu", Tvl1Parameters(), None, fingerprint({}))
         done = store_flow_here(job)
-        if done.settings is None:
+        if done.fingerprint is None:
             raise WorkError(f"flow cannot be measured here: {done.reason}")
-        store.index.set_flow(entry, done.settings)
+        store.index.set_flow(entry, done.fingerprint)
         pixels += _pairs(entry) * (entry.height or 0) * (entry.width or 0)
         if pixels and time.process_time() - begin > FLOW_S:
             break

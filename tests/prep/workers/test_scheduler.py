@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -25,15 +25,15 @@ from slic.cache.index import Index
 from slic.datasets.videos import Video
 from slic.demo.drawn import draw_dataset
 from slic.errors import DiskError, InputError, WorkError
-from slic.prep import flow_on_worker
+from slic.prep import flow_device
 from slic.prep.flow import prep_flow
 from slic.prep.flow_batches import DeviceFailed
 from slic.prep.frames import prep_frames
-from slic.prep.frames_video import FrameJob, close_decoder, store_frames, unstored
+from slic.prep.frames_video import FrameJob, close_decoder, not_stored, store_frames
 from slic.prep.store import PrepResult
 from slic.prep.workers import on_worker, scheduler
-from slic.prep.workers.claims import check_claim, claim_of
-from slic.prep.workers.on_worker import Place, run_job
+from slic.prep.workers.jobs import check_claim, new_claim
+from slic.prep.workers.on_worker import Requirements, run_job, versions
 
 BOUND = 3.0
 NAMES = ("<script>alert(1)<", "a'b\"c", "tab\there", "\U0001f600" * 20, "x" * 240, "plain")
@@ -123,7 +123,7 @@ def test_flow_of_a_cluster_is_that_of_this_machine(
     monkeypatch.chdir(tmp_path)
     found = prep_flow("there/few", store="s.zarr", engine="cpu", bound=BOUND, scheduler=address)
     assert (found.written, found.failed, found.frames) == (6, 1, 42)
-    assert "by 2 workers of" in found.notes[-1]
+    assert "in 2 workers of" in found.notes[-1]
     assert ClipStore("s.zarr").index.entries() == ClipStore(here).index.entries()
     assert files(Path("s.zarr")) == files(here)
     assert not list(Path("s.zarr/index/writing").iterdir())
@@ -179,7 +179,7 @@ class TestGpus:
         self, gpus: str, here: Path, own: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = []
-        real = flow_on_worker._batcher.__wrapped__
+        real = flow_device._batcher.__wrapped__
 
         def batcher(_engine: str, device: str, parameters: Any) -> Any:
             assert device == "cuda"
@@ -187,12 +187,12 @@ class TestGpus:
                 made.append(real("torch", "cpu", parameters))
             return made[0]
 
-        monkeypatch.setattr(flow_on_worker, "_batcher", batcher)
+        monkeypatch.setattr(flow_device, "_batcher", batcher)
         result = prep_flow(str(own), bound=BOUND, limit=4, overwrite=True, scheduler=gpus)
         assert result.written + result.failed == 4
         assert result.frames == 7 * result.written >= 21
         assert len(made) == 1
-        assert "flow by cuda-1 on cuda by 1 worker of" in result.notes[-1]
+        assert "engine cuda-1 on cuda of 1 worker of" in result.notes[-1]
         made[0].close()
         for video in ClipStore(here).ids:
             ours, theirs = (
@@ -206,12 +206,12 @@ class TestGpus:
         def failing(*_: Any) -> Any:
             raise DeviceFailed("an illegal memory access")
 
-        monkeypatch.setattr(flow_on_worker, "_batcher", failing)
+        monkeypatch.setattr(flow_device, "_batcher", failing)
         with pytest.raises(WorkError, match=r"cuda of .* failed: an illegal .*--engine cpu"):
             prep_flow(str(own), bound=BOUND, overwrite=True, scheduler=gpus)
 
     def test_what_the_workers_have_decides(self, gpus: str, address: str) -> None:
-        with scheduler.connected(gpus) as found:
+        with scheduler.connect(gpus) as found:
             assert found.engine("auto", None) == ("cuda", "cuda")
             assert found.engine("auto", "cpu") == ("cpu", "cpu")
             assert found.engine("torch", "auto") == ("torch", "cuda")
@@ -219,7 +219,7 @@ class TestGpus:
                 found.engine("cuda", "cuda:1")
             with pytest.raises(InputError, match="use engine 'cpu'"):
                 found.engine("cuda", "cpu")
-        with scheduler.connected(address) as found:
+        with scheduler.connect(address) as found:
             assert found.engine("auto", "auto") == ("cpu", "cpu")
             assert found.engine("torch", None) == ("torch", "cpu")
             with pytest.raises(InputError, match=r"no worker offers a GPU.*--resources GPU=1"):
@@ -270,7 +270,7 @@ class TestRefusals:
     ) -> None:
         monkeypatch.setattr(scheduler, "FIRST_WORKER_S", 0.2)
         line = refused(slic, videos, "--scheduler", idle)
-        assert f"no workers; start some by `dask worker {idle}`" in line
+        assert f"no workers; start some with `dask worker {idle}`" in line
 
     @pytest.mark.parametrize(("ours", "what"), [(("99", None), "slic"), ((None, "2.7"), "Python")])
     def test_another_version(
@@ -281,9 +281,9 @@ class TestRefusals:
         ours: tuple[str | None, str | None],
         what: str,
     ) -> None:
-        mine = tuple(a or b for a, b in zip(ours, scheduler.versions(), strict=True))
-        monkeypatch.setattr(scheduler, "versions", VersionsHere(mine))
-        with pytest.raises(InputError, match=f"has {what} .*, and this command (99|2.7): install"):
+        mine = tuple(a or b for a, b in zip(ours, versions(), strict=True))
+        monkeypatch.setattr(scheduler, "versions", lambda: mine)
+        with pytest.raises(InputError, match=f"scheduler has {what} .*, but this command (99|2.7)"):
             prep_frames(str(videos), store="s.zarr", scheduler=address)
         close_decoder()
 
@@ -291,52 +291,40 @@ class TestRefusals:
         self, videos: Path, address: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(on_worker, "PATIENCE_S", 0.2)
-        monkeypatch.setattr(on_worker, "content", lambda claim: None)
-        with pytest.raises(InputError, match=r"worker tcp://.* does not see .*s\.zarr: "):
+        monkeypatch.setattr(on_worker, "read_claim", lambda claim: None)
+        with pytest.raises(InputError, match=r"worker tcp://.* on .* does not see .*s\.zarr: "):
             prep_frames(str(videos), store="s.zarr", scheduler=address)
         assert not ClipStore("s.zarr").index.entries()
         close_decoder()
-
-
-class VersionsHere:
-    """Versions that only this side has: what is sent to workers is the real function."""
-
-    def __init__(self, mine: tuple[str, ...]) -> None:
-        self.mine = mine
-
-    def __call__(self) -> tuple[str, ...]:
-        return self.mine
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (on_worker, "versions")
 
 
 def test_a_worker_that_joins_later_looks_around_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(on_worker, "PATIENCE_S", 0.2)
-    place = Place(tmp_path / "s.zarr" / "index" / "writing" / "claim", "said", ())
+    claim = tmp_path / "s.zarr" / "index" / "writing" / "claim"
+    required = Requirements(claim, "said", (), versions())
     with pytest.raises(WorkError, match=r"does not see .*s\.zarr: "):
-        run_job(len, [1, 2], place)
-    place.claim.parent.mkdir(parents=True)
-    place.claim.write_text("said")
+        run_job(len, [1, 2], required)
+    claim.parent.mkdir(parents=True)
+    claim.write_text("said")
     (tmp_path / "mounted").mkdir()
     for name in ("gone", "mounted"):
         with pytest.raises(WorkError, match=rf"does not see .*{name}: "):
-            run_job(len, [1, 2], replace(place, folders=(tmp_path, tmp_path / name)))
-    for theirs in (("99", place.versions[1]), (place.versions[0], "2.7")):
-        with pytest.raises(WorkError, match=r"has .*, and this command (99|2\.7): install"):
-            run_job(len, [1, 2], replace(place, versions=theirs))
-    assert run_job(len, [1, 2], place) == (2, 0)
+            run_job(len, [1, 2], replace(required, folders=(tmp_path, tmp_path / name)))
+    for command in (("99", versions()[1]), (versions()[0], "2.7")):
+        with pytest.raises(WorkError, match=r"has .*, but this command (99|2\.7): install"):
+            run_job(len, [1, 2], replace(required, versions=command))
+    assert run_job(len, [1, 2], required) == (2, 0)
 
 
 class TestAtTheStart:
     """What workers answer when they are asked."""
 
     def looked(self, address: str, tmp_path: Path, monkeypatch: Any, answer: Exception) -> None:
-        with scheduler.connected(address) as found:
+        with scheduler.connect(address) as found:
             monkeypatch.setattr(found.client, "run", lambda *_, **__: {"tcp://x:1": answer})
-            found._look_around(Place(tmp_path, "", ()))
+            found._check_workers(tmp_path, [])
 
     def test_one_that_has_just_died_is_no_wrong_one(
         self, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -354,7 +342,7 @@ class TestAtTheStart:
 def job_of(videos: Path, store: Path) -> FrameJob:
     """A job for workers that do something else with it."""
     return FrameJob(
-        videos, store, Video("a", "a", None, None, {}), 8, Codec("zstd", quality=0), "x"
+        store, videos, Video("a", "a", None, None, {}), 8, Codec("zstd", quality=0), "x"
     )
 
 
@@ -379,8 +367,8 @@ def test_the_dashboard_shows_the_jobs(both: LocalCluster, videos: Path, tmp_path
         return any("held" in page(f"info/{worker}") for worker in workers)
 
     jobs = [job_of(videos, tmp_path)]
-    with scheduler.connected(both.scheduler_address) as found, ThreadPoolExecutor(1) as thread:
-        done = thread.submit(lambda: list(found.run(held, jobs, lost=lambda job, why: why)))
+    with scheduler.connect(both.scheduler_address) as found, ThreadPoolExecutor(1) as thread:
+        done = thread.submit(lambda: list(found.run(held, jobs, on_lost=lambda job, why: why)))
         try:
             until = time.monotonic() + 30
             while not shown():
@@ -397,28 +385,13 @@ class TestAScheduler:
 
     def test_between_two_stages(self, videos: Path, tmp_path: Path) -> None:
         job = job_of(videos, tmp_path)
-        with cluster(n_workers=1) as one, scheduler.connected(one.scheduler_address) as found:
+        with cluster(n_workers=1) as one, scheduler.connect(one.scheduler_address) as found:
             one.close()
             with pytest.raises(WorkError, match=f"{found.address}: the scheduler is gone"):
-                list(found.run(store_frames, [job], lost=unstored))
+                list(found.run(store_frames, [job], on_lost=not_stored))
             found.client.close()
             with pytest.raises(WorkError, match=f"{found.address}: the scheduler is gone"):
-                list(found.run(store_frames, [job], lost=unstored))
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (ModuleNotFoundError("No module named 'slic'"), WorkError),
-        (DiskError("full"), DiskError),
-    ],
-)
-def test_a_job_fails_in_one_line(error: Exception, told: type[Exception]) -> None:
-    """Also where a worker that has joined has no slic to load it by."""
-    task: Future[Any] = Future()
-    task.set_exception(error)
-    with pytest.raises(told, match=r"slic|full"):
-        scheduler._surviving(task, None).result()
+                list(found.run(store_frames, [job], on_lost=not_stored))
 
 
 def test_what_is_asked_for_no_longer_is_not_published(videos: Path, own: Path) -> None:
@@ -426,24 +399,14 @@ def test_what_is_asked_for_no_longer_is_not_published(videos: Path, own: Path) -
     path, store, before = own, ClipStore(own), files(own)
     entry = store.entries()[0]
     video = Video(entry.id, entry.path, entry.label, entry.group, {})
-    job = FrameJob(videos, path, video, 16, Codec("jpeg", quality=50), "other")
-    with claim_of(path) as claim:
+    job = FrameJob(path, videos, video, 16, Codec("jpeg", quality=50), "other")
+    with new_claim(path) as claim:
         check_claim(claim)
     with pytest.raises(DiskError):
         store_frames(replace(job, claim=claim))
     assert files(path) == before
-    with claim_of(path) as claim:
+    with new_claim(path) as claim:
         assert store_frames(replace(job, claim=claim)).reason is None
     assert files(path) != before
     assert not list((path / "index" / "writing").iterdir())
     close_decoder()
-
-
-def test_few_are_submitted_at_once(address: str, tmp_path: Path) -> None:
-    with scheduler.connected(address) as found:
-        assert found.threads() == 2
-        stage = scheduler._Stage(
-            found, store_frames, Place(tmp_path, "", ()), counted=None, device="cpu"
-        )
-        assert stage._most() == 6
-        stage.close()

@@ -1,0 +1,100 @@
+"""TV-L1 as a source of flow: which videos need it, and who computes it."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from slic.cache import ClipStore, Entry
+from slic.cache.flow_settings import DEFAULT_BOUND, flow_fingerprint
+from slic.prep.flow_video import FlowJob, FlowResult, no_flow, size_on_disk, store_flow_here
+from slic.prep.store import codec_of, flow_codec
+from slic.prep.tvl1 import ON_DEVICES, Tvl1Parameters, engine_version
+from slic.prep.workers.executor import Executor, LocalProcesses
+
+
+@dataclass(frozen=True)
+class ComputedFlow:
+    """Flow that an engine of TV-L1 computes from stored frames.
+
+    Attributes:
+        engine: the engine, never "auto".
+        device: the device it runs on.
+        parameters: of TV-L1.
+        bound: largest flow that can be stored, pixels per frame. None: by each video's size.
+    """
+
+    engine: str
+    device: str
+    parameters: Tvl1Parameters
+    bound: float | None
+
+    def settings(self, store: ClipStore) -> dict[str, Any]:
+        """Return what the store records of all its flow."""
+        bound = DEFAULT_BOUND if self.bound is None else float(self.bound)
+        return {
+            "method": "tvl1",
+            **asdict(self.parameters),
+            "bound": bound,
+            **flow_codec(store),
+        }
+
+    def outdated(self, store: ClipStore, settings: dict[str, Any]) -> list[str]:
+        """Return the ids of videos whose flow has other settings, or is of other frames."""
+        entries = [entry for entry in store.index.entries() if entry.flow is not None]
+        return [e.id for e in entries if e.flow != flow_fingerprint(e, settings)]
+
+    def jobs(self, store: ClipStore, entries: Sequence[Entry]) -> list[FlowJob]:
+        """Return a job for each entry."""
+        settings = self.settings(store)
+        return [
+            FlowJob(
+                store.path,
+                entry,
+                codec_of(settings),
+                self.engine,
+                self.parameters,
+                self.bound,
+                flow_fingerprint(entry, settings),
+            )
+            for entry in entries
+        ]
+
+    def is_stored(self, job: FlowJob) -> bool:
+        """Whether the index says that a video has this very flow."""
+        return job.entry.flow == job.fingerprint
+
+    def size_on_disk(self, job: FlowJob) -> float:
+        """Estimate the bytes of a video's flow."""
+        return size_on_disk(job)
+
+    def run(
+        self,
+        jobs: Sequence[FlowJob],
+        executor: Executor,
+        *,
+        on_units: Callable[[int], None],
+        notes: list[str],
+    ) -> Generator[FlowResult]:
+        """Yield the results of jobs in order of completion; add to the notes who computed them."""
+        by = f"flow computed by engine {engine_version(self.engine)}"
+        if self.engine not in ON_DEVICES:
+            notes.append(f"{by} in {executor.describe(len(jobs))}")
+            yield from executor.run(store_flow_here, jobs, on_lost=no_flow, on_units=on_units)
+            return
+        from slic.prep.flow_device import (  # they need torch
+            devices_for,
+            flow_on_devices,
+            store_flow_on_device,
+        )
+
+        if isinstance(executor, LocalProcesses):
+            devices = devices_for(self.engine, self.device)
+            notes.append(f"{by} on {', '.join(devices)}")
+            yield from flow_on_devices(
+                jobs, devices, threads=executor.workers, on_units=on_units, say=notes.append
+            )
+            return
+        notes.append(f"{by} on {self.device} of {executor.describe(len(jobs))}")
+        work = partial(store_flow_on_device, device=self.device)
+        yield from executor.run(work, jobs, on_lost=no_flow, on_units=on_units, device=self.device)
