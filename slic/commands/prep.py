@@ -135,7 +135,7 @@ def prep_flow_command(
     for name in ("param", "check", "seed", "as_json"):
         del arguments[name]
     if check is None:
-        _refuse(context, ["seed"], "only with --check")
+        _refuse(context, ["seed"], "applies only with --check")
         from slic.prep.flow import prep_flow
         from slic.prep.tvl1.parameters import parse_parameters
 
@@ -143,7 +143,7 @@ def prep_flow_command(
         _show_result(result, as_json=as_json, unit="pairs")
         return
     used = ("dataset", "store", "layout", "workers")
-    _refuse(context, [*(arguments.keys() - used), "param"], "not with --check")
+    _refuse(context, [*(arguments.keys() - used), "param"], "does not apply with --check")
     from slic.prep.check import check_flow
 
     chosen = {name: arguments[name] for name in used}
@@ -155,7 +155,7 @@ def _refuse(context: typer.Context, names: list[str], reason: str) -> None:
     for name in sorted(names):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise InputError(f"--{name.replace('_', '-')} can be given {reason}: omit it")
+            raise InputError(f"--{name.replace('_', '-')} {reason}: omit it")
 
 
 def _show_result(result: Any, *, as_json: bool, unit: str) -> None:

@@ -23,8 +23,8 @@ from slic.runtime.processes import (
     add_units,
     available_cores,
     in_flight,
-    signals_masked_in_children,
     init_worker,
+    signals_masked_in_children,
 )
 from slic.runtime.signals import defer_stops
 

@@ -152,7 +152,9 @@ def _why_unreadable(job: FrameJob, error: OSError) -> str:
         raise to_disk_error(job.path, error)
     with contextlib.suppress(PermissionError):
         if not job.root.is_dir() or not any(job.root.iterdir()):  # perhaps it is not mounted
-            raise to_disk_error(job.root, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+            raise to_disk_error(
+                job.root, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            )
     return f"cannot be read: {error.strerror}"
 
 
