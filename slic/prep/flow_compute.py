@@ -5,12 +5,21 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from slic.cache import ClipStore, Entry
+from slic.cache import ClipStore, Entry, quantise
 from slic.cache.flow_settings import DEFAULT_BOUND, flow_fingerprint
-from slic.prep.flow_video import FlowJob, FlowResult, no_flow, size_on_disk, store_flow_here
+from slic.errors import WorkError
+from slic.prep.flow_video import (
+    SAMPLED_PAIRS,
+    FlowJob,
+    FlowResult,
+    no_flow,
+    store_flow_here,
+    to_gray,
+)
 from slic.prep.store import codec_of, flow_codec
-from slic.prep.tvl1 import ON_DEVICES, Tvl1Parameters, engine_version
+from slic.prep.tvl1 import ON_DEVICES, Tvl1Parameters, engine_version, tvl1_flow
 from slic.prep.workers.executor import Executor, LocalProcesses
+from slic.prep.workers.jobs import Stage
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,22 @@ class ComputedFlow:
         return job.entry.flow == job.fingerprint
 
     def size_on_disk(self, job: FlowJob) -> float:
-        """Estimate the bytes of a video's flow."""
-        return size_on_disk(job)
+        """Estimate the bytes of a video's flow from a few pairs; 0 if they cannot be read."""
+        if not job.pairs:
+            return 0.0
+        starts = range(0, job.pairs, -(-job.pairs // SAMPLED_PAIRS))
+        store = ClipStore(job.store)
+        stored = 0
+        try:
+            for start in starts:
+                gray = to_gray(store.read(job.id, start, 2))
+                flow = tvl1_flow(gray, engine="cpu", **asdict(job.parameters))
+                stored += len(job.codec.encode(quantise(flow, job.pixels_bound)[0]))
+        except WorkError:
+            return 0.0
+        finally:
+            store.index.close()
+        return stored / len(starts) * job.pairs
 
     def run(
         self,
@@ -80,7 +103,7 @@ class ComputedFlow:
         by = f"flow computed by engine {engine_version(self.engine)}"
         if self.engine not in ON_DEVICES:
             notes.append(f"{by} in {executor.describe(len(jobs))}")
-            yield from executor.run(store_flow_here, jobs, on_lost=no_flow, on_units=on_units)
+            yield from executor.run(Stage(store_flow_here, jobs, no_flow, on_units))
             return
         from slic.prep.flow_device import (  # they need torch
             devices_for,
@@ -97,4 +120,4 @@ class ComputedFlow:
             return
         notes.append(f"{by} on {self.device} of {executor.describe(len(jobs))}")
         work = partial(store_flow_on_device, device=self.device)
-        yield from executor.run(work, jobs, on_lost=no_flow, on_units=on_units, device=self.device)
+        yield from executor.run(Stage(work, jobs, no_flow, on_units, self.device))

@@ -22,6 +22,7 @@ from slic.prep.flow_video import SAMPLED_PAIRS, EntryJob, FlowResult, Levels, no
 from slic.prep.frames_video import worker_decoder
 from slic.prep.store import IMPORTED, codec_of, flow_codec
 from slic.prep.workers.executor import Executor
+from slic.prep.workers.jobs import Stage
 from slic.runtime.processes import add_units
 
 CENTRE = 127.5  # no flow: between the levels 127 and 128, which are both stored as exactly 0
@@ -159,7 +160,7 @@ class ImportedFlow:
         notes: list[str],
     ) -> Generator[FlowResult]:
         """Yield the results of jobs in order of completion."""
-        yield from executor.run(store_imported, jobs, on_lost=no_flow, on_units=on_units)
+        yield from executor.run(Stage(store_imported, jobs, no_flow, on_units))
 
 
 def flow_folders(dataset: Dataset) -> dict[str, FlowFolders | None]:

@@ -190,25 +190,6 @@ def _gray_blocks(store: ClipStore, job: FlowJob) -> Iterator[NDArray[np.uint8]]:
         yield to_gray(store.read(job.id, start, min(length, job.pairs + 1 - start)))
 
 
-def size_on_disk(job: FlowJob) -> float:
-    """Estimate the bytes of a video's flow from a few pairs; 0 if they cannot be read."""
-    if not job.pairs:
-        return 0.0
-    starts = range(0, job.pairs, -(-job.pairs // SAMPLED_PAIRS))
-    store = ClipStore(job.store)
-    try:
-        stored = 0
-        for start in starts:
-            gray = to_gray(store.read(job.id, start, 2))
-            flow = tvl1_flow(gray, engine="cpu", **asdict(job.parameters))
-            stored += len(job.codec.encode(quantise(flow, job.pixels_bound)[0]))
-    except (DamagedChunk, WorkError):
-        return 0.0
-    finally:
-        store.index.close()
-    return stored / len(starts) * job.pairs
-
-
 def to_gray(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Convert RGB frames `(T, H, W, 3)` to luma `(T, H, W)`, both uint8, by OpenCV's weights."""
     import cv2

@@ -25,6 +25,7 @@ from slic.prep.store import (
     sample,
 )
 from slic.prep.workers.executor import Executor, open_executor
+from slic.prep.workers.jobs import Stage
 from slic.runtime.disk import disk_errors_at
 from slic.runtime.progress import progress
 
@@ -168,7 +169,7 @@ def _run(store: ClipStore, jobs: list[FrameJob], executor: Executor, result: Pre
     stored = set(store.ids)
     with (
         progress(len(jobs), "frames", unit="frames") as advance,
-        closing(executor.run(store_frames, jobs, on_lost=not_stored)) as entries,
+        closing(executor.run(Stage(store_frames, jobs, not_stored))) as entries,
     ):
         for entry in entries:
             if entry.reason is None:

@@ -328,7 +328,13 @@ def test_a_store_without_flow_and_wrong_use(
         (str(path), "--check", "5"): f"{path}: has no flow to check; run `slic prep flow {path}`",
         (str(tmp_path / "none.zarr"), "--check", "5"): "none.zarr",
         (str(path), "--check", "0"): "--check 0: must be at least 1",
-        (str(path), "--check", "5", "--short-side", "64"): "--short-side does not apply with --check",
+        (
+            str(path),
+            "--check",
+            "5",
+            "--short-side",
+            "64",
+        ): "--short-side does not apply",
     }
     for words, says in cases.items():
         assert run("prep", "flow", *words) == 2

@@ -471,5 +471,5 @@ def test_device_that_is_there_but_fails(
     with pytest.raises(kind, match=said):
         device_module.check_device("torch", "cuda:1")
     if not isinstance(error, torch.OutOfMemoryError):
-        with pytest.raises(InputError, match="there is none here"):
+        with pytest.raises(InputError, match="does not exist here"):
             device_module.check_device("torch", "cuda:2")

@@ -1,4 +1,4 @@
-"""TV-L1 optical flow (Zach, Pock and Bischof, DAGM 2007) by interchangeable engines.
+"""TV-L1 optical flow (Zach, Pock and Bischof, DAGM 2007), computed by interchangeable engines.
 
 The variant, its parameters and their defaults are those of OpenCV's `DualTVL1OpticalFlow`,
 which is one of the engines; the others reproduce its results faster.
@@ -25,35 +25,35 @@ Engine = Literal["auto", "cuda", "cpu", "torch", "opencv"]
 
 ENGINES: tuple[str, ...] = get_args(Engine)
 ON_DEVICES = ("cuda", "torch")
-# To be raised when an engine's results change.
+# Increased when an engine's results change; stored with the flow.
 _REVISIONS = {"cpu": 1, "cuda": 1, "torch": 1}
 
 
 def resolve_engine(engine: str, device: str | None = None) -> tuple[str, str]:
-    """The engine and the device that are meant on this machine.
+    """Resolve "auto" to an engine and a device of this machine.
 
     Args:
         engine: "cuda" (Triton on a GPU), "cpu" (Numba), "torch" (plain PyTorch on any device),
-            "opencv", or "auto": "cuda" where there is a GPU and Triton, else "cpu".
-        device: "cpu", "cuda", "cuda:1" or another of PyTorch's; the engine's best if None or
-            "auto".
+            "opencv", or "auto": "cuda" if there are a GPU and Triton, else "cpu".
+        device: "cpu", "cuda", "cuda:1" or another PyTorch device. None or "auto": the engine's
+            best.
 
     Returns:
-        One of ENGINES, not "auto"; and the device.
+        The engine, one of ENGINES but not "auto", and the device.
 
     Raises:
-        InputError: there is no such engine, or it or the device cannot be used here.
+        InputError: the engine or the device does not exist, or cannot be used here.
     """
     if engine not in ENGINES:
         raise InputError(f"unknown TV-L1 engine {engine!r}: use one of {', '.join(ENGINES)}")
-    wanted = None if device == "auto" else device
+    chosen = None if device == "auto" else device
     if engine == "auto":
-        engine = _best_engine(wanted)
+        engine = _best_engine(chosen)
     if engine in ON_DEVICES:
         from slic.prep.tvl1.device import check_device
 
-        return engine, check_device(engine, wanted)
-    if wanted not in (None, "cpu"):
+        return engine, check_device(engine, chosen)
+    if chosen not in (None, "cpu"):
         raise InputError(f"TV-L1 engine {engine!r} does not run on device {device!r}: use 'cpu'")
     return engine, "cpu"
 
@@ -71,7 +71,7 @@ def _best_engine(device: str | None) -> str:
 
 
 def engine_version(engine: str) -> str:
-    """Name and version of a resolved engine's results, to be stored beside them."""
+    """Return the name and revision of a resolved engine, such as `cpu-1`."""
     if engine in _REVISIONS:
         return f"{engine}-{_REVISIONS[engine]}"
     import cv2
@@ -86,20 +86,20 @@ def tvl1_flow(
     device: str | None = None,
     **parameters: Any,
 ) -> np.ndarray:
-    """TV-L1 flow of each frame to the next.
+    """Compute the TV-L1 flow from each frame to the next.
 
     Args:
-        frames: gray, uint8 `(T, H, W)`.
-        engine, device: as in `resolve_engine`. The compiled engines compile on first use and
-            keep the result on disk.
+        frames: gray frames, uint8 `(T, H, W)`.
+        engine, device: as for `resolve_engine`. Compiled engines compile on first use, and cache
+            the result on disk.
         **parameters: fields of `Tvl1Parameters`.
 
     Returns:
-        float32 `(T-1, H, W, 2)`: u to the right and v down, in pixels a frame; `(0, H, W, 2)`
-        where T is 0 or 1.
+        Flow, float32 `(T-1, H, W, 2)`: u to the right and v down, in pixels per frame;
+        `(0, H, W, 2)` if T is 0 or 1.
 
     Raises:
-        InputError: frames of another shape or dtype, an unknown engine, device or parameter.
+        InputError: wrong shape or dtype of frames, or an unknown engine, device or parameter.
         WorkError: the device has too little memory for one pair.
     """
     name, where = resolve_engine(engine, device)

@@ -1,4 +1,4 @@
-"""CPU engine of TV-L1: image pyramids and buffers around the compiled loops."""
+"""CPU engine of TV-L1: image pyramids and buffers for the compiled loops."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,19 +13,19 @@ from slic.prep.tvl1.parameters import SMALLEST_SIDE, Tvl1Parameters
 
 @dataclass(frozen=True)
 class Level:
-    """One frame at one scale: `image` float32 (H, W) and `stack` as `stack_gradients` fills it."""
+    """One frame at one scale: `image`, float32 (H, W), and `stack`, filled by `stack_gradients`."""
 
     image: np.ndarray
     stack: np.ndarray
 
 
 def _planes(count: int, *shape: int) -> tuple[np.ndarray, ...]:
-    """Zeroed float32 arrays: separate ones, so that compiled loops over them vectorise."""
+    """Allocate zeros, float32: separate arrays, so that compiled loops over them vectorise."""
     return tuple(np.zeros(shape, np.float32) for _ in range(count))
 
 
 class Scale:
-    """Buffers of one scale, used again for every pair of a video."""
+    """Buffers of one scale, reused for every pair of a video."""
 
     def __init__(self, height: int, width: int) -> None:
         self.size = (width, height)
@@ -37,7 +37,7 @@ class Scale:
         self.scratch = (for_warp, *_planes(1, height, width), *_planes(1, 5, width + 4))
 
     def start_from(self, coarser: "Scale | None", factor: float) -> None:
-        """Take over the flow of the coarser scale, its vectors times `factor`; or zero."""
+        """Set the flow to that of the coarser scale, times `factor`, or to zero without one."""
         width, height = self.size
         for index, own in enumerate(self.flow):
             if coarser is None:
@@ -49,14 +49,14 @@ class Scale:
 
 
 def _smaller(image: np.ndarray, step: float) -> np.ndarray | None:
-    """The next scale of an image, or None where a side gets too small."""
+    """Return the next coarser scale of an image, or None if a side would be too small."""
     if min(round(side * step) for side in image.shape) < SMALLEST_SIDE:
         return None
     return cv2.resize(image, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
 
 
 def _pyramid(frame: np.ndarray, parameters: Tvl1Parameters) -> list[Level]:
-    """A uint8 (H, W) frame as float32 levels, finest first."""
+    """Return a uint8 (H, W) frame as float32 levels, finest first."""
     levels: list[Level] = []
     image: np.ndarray | None = frame.astype(np.float32)
     while image is not None and len(levels) < parameters.nscales:
@@ -69,7 +69,7 @@ def _pyramid(frame: np.ndarray, parameters: Tvl1Parameters) -> list[Level]:
 
 
 def _solve(first: list[Level], second: list[Level], scales: list[Scale], p: Tvl1Parameters) -> None:
-    """Flow of a pair from coarse to fine, left in `scales[0].flow`."""
+    """Compute the flow of a pair from coarse to fine, into `scales[0].flow`."""
     counts = (p.warps, p.outer_iterations, p.inner_iterations, p.median_filtering)
     terms = tuple(np.float32(term) for term in (p.lambda_ * p.theta, p.theta, p.tau / p.theta))
     coarser = None
@@ -82,9 +82,16 @@ def _solve(first: list[Level], second: list[Level], scales: list[Scale], p: Tvl1
 
 
 def flow(frames: np.ndarray, parameters: Tvl1Parameters) -> np.ndarray:
-    """Flow of each frame to the next: uint8 `(T, H, W)`, T >= 2, -> float32 `(T-1, H, W, 2)`.
+    """Compute the flow from each frame to the next, on one thread.
 
-    One thread; the interpreter lock is released in the compiled loops.
+    The compiled loops release the interpreter lock.
+
+    Args:
+        frames: gray, uint8 `(T, H, W)`, T >= 2.
+        parameters: of TV-L1.
+
+    Returns:
+        float32 `(T-1, H, W, 2)`.
     """
     result = np.empty((len(frames) - 1, *frames.shape[1:], 2), np.float32)
     pyramids = (_pyramid(frame, parameters) for frame in frames)

@@ -1,7 +1,7 @@
 """Primal-dual iterations of TV-L1, compiled by Numba.
 
 A padding column after the pixels, a row before the dual field and a row after the flow
-replace tests at borders; an iteration is one pass through memory.
+replace tests at borders. An iteration is one pass through memory.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -11,18 +11,18 @@ from slic.prep.tvl1.cpu_jit import compiled, helper
 from slic.prep.tvl1.cpu_median import median_filter
 from slic.prep.tvl1.cpu_warp import warp
 
-_BLOCK = 2000  # pixels of an iteration done at a time: they stay in a fast cache
+_BLOCK = 2000  # pixels that an iteration updates at a time: they fit into a fast cache
 _SMALLEST_SQUARED_GRADIENT = np.float32(1.1920929e-07)
-_TINY = np.float32(1e-20)  # keeps the reciprocal root of no gradient finite
+_TINY = np.float32(1e-20)  # keeps the reciprocal root finite where there is no gradient
 
 
 @helper
 def _update_flow(flow, dual, data, span, limit, theta):
-    """Thresholding and flow update of a span of pixels; their summed squared change."""
+    """Threshold and update the flow of a span of pixels; return their summed squared change."""
     start, stop, stride = span
     u, v = flow[0][start:stop], flow[1][start:stop]
     dx, dy, residual = data[0][start:stop], data[1][start:stop], data[2][start:stop]
-    here = start + stride  # the dual field has a row more, before the first
+    here = start + stride  # the dual field has one more row, before the first
     ux, uy, vx, vy = dual[0][here:], dual[1][here:], dual[2][here:], dual[3][here:]
     ux_left, vx_left = dual[0][here - 1 :], dual[2][here - 1 :]
     uy_above, vy_above = dual[1][start:], dual[3][start:]
@@ -41,10 +41,10 @@ def _update_flow(flow, dual, data, span, limit, theta):
 
 @helper
 def _update_dual(flow, dual, span, ratio):
-    """Dual update of a span of pixels: p = (p + ratio * d) / (1 + ratio * |d|).
+    """Update the dual field of a span of pixels: p = (p + ratio * d) / (1 + ratio * |d|).
 
-    Written with reciprocal roots and one division for both components, which vector units do
-    faster.
+    Written with reciprocal roots and one division for both components, which is faster on vector
+    units.
     """
     start, stop, stride = span
     u, u_right, u_below = flow[0][start:stop], flow[0][start + 1 :], flow[0][start + stride :]
@@ -68,7 +68,7 @@ def _update_dual(flow, dual, span, ratio):
 
 @helper
 def _repeat_flow_edges(flow, first, last, height, stride):
-    """Padding column of rows first to last - 1, and the row after the last one."""
+    """Fill the padding column of rows first to last - 1, and the row after the last one."""
     for plane in flow:
         for y in range(first, last):
             plane[y * stride + stride - 1] = plane[y * stride + stride - 2]
@@ -86,7 +86,7 @@ def _clear_dual_edges(dual, first, last, stride):
 
 @helper
 def _sweep(flow, dual, data, shape, first, last, terms):
-    """One iteration on rows first to last - 1; the dual field follows one row behind."""
+    """Iterate once on rows first to last - 1; the dual field follows one row behind."""
     height, stride = shape
     limit, theta, ratio = terms
     span = first * stride, last * stride, stride
@@ -103,7 +103,7 @@ def iterate(flow, dual, data, terms, tolerance, count):
     """Run up to `count` primal-dual iterations in place.
 
     An iteration goes block by block, the dual field one row behind the flow, so that it is
-    one pass through memory. The padding column takes part like any pixel and is put right
+    one pass through memory. The padding column is updated like any pixel and corrected
     afterwards; it adds nothing to the change, as the x part of the dual field is zero in the
     last column.
 
@@ -112,11 +112,11 @@ def iterate(flow, dual, data, terms, tolerance, count):
         dual: four float32 `(H+1, W+1)`: x and y parts for u, then for v.
         data: three float32 `(H, W+1)` from `warp`.
         terms: float32 tuple `(lambda * theta, theta, tau / theta)`.
-        tolerance: stop after an iteration whose summed squared change is not above this.
-        count: iterations at most.
+        tolerance: stop after an iteration whose summed squared change is at most this.
+        count: maximum number of iterations.
 
     Returns:
-        float: the summed squared change of the last iteration.
+        The summed squared change of the last iteration.
     """
     height, stride = data[0].shape
     flow = flow[0].ravel(), flow[1].ravel()

@@ -1,7 +1,7 @@
 """Median filter of a float32 plane as a network of minima and maxima, compiled by Numba.
 
-The loop over a row becomes vector instructions. The columns under a 5x5 window are sorted once
-and shared by the windows of the row.
+The loop over a row compiles to vector instructions. The columns under a 5x5 window are sorted
+once, for all windows of the row.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -42,7 +42,7 @@ def _sort_columns5(source, y, ranks):
 
 @helper
 def _merge_columns5(ranks, out):
-    """Median of each 5x5 window from its sorted columns: ranks (5, W+4) -> out (W,)."""
+    """Compute the median of each 5x5 window from its sorted columns: ranks (5, W+4), out (W,)."""
     r0, r1, r2, r3, r4 = ranks[0], ranks[1], ranks[2], ranks[3], ranks[4]
     for x in range(out.size):
         _, _, _, a3, a4 = _sort5(r0[x], r0[x + 1], r0[x + 2], r0[x + 3], r0[x + 4])
@@ -55,7 +55,7 @@ def _merge_columns5(ranks, out):
 
 @helper
 def _row3(source, y, ranks, out):
-    """Median of each 3x3 window of one row; ranks is scratch of (at least 3, W+2)."""
+    """Compute the median of each 3x3 window of a row; ranks is scratch, (at least 3, W+2)."""
     height, width = source.shape
     above, here, below = source[max(y - 1, 0)], source[y], source[min(y + 1, height - 1)]
     lows, mids, highs = ranks[0, 1:], ranks[1, 1:], ranks[2, 1:]
@@ -74,7 +74,7 @@ def _row3(source, y, ranks, out):
 
 @compiled
 def median_filter(plane, size, source, ranks):
-    """Filter the first W columns of `plane` in place with replicated borders.
+    """Filter the first W columns of `plane` in place, with replicated borders.
 
     Args:
         plane: float32 `(H, at least W)`, finite.

@@ -1,7 +1,7 @@
-"""Warping a frame and its gradients by a flow, compiled by Numba.
+"""Warping of a frame and its gradients by a flow, compiled by Numba.
 
-Zeros around the frame replace tests at its borders. Frame and gradients lie side by side, so
-that one vector instruction serves all of them.
+Zeros around the frame replace tests at its borders. Frame and gradients are interleaved, so that
+one vector instruction serves all of them.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -20,7 +20,7 @@ _FOUR = ir.VectorType(ir.FloatType(), 4)
 
 @compiled
 def stack_gradients(image, stack):
-    """Lay a frame and its central differences (replicated edges) side by side for warping.
+    """Interleave a frame and its central differences (replicated edges) for warping.
 
     Args:
         image: float32 `(H, W)`.
@@ -39,10 +39,10 @@ def stack_gradients(image, stack):
 
 @helper
 def _aim(shift, origin, step, size, cells, weights):
-    """Where the pixels of a row come from, along one axis of the stack.
+    """Compute from where the pixels of a row are sampled, along one axis of the stack.
 
-    Pixel i reads from origin + i * step + shift[i] in a frame of `size` pixels: cells takes
-    the first of its four samples, weights what the cubic kernel gives each.
+    Pixel i is sampled at origin + i * step + shift[i] in a frame of `size` pixels: cells receives
+    the first of its four samples, weights those of the cubic kernel.
     """
     one, a, pad = np.float32(1), _SHARPNESS, np.float32(PAD)
     lowest, highest = np.float32(1 - PAD), np.float32(size + 1)
@@ -56,14 +56,14 @@ def _aim(shift, origin, step, size, cells, weights):
         first = ((a * s - np.float32(5) * a) * s + np.float32(8) * a) * s - np.float32(4) * a
         second = ((a + np.float32(2)) * t - (a + np.float32(3))) * t * t + one
         third = ((a + np.float32(2)) * r - (a + np.float32(3))) * r * r + one
-        # Clamped again, as a flow that is not a number must not read outside.
+        # Clamped again, so that a flow that is NaN does not read outside.
         cells[i] = min(max(cell - np.int32(1), np.int32(0)), last_cell)
         w0[i], w1[i], w2[i] = first, second, third
         w3[i] = one - first - second - third
 
 
 def _weighted_sum(builder, vectors, weights):
-    """LLVM's instructions for the sum of vectors, each times a scalar."""
+    """Return LLVM instructions for the sum of vectors, each times a scalar."""
     total = ir.Constant(_FOUR, [0.0] * 4)
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4)
     for vector, weight in zip(vectors, weights, strict=True):

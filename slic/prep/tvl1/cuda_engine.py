@@ -1,4 +1,4 @@
-"""GPU engine of TV-L1: pyramids and memory around the Triton kernels."""
+"""GPU engine of TV-L1: pyramids and memory for the Triton kernels."""
 
 import os
 import threading
@@ -11,39 +11,36 @@ from slic.prep.tvl1.parameters import Tvl1Parameters
 from slic.prep.tvl1.pyramid import Solution, enlarge, gradients, pyramid
 from slic.prep.tvl1.triton_kernels import FLOW_PLANES, FRAME_PLANES, PLANES, refine
 
-BLOCK, SMALL_BLOCK, WARPS = (
-    1024,
-    256,
-    8,
-)  # by the compiler's report (Triton 3.9): no spills, two a processor
+# Chosen by the compiler's report (Triton 3.9): no spills, two programs per processor.
+BLOCK, SMALL_BLOCK, WARPS = 1024, 256, 8
 
 PAIRS_PER_PROCESSOR = 8
 # Planes of a pair at its own scale and the next coarser one, and frames at all scales.
 BYTES_PER_PIXEL = 4 * (1.64 * PLANES + 2.78 * (FRAME_PLANES + 3))
 
-# Compiling, at the first launch, and interpreting are not for two threads at once.
+# Compiling, at the first launch, and interpreting are not thread-safe.
 _LAUNCHING = threading.Lock()
 
 
 def interpreted() -> bool:
-    """Whether Triton interprets its kernels on the CPU, as `TRITON_INTERPRET=1` tells it."""
+    """Return whether Triton interprets its kernels on the CPU (`TRITON_INTERPRET=1`)."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
 def pairs_at_once(device: torch.device, height: int, width: int) -> int:
-    """Pairs of a batch: enough that a device is busy while the longest of them end.
+    """Return the number of pairs per batch: enough to keep the device busy until the last ends.
 
-    At most as many as 0.4 of its free memory holds, as two batches may be under way.
+    It is limited to 0.4 of the free memory, as two batches may be under way.
     """
     if device.type != "cuda":
         return 4
-    wanted = PAIRS_PER_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
+    enough = PAIRS_PER_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    return max(1, min(wanted, int(0.4 * free / (BYTES_PER_PIXEL * height * width))))
+    return max(1, min(enough, int(0.4 * free / (BYTES_PER_PIXEL * height * width))))
 
 
 def _with_gradients(images: Tensor) -> Tensor:
-    """`(F, h, w)` -> `(F, FRAME_PLANES, h, S)`: image and central differences, edges repeated."""
+    """Convert `(F, h, w)` to `(F, FRAME_PLANES, h, S)`: image and central differences."""
     width = images.shape[2]
     planes = torch.stack((images, *gradients(images)), dim=1)
     return functional.pad(planes, (0, _stride(width) - width)).contiguous()
@@ -59,13 +56,13 @@ def _flow_of(state: Tensor, width: int) -> Tensor:
 
 @torch.no_grad()
 def solve(frames: Tensor, firsts: Tensor, parameters: Tvl1Parameters) -> Solution:
-    """Flow of pairs of frames, all of one size, each stopped at its own iteration.
+    """Compute the flow of pairs of frames of one size; each stops at its own iteration.
 
-    Nothing is waited for: what comes back is ready when the device's queue reaches it.
+    It does not synchronise: the result is ready once the device's queue reaches it.
 
     Args:
         frames: gray, uint8 `(F, H, W)`, on the device.
-        firsts: int32 `(B,)`, on the device: a pair is `frames[i], frames[i + 1]`.
+        firsts: int32 `(B,)`, on the device: pair i is `frames[firsts[i]], frames[firsts[i] + 1]`.
         parameters: of TV-L1.
 
     Raises:

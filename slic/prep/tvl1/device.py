@@ -1,4 +1,4 @@
-"""Engines of TV-L1 that run on a PyTorch device: which device, how many pairs at once."""
+"""TV-L1 on a PyTorch device: the choice of device, and batches of pairs that fit its memory."""
 
 import contextlib
 import threading
@@ -16,11 +16,11 @@ from slic.prep.tvl1.parameters import Tvl1Parameters
 
 
 def check_device(engine: str, device: str | None) -> str:
-    """The device that engine "cuda" or "torch" is to use; its best one if None.
+    """Return the device for engine "cuda" or "torch"; the engine's best one if None.
 
     Raises:
-        InputError: the device or what the engine needs is not there.
-        WorkError: it is there, and its memory is full, or it fails.
+        InputError: the device, or what the engine needs, does not exist here.
+        WorkError: the device exists, but its memory is full, or it fails.
     """
     if engine == "cuda":
         return _check_cuda(device)
@@ -33,16 +33,16 @@ def check_device(engine: str, device: str | None) -> str:
             f"device {device!r}: its memory is full: free some (`nvidia-smi` shows whose it is),"
             " or use 'cpu'"
         ) from None
-    except (RuntimeError, AssertionError) as error:  # the latter of a PyTorch built without CUDA
+    except (RuntimeError, AssertionError) as error:  # the latter from a PyTorch without CUDA
         if _is_there(device):
-            said = str(error).strip().splitlines()[0]
-            raise WorkError(f"device {device!r} is there, but fails: {said}; use 'cpu'") from None
-        raise InputError(f"device {device!r}: there is none here; use 'cpu'") from None
+            reason = str(error).strip().splitlines()[0]
+            raise WorkError(f"device {device!r} exists, but fails: {reason}; use 'cpu'") from None
+        raise InputError(f"device {device!r} does not exist here; use 'cpu'") from None
     return device
 
 
 def _is_there(device: str) -> bool:
-    """Whether the driver counts a device, even if nothing runs on it."""
+    """Return whether the driver lists a device, even if nothing runs on it."""
     try:
         found = torch.device(device)
     except RuntimeError:
@@ -55,7 +55,7 @@ def _is_there(device: str) -> bool:
 
 def _check_cuda(device: str | None) -> str:
     if find_spec("triton") is None:
-        raise InputError("TV-L1 engine 'cuda' needs Triton, missing here: use engine 'torch'")
+        raise InputError("TV-L1 engine 'cuda' needs Triton, which is missing: use engine 'torch'")
     from slic.prep.tvl1.cuda_engine import interpreted
 
     if interpreted() and device in (None, "cpu"):
@@ -68,18 +68,20 @@ def _check_cuda(device: str | None) -> str:
     except RuntimeError:
         found = torch.device("cpu")
     if found.type != "cuda" or (found.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"TV-L1 engine 'cuda': {device!r} is no CUDA device here; use 'cuda:0'")
+        raise InputError(
+            f"TV-L1 engine 'cuda': device {device!r} does not exist here; use 'cuda:0'"
+        )
     return device
 
 
 class DeviceSolver:
-    """Flow of many pairs of frames on a device, as many at once as its memory takes.
+    """Compute the flow of many pairs of frames on a device, as many at once as its memory allows.
 
     Args:
         engine: "cuda" or "torch".
-        device: as PyTorch names it.
+        device: PyTorch's name of it.
         parameters: of TV-L1.
-        say: takes a line for the user when a batch had to be halved.
+        say: receives a line for the user when a batch had to be halved.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class DeviceSolver:
         self._halving = threading.Lock()
 
     def flow(self, frames: np.ndarray) -> np.ndarray:
-        """Flow of each frame to the next.
+        """Compute the flow from each frame to the next.
 
         Args:
             frames: uint8 `(T, H, W)`, T >= 2.
@@ -112,24 +114,24 @@ class DeviceSolver:
         return torch.cat(list(self._parts([frames], lambda flow: flow))).numpy()
 
     def levels(self, blocks: Sequence[np.ndarray], bound: float) -> list[np.ndarray]:
-        """Quantised flow within each block of frames, all of one size.
+        """Compute the quantised flow within each block of frames, all of one size.
 
         Args:
             blocks: uint8 `(T, H, W)` each, T >= 2.
-            bound: as `slic.cache.quantise` takes it.
+            bound: as for `slic.cache.quantise`.
 
         Returns:
-            uint8 `(T-1, H, W, 2)` for each.
+            Levels, uint8 `(T-1, H, W, 2)`, of each block.
 
         Raises:
             WorkError: too little memory for one pair, or flow that is not finite.
         """
         parts = torch.cat(list(self._parts(blocks, lambda flow: _quantised(flow, bound))))
-        # Copies, so that one that waits long does not keep all.
+        # Copies, so that a block that waits to be written does not keep all others in memory.
         return [part.numpy().copy() for part in parts.split([len(b) - 1 for b in blocks])]
 
     def pairs_at_once(self, height: int, width: int) -> int:
-        """Pairs of a batch: as the engine likes it, but fewer than have been too many."""
+        """Return the number of pairs per batch: the engine's, or fewer once memory was short."""
         most: int = self._engine.pairs_at_once(self.device, height, width)
         short = self._most_pixels
         return most if short is None else max(1, min(most, short // (height * width)))
@@ -137,10 +139,10 @@ class DeviceSolver:
     def _parts(
         self, blocks: Sequence[np.ndarray], finish: Callable[[Tensor], Tensor]
     ) -> Iterator[Tensor]:
-        """Finished flow `(B, H, W, 2)` of the blocks' pairs in order, by batches, on the CPU."""
+        """Yield the flow `(B, H, W, 2)` of the blocks' pairs in order, by batches, on the CPU."""
         frames = torch.from_numpy(np.concatenate(blocks))
         starts = np.cumsum([0, *(len(block) for block in blocks)])
-        # The last frame of a block makes no pair with the first of the next.
+        # The last frame of a block is not paired with the first of the next.
         firsts = np.setdiff1d(np.arange(len(frames)), starts[1:] - 1)
         done, (height, width) = 0, frames.shape[1:]
         while done < len(firsts):
@@ -154,7 +156,7 @@ class DeviceSolver:
             done += len(batch)
 
     def _solve(self, frames: Tensor, firsts: np.ndarray) -> Tensor:
-        # Triton launches on the current device, whichever its arguments are on.
+        # Triton launches on the current device, not on that of its arguments.
         on_gpu = self.device.type == "cuda"
         with torch.cuda.device(self.device) if on_gpu else contextlib.nullcontext():
             on_device = frames.to(self.device)
@@ -169,7 +171,7 @@ class DeviceSolver:
         with self._halving:
             half = pairs // 2 * height * width
             if self._most_pixels is not None and self._most_pixels <= half:
-                return  # another thread has seen to it
+                return  # another thread has already halved it
             self._most_pixels = half
         torch.cuda.empty_cache()
         self._say(f"{what} {pairs} pairs of {width}x{height} at once: half as many from now on")
@@ -186,7 +188,7 @@ def _module(engine: str) -> ModuleType:
 
 
 def _quantised(flow: Tensor, bound: float) -> Tensor:
-    """As `slic.cache.quantise`, on the device."""
+    """Quantise flow as `slic.cache.quantise` does, on the device."""
     if not flow.isfinite().all():
         raise WorkError("TV-L1 gave flow that is not finite")
     scaled = (flow / float(np.float32(bound))).clamp(-1, 1)

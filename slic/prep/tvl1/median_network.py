@@ -1,9 +1,9 @@
-"""Networks of minima and maxima that sort or pick the median, shared by the engines of TV-L1.
+"""Networks of minima and maxima that sort or find the median, shared by the engines of TV-L1.
 
-Such a network has no branches: it runs over vectors of any kind. The columns under a 5x5 window
+Such a network has no branches, so it works on vectors of any kind. The columns under a 5x5 window
 are sorted first and then each rank across; in a matrix sorted along both axes only 13 of the 25
-values can be the median, and a short network, found by a search over their 162 cases of zeros
-and ones, picks it.
+values can be the median. A short network, found by a search over their 162 cases of zeros and
+ones, selects it.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ high: Callable[..., Any] = max
 
 
 def sort3(a, b, c):  # type: ignore[no-untyped-def]
-    """Three values in rising order."""
+    """Return three values in ascending order."""
     a, b = low(a, b), high(a, b)
     b, c = low(b, c), high(b, c)
     return low(a, b), high(a, b), c
 
 
 def sort5(a, b, c, d, e):  # type: ignore[no-untyped-def]
-    """Five values in rising order."""
+    """Return five values in ascending order."""
     a, b = low(a, b), high(a, b)
     d, e = low(d, e), high(d, e)
     c, e = low(c, e), high(c, e)
@@ -35,7 +35,7 @@ def sort5(a, b, c, d, e):  # type: ignore[no-untyped-def]
 
 
 def middle_of_13(a3, a4, b2, b3, b4, c1, c2, c3, d0, d1, d2, e0, e1):  # type: ignore[no-untyped-def]
-    """Median of what is left of a 5x5 matrix sorted along both axes, rows a to e."""
+    """Return the median of a 5x5 matrix that is sorted along both axes, rows a to e."""
     a4, e0 = low(a4, e0), high(a4, e0)
     d0 = high(a3, d0)
     b4 = low(b4, e1)
@@ -52,9 +52,9 @@ def middle_of_13(a3, a4, b2, b3, b4, c1, c2, c3, d0, d1, d2, e0, e1):  # type: i
 
 
 def over(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
-    """One of these networks with other functions for `low` and `high`.
+    """Return a copy of a network with other functions for `low` and `high`.
 
-    A copy whose globals hold the names, as compilers look them up there.
+    They are globals of the copy, because compilers look names up there.
     """
     assert isinstance(function, FunctionType)
     scope = {**function.__globals__, **names}

@@ -1,4 +1,4 @@
-"""Parameters of TV-L1, named and defaulted as OpenCV's."""
+"""Parameters of TV-L1, with the names and defaults of OpenCV."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,25 +9,25 @@ import numpy as np
 
 from slic.errors import SettingsError
 
-SMALLEST_SIDE = 16  # a coarser scale would have fewer pixels than this along a side
+SMALLEST_SIDE = 16  # pixels: no scale is coarser
 _SMALLEST, _LARGEST = 1e-9, 1e6  # products of three stay finite in float32
 
 
 @dataclass(frozen=True)
 class Tvl1Parameters:
-    """Parameters of TV-L1, named and defaulted as in OpenCV's DualTVL1OpticalFlow.
+    """Parameters of TV-L1, with the names and defaults of OpenCV's DualTVL1OpticalFlow.
 
     Attributes:
         tau: step of the dual update.
         lambda_: weight of the data term; smaller is smoother.
-        theta: tightness of the coupling of data term and smoothness.
-        nscales: scales at most; fewer where a side would fall under 16 pixels.
-        warps: linearisations a scale.
-        epsilon: stop where the root mean square change of the flow is not above it, in pixels.
-        inner_iterations: iterations between median filters, at most.
-        outer_iterations: median filters a warp, at most.
+        theta: tightness of the coupling between data term and smoothness.
+        nscales: number of scales; fewer if a side would be below 16 pixels.
+        warps: number of linearisations per scale.
+        epsilon: threshold to stop on: root mean square change of the flow, in pixels.
+        inner_iterations: maximum number of iterations between median filters.
+        outer_iterations: maximum number of median filters per warp.
         scale_step: size of a scale relative to the next finer one.
-        median_filtering: side of the median filter in pixels, 3 or 5; 1 for none.
+        median_filtering: side of the median filter in pixels: 3, 5, or 1 for no filter.
 
     Raises:
         SettingsError: a value is of the wrong type or out of range.
@@ -48,7 +48,7 @@ class Tvl1Parameters:
         for field in fields(self):
             value = getattr(self, field.name)
             _check_number(field.name, value, whole=field.type is int)
-            # Equal parameters shall have equal fingerprints, 1 and 1.0 and NumPy's 1 too.
+            # So that equal values have equal fingerprints: 1, 1.0 and NumPy's 1.
             object.__setattr__(self, field.name, int(value) if field.type is int else float(value))
         if not self.scale_step < 1:
             raise SettingsError(f"TV-L1 parameter scale_step is {self.scale_step}: use 0 < x < 1")
@@ -58,7 +58,7 @@ class Tvl1Parameters:
 
     @classmethod
     def named(cls, **parameters: Any) -> "Tvl1Parameters":
-        """Parameters from keywords; a `SettingsError` names what an unknown one may mean."""
+        """Create parameters from keywords; the SettingsError of an unknown one suggests another."""
         names = [field.name for field in fields(cls)]
         for name in parameters:
             if name not in names:
@@ -68,10 +68,10 @@ class Tvl1Parameters:
 
 
 def parse_parameters(texts: Iterable[str]) -> dict[str, Any]:
-    """Parameters as typed: `["epsilon=0.02"]` -> `{"epsilon": 0.02}`.
+    """Parse parameters of the command line: `["epsilon=0.02"]` becomes `{"epsilon": 0.02}`.
 
     Raises:
-        SettingsError: no `name=number`, or twice the same name.
+        SettingsError: a text is not `name=number`, or a name is given twice.
     """
     whole = {field.name for field in fields(Tvl1Parameters) if field.type is int}
     parameters: dict[str, Any] = {}
@@ -82,7 +82,7 @@ def parse_parameters(texts: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             raise SettingsError(f"--param {text}: give NAME=NUMBER, as in epsilon=0.02") from None
         if name in parameters:
-            raise SettingsError(f"--param {text}: {name!r} is given twice; leave one out")
+            raise SettingsError(f"--param {text}: {name!r} is given twice: omit one")
         parameters[name] = number
     return parameters
 

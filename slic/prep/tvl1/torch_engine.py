@@ -1,8 +1,8 @@
-"""PyTorch engine of TV-L1, for devices that no compiled engine runs on: many pairs at once.
+"""PyTorch engine of TV-L1, for devices without a compiled engine: many pairs at once.
 
-A plane of B pairs is float32 `(B, H, W)`; planes that belong together are stacked in front of
-that. A pair that has converged is kept as it is by a factor of zero, until the host looks and
-drops it from the batch.
+A plane of B pairs is float32 `(B, H, W)`; related planes are stacked along a new first axis. A
+factor of zero freezes a pair that has converged, until the host looks and drops it from the
+batch.
 """
 
 import torch
@@ -13,24 +13,24 @@ from slic.prep.tvl1.parameters import Tvl1Parameters
 from slic.prep.tvl1.pyramid import Solution, enlarge, gradients, pyramid
 from slic.prep.tvl1.torch_filters import PAD, median_filter, warp
 
-_PIXELS_ON_CPU = 2**17  # of a batch, as caches are small
-_PIXELS_ELSEWHERE = 2**22  # of a batch: about 2 GB
+_PIXELS_ON_CPU = 2**17  # per batch: caches are small
+_PIXELS_ELSEWHERE = 2**22  # per batch: about 2 GB
 _SMALLEST_SQUARED_GRADIENT = 1.1920929e-07
 
 
 def pairs_at_once(device: torch.device, height: int, width: int) -> int:
-    """Pairs of a batch that suit a device."""
+    """Return the number of pairs per batch that suits a device."""
     pixels = _PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ELSEWHERE
     return max(pixels // (height * width), 1)
 
 
 @torch.no_grad()
 def solve(frames: Tensor, firsts: Tensor, parameters: Tvl1Parameters) -> Solution:
-    """Flow of pairs of frames, all of one size, each stopped at its own iteration.
+    """Compute the flow of pairs of frames of one size; each stops at its own iteration.
 
     Args:
         frames: gray, uint8 `(F, H, W)`, on the device.
-        firsts: integers `(B,)`, on the device: a pair is `frames[i], frames[i + 1]`.
+        firsts: integers `(B,)`, on the device: pair i is `frames[firsts[i]]` and the next frame.
         parameters: of TV-L1.
 
     Raises:
@@ -39,13 +39,13 @@ def solve(frames: Tensor, firsts: Tensor, parameters: Tvl1Parameters) -> Solutio
     try:
         return _solve(pyramid(frames, parameters), firsts, parameters)
     except RuntimeError as error:
-        if "out of memory" in str(error):  # MPS has no type of its own for it
+        if "out of memory" in str(error):  # MPS has no exception class for it
             raise torch.OutOfMemoryError(str(error)) from None
         raise
 
 
 def _solve(images: list[Tensor], firsts: Tensor, p: Tvl1Parameters) -> Solution:
-    """Flow of pairs from the pyramid of the frames, from coarse to fine."""
+    """Compute the flow of pairs from the pyramid of the frames, from coarse to fine."""
     pixel_iterations = torch.zeros(len(firsts), dtype=torch.int64, device=firsts.device)
     flow: Tensor | None = None
     for image in reversed(images):
@@ -63,7 +63,7 @@ def _solve(images: list[Tensor], firsts: Tensor, p: Tvl1Parameters) -> Solution:
 def _refine(
     flow: Tensor, image: Tensor, firsts: Tensor, p: Tvl1Parameters
 ) -> tuple[Tensor, Tensor]:
-    """Flow `(2, B, H, W)` of one scale from a first guess, and the iterations it took `(B,)`."""
+    """Refine the flow `(2, B, H, W)` of one scale; return it and the iterations needed, `(B,)`."""
     first, second = image.index_select(0, firsts), image.index_select(0, firsts + 1)
     state = torch.cat((flow, flow.new_zeros(4, *flow.shape[1:])))
     iterations = flow.new_zeros(flow.shape[1])
@@ -74,10 +74,10 @@ def _refine(
 
 
 def _linearise(first: Tensor, stack: Tensor, flow: Tensor) -> Tensor:
-    """Data term around a flow, `(4, B, H, W)`.
+    """Linearise the data term around a flow, `(4, B, H, W)`.
 
-    Warped d/dx and d/dy, the constant part of the residual (rho(u) = residual + gradient . u),
-    and the reciprocal of the squared gradient, negative.
+    It holds the warped d/dx and d/dy, the constant part of the residual (rho(u) = residual +
+    gradient . u), and the negative reciprocal of the squared gradient.
     """
     warped, across, down = warp(stack, flow)
     residual = warped - across * flow[0] - down * flow[1] - first
@@ -86,7 +86,7 @@ def _linearise(first: Tensor, stack: Tensor, flow: Tensor) -> Tensor:
 
 
 def _converge(state: Tensor, data: Tensor, iterations: Tensor, p: Tvl1Parameters) -> None:
-    """Iterate the pairs of a warp in place, each until its own change is small enough."""
+    """Iterate the pairs of a warp in place, each until its change is small enough."""
     pairs = _Pairs(state, data, iterations)
     look_every = _look_every(state.device)
     for _ in range(p.outer_iterations):
@@ -101,20 +101,20 @@ def _converge(state: Tensor, data: Tensor, iterations: Tensor, p: Tvl1Parameters
 
 
 def _look_every(device: torch.device) -> int:
-    """Iterations between looks at what has converged, for which the host waits for the device."""
+    """Return after how many iterations to look what has converged, which synchronises."""
     return 1 if device.type == "cpu" else 4
 
 
 class _Pairs:
     """The pairs of a warp that still change.
 
-    `state` is `(6, B, H, W)`: u, v, the x parts of their dual fields, then the y parts; `data`
-    as `_linearise` gives it. Of both this keeps its own copy once a pair has been dropped.
-    Those done are added to `iterations`, `(B,)`.
+    `state` is `(6, B, H, W)`: u, v, the x parts of their dual fields, then the y parts; `data` is
+    from `_linearise`. Both are copied once a pair has been dropped. `iterations`, `(B,)`, is
+    increased by the number of iterations.
     """
 
     def __init__(self, state: Tensor, data: Tensor, iterations: Tensor) -> None:
-        self.whole, self.iterations = state, iterations
+        self.all_pairs, self.iterations = state, iterations
         self.numbers = torch.arange(state.shape[1], device=state.device)
         self._hold(state, data)
 
@@ -130,11 +130,11 @@ class _Pairs:
 
     def write_back(self) -> None:
         self.iterations[self.numbers] += self.done.flatten()
-        if self.state is not self.whole:
-            self.whole[:, self.numbers] = self.state
+        if self.state is not self.all_pairs:
+            self.all_pairs[:, self.numbers] = self.state
 
     def drop_converged(self) -> None:
-        """Wait for the device; write back and let go of the pairs that have converged."""
+        """Synchronise; write back and drop the pairs that have converged."""
         going = self.active.flatten().nonzero().flatten()
         if len(going) < self.count:
             self.write_back()
@@ -142,7 +142,7 @@ class _Pairs:
             self._hold(self.state[:, going], self.data[:, going])
 
     def iterate(self, p: Tvl1Parameters) -> None:
-        """One iteration; it is the last one of the pairs that change no more than tolerated."""
+        """Iterate once; pairs whose change is within the tolerance become inactive."""
         self.done.add_(self.active)
         self._update_flow(p.lambda_ * p.theta, p.theta)
         self._update_dual(p.tau / p.theta)
@@ -163,7 +163,7 @@ class _Pairs:
         self.flow.addcmul_(self.change, self.active)
 
     def _update_dual(self, ratio: float) -> None:
-        """p = (p + ratio * d) / (1 + ratio * |d|); where nothing is active the ratio is 0."""
+        """Set p = (p + ratio * d) / (1 + ratio * |d|); for inactive pairs the ratio is 0."""
         flow, right, below = self.flow, self.right, self.below
         torch.sub(flow[..., 1:], flow[..., :-1], out=right[..., :-1])
         torch.sub(flow[..., 1:, :], flow[..., :-1, :], out=below[..., :-1, :])

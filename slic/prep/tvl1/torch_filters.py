@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from slic.prep.tvl1.median_network import middle_of_13, over, sort3, sort5
 
-PAD = 4  # zeros around a frame: a cubic kernel anywhere outside it reads zeros only
+PAD = 4  # zeros around a frame: a cubic kernel outside of it reads only zeros
 _SHARPNESS = -0.75  # of the cubic kernel, as in OpenCV's remap
-_MEDIANS_ON_CPU = 2**15  # at a time, as caches are small
+_MEDIANS_ON_CPU = 2**15  # at a time: caches are small
 
 _sort3, _sort5, _middle_of_13 = (
     over(network, low=torch.minimum, high=torch.maximum) for network in (sort3, sort5, middle_of_13)
@@ -16,9 +16,9 @@ _sort3, _sort5, _middle_of_13 = (
 
 
 def warp(stack: Tensor, flow: Tensor) -> Tensor:
-    """Bicubic samples of a stack of padded planes, moved by a flow: `(3, B, H, W)`.
+    """Sample a stack of padded planes bicubically, displaced by a flow: `(3, B, H, W)`.
 
-    Not by `grid_sample`, which has no bicubic mode on MPS and rounds whole pixels.
+    `grid_sample` has no bicubic mode on MPS, and rounds positions of whole pixels.
     """
     count, rows, columns = stack.shape[1:]
     height, width = flow.shape[2:]
@@ -37,7 +37,7 @@ def warp(stack: Tensor, flow: Tensor) -> Tensor:
 
 
 def _aim(shift: Tensor, origin: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """First of the four padded samples along an axis, and the cubic kernel's weights of them."""
+    """Return the first of the four padded samples along an axis, and their cubic weights."""
     size = origin.numel()
     at = (origin + shift).clamp_(1 - PAD, size + 1).add_(PAD)
     cell = at.floor()
@@ -46,13 +46,13 @@ def _aim(shift: Tensor, origin: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     first = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
     second = ((a + 2) * t - (a + 3)) * t * t + 1
     third = ((a + 2) * r - (a + 3)) * r * r + 1
-    # Clamped again, as a flow that is not a number must not read outside.
+    # Clamped again, so that a flow that is NaN does not read outside.
     cells = (cell.long() - 1).clamp_(0, size + 2 * PAD - 4)
     return cells, (first, second, third, 1 - first - second - third)
 
 
 def median_filter(planes: Tensor, size: int) -> Tensor:
-    """Median of each window of 1, 3 or 5 pixels a side, of `(N, B, H, W)`, edges repeated."""
+    """Return the median of each window of 1, 3 or 5 pixels per side, of `(N, B, H, W)`."""
     if size == 1:
         return planes
     height = planes.shape[2]
@@ -65,7 +65,7 @@ def median_filter(planes: Tensor, size: int) -> Tensor:
 
 
 def _medians(padded: Tensor, size: int) -> Tensor:
-    """Columns are sorted once for all windows that they are part of, then each rank across."""
+    """Sort columns once for all windows that share them, then each rank across columns."""
     height, width = padded.shape[2] - size + 1, padded.shape[3] - size + 1
     sort = _sort3 if size == 3 else _sort5
     columns = sort(*(padded[:, :, y : y + height] for y in range(size)))

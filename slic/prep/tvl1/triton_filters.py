@@ -17,7 +17,7 @@ def _high(a, b):
     return tl.maximum(a, b)
 
 
-# Triton's interpreter wants its language among a function's globals.
+# Triton's interpreter needs its language among a function's globals.
 _sort3, _sort5, _middle_of_13 = (
     triton.jit(over(network, low=_low, high=_high, tl=tl))
     for network in (sort3, sort5, middle_of_13)
@@ -26,7 +26,7 @@ _sort3, _sort5, _middle_of_13 = (
 
 @triton.jit
 def _cubic(t, tap: tl.constexpr):
-    """Weight of one of four samples, t past the second of them (A = -0.75)."""
+    """Weight of one of four samples, at a distance t after the second (A = -0.75)."""
     a = -0.75
     if tap == 0:
         s = t + 1.0
@@ -71,7 +71,7 @@ def _sample(frame, size, stride, height, width, across, down, inside):
 def warp(u, data, plane, first, second, height, width, stride, BLOCK: tl.constexpr):
     """Warp the second frame by the flow and linearise the data term around it.
 
-    Fills the planes of data, gradient and residual: rho(u) = residual + gradient . u.
+    Fills data's planes with gradient and residual: rho(u) = residual + gradient . u.
     """
     size = height * stride
     for start in range(0, size, BLOCK):
@@ -80,7 +80,7 @@ def warp(u, data, plane, first, second, height, width, stride, BLOCK: tl.constex
         inside = (at < size) & (x < width)
         shift_x = tl.load(u + at, mask=inside, other=0.0)
         shift_y = tl.load(u + plane + at, mask=inside, other=0.0)
-        # Farther outside all samples are zero as well.
+        # Beyond this, all samples are zero anyway.
         across = tl.minimum(tl.maximum(x + shift_x, -3.0), width + 1.0)
         down = tl.minimum(tl.maximum(y + shift_y, -3.0), height + 1.0)
         value, slope_x, slope_y = _sample(second, size, stride, height, width, across, down, inside)
@@ -93,7 +93,7 @@ def warp(u, data, plane, first, second, height, width, stride, BLOCK: tl.constex
 
 @triton.jit
 def _pick(source, x, y, height, width, stride, inside):
-    """Pixels of a plane, the nearest ones for places outside."""
+    """Pixels of a plane, clamped to its edges."""
     x = tl.minimum(tl.maximum(x, 0), width - 1)
     y = tl.minimum(tl.maximum(y, 0), height - 1)
     return tl.load(source + y * stride + x, mask=inside, other=0.0)
@@ -112,7 +112,7 @@ def _column5(source, x, y, height, width, stride, inside):
 
 @triton.jit
 def _median5(source, x, y, height, width, stride, inside):
-    """Median of each 5x5 window; the plane is continued by its edges."""
+    """Median of each 5x5 window, with replicated edges."""
     p0, p1, p2, p3, p4 = _column5(source, x - 2, y, height, width, stride, inside)
     q0, q1, q2, q3, q4 = _column5(source, x - 1, y, height, width, stride, inside)
     r0, r1, r2, r3, r4 = _column5(source, x, y, height, width, stride, inside)
@@ -137,7 +137,7 @@ def _column3(source, x, y, height, width, stride, inside):
 
 @triton.jit
 def _median3(source, x, y, height, width, stride, inside):
-    """Median of each 3x3 window; the plane is continued by its edges."""
+    """Median of each 3x3 window, with replicated edges."""
     low_l, mid_l, high_l = _column3(source, x - 1, y, height, width, stride, inside)
     low_m, mid_m, high_m = _column3(source, x, y, height, width, stride, inside)
     low_r, mid_r, high_r = _column3(source, x + 1, y, height, width, stride, inside)
@@ -161,7 +161,7 @@ def copy_flow(source, target, plane, size, BLOCK: tl.constexpr):
 
 @triton.jit
 def median(u, scratch, plane, height, width, stride, SIZE: tl.constexpr, BLOCK: tl.constexpr):
-    """Filter both planes of the flow, by way of two planes of scratch."""
+    """Filter both planes of the flow, using two planes of scratch."""
     size = height * stride
     for start in range(0, 2 * size, BLOCK):
         at = start + tl.arange(0, BLOCK)

@@ -1,18 +1,18 @@
 """TV-L1 on a GPU, in Triton: one program solves one pair of frames at one scale.
 
-A program stays with its pair through all warps, median filters and iterations and leaves when
-the pair's own change is small enough. So nothing runs in lockstep, no batch needs compacting,
-the host looks at nothing in between, and a scale is one launch however long it takes. Programs
-that are done make room for further pairs of the batch.
+A program computes all warps, median filters and iterations of its pair, and ends when the pair's
+own change is small enough. So nothing runs in lockstep, no batch needs compacting, the host never
+has to look, and a scale is one launch however long it takes. Programs that end make room for
+further pairs of the batch.
 
-The work is bound by memory, so two iterations go through it in one sweep, the second a few rows
-behind the first, where the cache still holds what it needs. A sweep reads one copy of flow and
-dual field and writes the other: should the first iteration turn out to be the last one, it is
-done again from what was read, alone.
+The work is bound by memory, so one sweep does two iterations, the second a few rows behind the
+first, where its input is still in the cache. A sweep reads one copy of flow and dual field and
+writes the other: if the first iteration turns out to be the last, it is repeated alone from the
+copy that was read.
 
 Memory of a pair is PLANES planes of (H + 2) x S float32, S the width and at least one more,
 rounded up to a multiple of 4 so that loads are aligned: a row of zeros before the pixels and one
-after them, and columns of zeros as padding, replace tests at borders. The padding takes part
+after them, and columns of zeros as padding, replace tests at borders. The padding is updated
 like any pixel and stays zero. A frame is three planes of H x S: the image and its gradients.
 """
 
@@ -30,8 +30,9 @@ FRAME_PLANES = 3
 
 @triton.jit
 def _update_flow(u, new, data, plane, at, behind, inside, reach, limit, theta):
-    """Thresholding and flow update from u to new: the new flow, its squared change, and the
-    dual's y parts a row `behind`, still old.
+    """Threshold and update the flow from u to new.
+
+    Returns the new flow, the old y parts of the dual field a row `behind`, and the squared change.
     """
     u_here = tl.load(u + at, mask=inside, other=0.0)
     v_here = tl.load(u + plane + at, mask=inside, other=0.0)
@@ -61,7 +62,7 @@ def _update_flow(u, new, data, plane, at, behind, inside, reach, limit, theta):
 
 @triton.jit
 def _update_dual(flow, old, new, plane, behind, below, old_y, has_right, has_below, valid, ratio):
-    """Dual update of one component of the flow: p = (p + ratio * d) / (1 + ratio * |d|)."""
+    """Update the dual field of one flow component: p = (p + ratio * d) / (1 + ratio * |d|)."""
     here = tl.load(flow + behind, mask=valid, other=0.0)
     right = tl.load(flow + behind + 1, mask=valid, other=0.0)
     old_x = tl.load(old + behind, mask=valid, other=0.0)
@@ -74,11 +75,11 @@ def _update_dual(flow, old, new, plane, behind, below, old_y, has_right, has_bel
 
 @triton.jit
 def _iterate(old, new, data, plane, at, size, width, stride, limit, theta, ratio):
-    """One iteration on a block of pixels, the dual field a row behind; its squared change.
+    """Iterate once on a block of pixels, the dual field one row behind; return the squared change.
 
-    What a block needs of its neighbours is then still old (the dual field) or already new (the
-    flow). What is written before the barrier others read after it; what is written after it
-    nobody reads or writes in the next block's first part: `old` may be `new`.
+    A block needs the old dual field and the new flow of its neighbours, and finds them so. Values
+    written before the barrier are read by others after it; those written after it are neither
+    read nor written by the first part of the next block, so `old` may be `new`.
     """
     behind = at - stride
     inside, reach = (at >= 0) & (at < size), (at >= 0) & (at < size + stride)
@@ -121,7 +122,7 @@ def _iterate(old, new, data, plane, at, size, width, stride, limit, theta, ratio
 def _sweep(
     old, new, data, plane, count, height, width, stride, limit, theta, ratio, BLOCK: tl.constexpr
 ):
-    """One or two iterations in one pass through memory, the second a row behind the first.
+    """Do one or two iterations in one pass through memory, the second a row behind the first.
 
     Returns the summed squared change of each.
     """
@@ -159,21 +160,21 @@ def refine(
     BLOCK: tl.constexpr,
     SMALL_BLOCK: tl.constexpr,
 ):
-    """Refine the flow of one scale in place: all warps of every pair, one program a pair.
+    """Refine the flow of one scale in place: all warps of every pair, one program per pair.
 
     Args:
         state: float32 `(B, PLANES, H + 2, S)`; zero but for the flow of the coarser scale in the
             first copy, where the refined flow is left.
         frames: float32 `(F, FRAME_PLANES, H, S)`, image and gradients.
-        firsts: int32 `(B,)`, where the first frame of each pair stands; the second is next.
-        iterations: int32 `(B,)`, to which those done are added.
+        firsts: int32 `(B,)`, indices of the first frame of each pair; the second is the next.
+        iterations: int32 `(B,)`, increased by the number of iterations.
         height, width: H and W.
         quads: S / 4.
         limit, theta, ratio: lambda * theta, theta, tau / theta.
-        tolerance: a pair stops after an iteration whose summed squared change is not above it.
-        warps, outer, inner: as many as that at most.
-        MEDIAN: side of the median filter; 1 for none.
-        BLOCK, SMALL_BLOCK: pixels at a time, powers of 2, in iterations and in the rest.
+        tolerance: a pair stops after an iteration whose summed squared change is at most this.
+        warps, outer, inner: maximum numbers of warps, median filters and iterations.
+        MEDIAN: side of the median filter; 1 for no filter.
+        BLOCK, SMALL_BLOCK: pixels at a time, powers of 2, in iterations and elsewhere.
     """
     pair = tl.program_id(0).to(tl.int64)
     stride = quads * 4  # a multiple of 4 that the compiler sees
@@ -183,7 +184,7 @@ def refine(
     first = frames + tl.load(firsts + pair).to(tl.int64) * (3 * height * stride)
     second = first + 3 * height * stride
     done = 0
-    turn = 0  # which copy is the present one
+    turn = 0  # which copy is current
     for _ in range(warps):
         u = base + turn * (6 * plane)
         warp(u, data, plane, first, second, height, width, stride, SMALL_BLOCK)
@@ -204,7 +205,7 @@ def refine(
                 one, two = _sweep(
                     old, new, data, plane, count, height, width, stride, limit, theta, ratio, BLOCK
                 )
-                again = (count == 2) & (one <= tolerance)  # from `old`, the first one alone
+                again = (count == 2) & (one <= tolerance)  # the first one alone, from `old`
                 most = tl.where(again, 1, 2)
                 change = tl.where(again, float("inf"), tl.where(count == 2, two, one))
                 count = tl.where(again, 0, count)

@@ -1,12 +1,12 @@
 """Where jobs run: in processes of this machine, or on the workers of a Dask cluster."""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from slic.errors import InputError
 from slic.prep.tvl1 import resolve_engine
-from slic.prep.workers.jobs import J, Result
+from slic.prep.workers.jobs import J, Result, Stage
 from slic.runtime.processes import available_cores, run_jobs
 
 if TYPE_CHECKING:
@@ -25,30 +25,15 @@ class LocalProcesses:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers
 
-    def run(
-        self,
-        work: Callable[[J], Result],
-        jobs: Sequence[J],
-        *,
-        on_lost: Callable[[J, str], Result],
-        on_units: Callable[[int], None] | None = None,
-        device: str = "cpu",
-    ) -> Generator[Result]:
+    def run(self, stage: Stage[J, Result]) -> Generator[Result]:
         """Yield the results of jobs in order of completion. Close the generator to stop early.
-
-        Args:
-            work: a function defined in a module, picklable.
-            jobs: its arguments, picklable.
-            on_lost: returns the result of a job that kills every worker that tries it, from the
-                job and a reason. Only a cluster calls it: here, a process that dies ends the run.
-            on_units: receives the numbers that jobs pass to `slic.runtime.processes.add_units`.
-            device: the device that `work` needs.
 
         Raises:
             WorkError: the run cannot go on; results so far are stored.
             KeyboardInterrupt: the command was told to stop.
         """
-        yield from run_jobs(work, jobs, workers=self._count(len(jobs)), counted=on_units)
+        workers = self._count(len(stage.jobs))
+        yield from run_jobs(stage.work, stage.jobs, workers=workers, counted=stage.on_units)
 
     def engine(self, engine: str, device: str | None) -> tuple[str, str]:
         """Resolve `auto` to a TV-L1 engine and device, as `resolve_engine` does."""

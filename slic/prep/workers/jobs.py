@@ -1,4 +1,4 @@
-"""Jobs of `slic prep`, and the claim that lets a remote worker publish what it made.
+"""The jobs of `slic prep`, and the claim that lets a remote worker publish what it made.
 
 A worker that Dask has given up, because it was cut off or suspended, still completes its job. By
 then another worker may have stored the same video, and its flow. It must not replace them.
@@ -7,10 +7,10 @@ then another worker may have stored the same video, and its flow. It must not re
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from slic.cache.writers import aside_name
 from slic.errors import DiskError
@@ -37,6 +37,26 @@ class Job:
 
 J = TypeVar("J", bound=Job)
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Stage(Generic[J, Result]):
+    """Jobs of one kind, and what to do with them.
+
+    Attributes:
+        work: a function defined in a module, picklable.
+        jobs: its arguments, picklable; at least one.
+        on_lost: returns the result of a job that kills every worker that tries it, from the job
+            and a reason. Only a cluster calls it; locally, a process that dies ends the run.
+        on_units: receives the numbers that jobs pass to `slic.runtime.processes.add_units`.
+        device: what `work` runs on.
+    """
+
+    work: Callable[[J], Result]
+    jobs: Sequence[J]
+    on_lost: Callable[[J, str], Result]
+    on_units: Callable[[int], None] = lambda units: None
+    device: str = "cpu"
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from slic.cache import video_key
 from slic.errors import InputError, WorkError
 from slic.prep.tvl1 import ON_DEVICES, resolve_engine
-from slic.prep.workers.jobs import J, Result, new_claim, read_claim, renew_claim
+from slic.prep.workers.jobs import J, Result, Stage, new_claim, read_claim, renew_claim
 from slic.prep.workers.on_worker import (
     Requirements,
     find_problem,
@@ -62,17 +62,11 @@ def connect(address: str) -> Iterator["DaskCluster"]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress Dask's log messages and warnings, which would break the progress display."""
-    import warnings
-
-    from distributed.versions import VersionMismatchWarning
-
+    """Suppress Dask's log messages of lost connections, which would break the progress display."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VersionMismatchWarning)
-            yield
+        yield
     finally:
         logging.disable(before)
 
@@ -132,15 +126,7 @@ class DaskCluster:
                 f"--scheduler {address}: it has no workers; start some with `dask worker {address}`"
             ) from None
 
-    def run(
-        self,
-        work: Callable[[J], Result],
-        jobs: Sequence[J],
-        *,
-        on_lost: Callable[[J, str], Result],
-        on_units: Callable[[int], None] | None = None,
-        device: str = "cpu",
-    ) -> Generator[Result]:
+    def run(self, stage: Stage[J, Result]) -> Generator[Result]:
         """Yield the results of jobs as `LocalProcesses.run` does, also if workers die.
 
         Raises:
@@ -149,13 +135,10 @@ class DaskCluster:
         """
         from distributed.client import ClosedClientError
 
-        with new_claim(jobs[0].store) as claim:
+        with new_claim(stage.jobs[0].store) as claim:
             try:
-                requirements = self._check_workers(claim, jobs)
-                stage = _Stage(self, work, requirements, on_units or (lambda units: None), device)
-                yield from stage.results(
-                    (replace(job, store=job.store.absolute(), claim=claim) for job in jobs), on_lost
-                )
+                required = self._check_workers(claim, stage.jobs)
+                yield from _StageRun(self, stage, required).results()
             except (CancelledError, ClosedClientError):
                 raise self.gone() from None
 
@@ -195,13 +178,13 @@ class DaskCluster:
             InputError: there is no such engine, or no worker for it.
         """
         gpus = self.threads(GPU) > 0
-        if device == "auto":
-            device = None
+        if device in (None, "auto"):
+            wants_gpu = engine == "cuda" or (gpus and engine in ("auto", "torch"))
+            device = "cuda" if wants_gpu else "cpu"
         if engine == "auto":
-            engine = "cuda" if gpus and device in (None, "cuda") else "cpu"
+            engine = "cuda" if gpus and device == "cuda" else "cpu"
         if engine not in ON_DEVICES:
             return resolve_engine(engine, device)
-        device = device or ("cuda" if gpus or engine == "cuda" else "cpu")
         if engine == "cuda" and device == "cpu":
             raise InputError("TV-L1 engine 'cuda' does not run on device 'cpu': use engine 'cpu'")
         if device not in ("cuda", "cpu"):
@@ -241,37 +224,31 @@ class DaskCluster:
             raise self.gone() from None
 
 
-class _Stage(Generic[J, Result]):
-    """Jobs of one kind, of which a few are submitted at a time."""
+class _StageRun(Generic[J, Result]):
+    """The jobs of a stage, of which a few are submitted at a time."""
 
     def __init__(
-        self,
-        cluster: DaskCluster,
-        work: Callable[[J], Result],
-        requirements: Requirements,
-        on_units: Callable[[int], None],
-        device: str,
+        self, cluster: DaskCluster, stage: Stage[J, Result], required: Requirements
     ) -> None:
-        self.cluster, self.work, self.requirements = cluster, work, requirements
-        self.on_units = on_units
-        self.resource = GPU if device == "cuda" else None
+        self.cluster, self.stage, self.required = cluster, stage, required
+        self.resource = GPU if stage.device == "cuda" else None
         share = {GPU: 1 / VIDEOS_PER_GPU} if self.resource else None
         self.executor = cluster.client.get_executor(pure=False, retries=RETRIES, resources=share)
         self.killed: list[J] = []
         self.threads = cluster.threads(self.resource)
         self.looked = self.last_seen = time.monotonic()
 
-    def results(self, jobs: Iterable[J], on_lost: Callable[[J, str], Result]) -> Iterator[Result]:
+    def results(self) -> Iterator[Result]:
         """Yield the results of jobs; try those whose workers died again at the end, one by one.
 
         When a worker dies, Dask counts it against all jobs that were queued there.
         """
         try:
-            yield from self._attempt(jobs, self.limit)
+            yield from self._attempt(self.stage.jobs, self.limit)
             suspects, self.killed = self.killed, []
             yield from self._attempt(suspects, lambda: 1)
             for job in self.killed:
-                yield on_lost(job, "every worker that tried it died (out of memory?)")
+                yield self.stage.on_lost(job, "every worker that tried it died (out of memory?)")
         finally:
             if self.cluster.client.status != "closed":
                 self.executor.shutdown(wait=False)  # cancels what is under way
@@ -292,7 +269,7 @@ class _Stage(Generic[J, Result]):
             except ImportError as error:
                 raise WorkError(f"a worker that joined later {_without_slic(error)}") from None
             else:
-                self.on_units(units)
+                self.stage.on_units(units)
                 yield result
 
     def _submit(self, job: J) -> "Future[tuple[J, Future[tuple[Result, int]]]]":
@@ -300,9 +277,10 @@ class _Stage(Generic[J, Result]):
 
         It counts as running from the start, so that a stop leaves the task its time to complete.
         """
-        name = getattr(self.work, "func", self.work).__name__
-        key = (name, video_key(job.id), uuid.uuid4().hex[:8])
-        task = self.executor.submit(run_job, self.work, job, self.requirements, key=key)
+        work = self.stage.work
+        key = (getattr(work, "func", work).__name__, video_key(job.id), uuid.uuid4().hex[:8])
+        there = replace(job, store=job.store.absolute(), claim=self.required.claim)
+        task = self.executor.submit(run_job, work, there, self.required, key=key)
         completed: Future[tuple[J, Future[tuple[Result, int]]]] = Future()
         completed.set_running_or_notify_cancel()
         task.add_done_callback(lambda done: completed.set_result((job, done)))
@@ -316,7 +294,7 @@ class _Stage(Generic[J, Result]):
         self.looked = now
         if self.cluster.client.status == "closed":  # tasks whose results it awaits never complete
             raise self.cluster.gone()
-        renew_claim(self.requirements.claim)
+        renew_claim(self.required.claim)
         self.threads = self.cluster.threads(self.resource)
         if self.threads:
             self.last_seen = now

@@ -221,7 +221,7 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused() -> None:
     for engine in ("cuda", "auto"):
         with pytest.raises(InputError, match="there is no CUDA device here; use engine 'cpu'"):
             resolve_engine(engine, "cuda:0")
-    with pytest.raises(InputError, match="device 'cuda': there is none here"):
+    with pytest.raises(InputError, match="device 'cuda' does not exist here"):
         resolve_engine("torch", "cuda")
 
 

@@ -32,7 +32,7 @@ from slic.prep.frames import prep_frames
 from slic.prep.frames_video import FrameJob, close_decoder, not_stored, store_frames
 from slic.prep.store import PrepResult
 from slic.prep.workers import on_worker, scheduler
-from slic.prep.workers.jobs import check_claim, new_claim
+from slic.prep.workers.jobs import Stage, check_claim, new_claim
 from slic.prep.workers.on_worker import Requirements, run_job, versions
 
 BOUND = 3.0
@@ -368,7 +368,7 @@ def test_the_dashboard_shows_the_jobs(both: LocalCluster, videos: Path, tmp_path
 
     jobs = [job_of(videos, tmp_path)]
     with scheduler.connect(both.scheduler_address) as found, ThreadPoolExecutor(1) as thread:
-        done = thread.submit(lambda: list(found.run(held, jobs, on_lost=lambda job, why: why)))
+        done = thread.submit(lambda: list(found.run(Stage(held, jobs, lambda job, why: why))))
         try:
             until = time.monotonic() + 30
             while not shown():
@@ -388,10 +388,10 @@ class TestAScheduler:
         with cluster(n_workers=1) as one, scheduler.connect(one.scheduler_address) as found:
             one.close()
             with pytest.raises(WorkError, match=f"{found.address}: the scheduler is gone"):
-                list(found.run(store_frames, [job], on_lost=not_stored))
+                list(found.run(Stage(store_frames, [job], not_stored)))
             found.client.close()
             with pytest.raises(WorkError, match=f"{found.address}: the scheduler is gone"):
-                list(found.run(store_frames, [job], on_lost=not_stored))
+                list(found.run(Stage(store_frames, [job], not_stored)))
 
 
 def test_what_is_asked_for_no_longer_is_not_published(videos: Path, own: Path) -> None:
