@@ -1,4 +1,4 @@
-"""Videos kept as folders of numbered images: `image_00001.jpg`, flow as `flow_x_00001.jpg`."""
+"""Videos stored as folders of numbered images: `image_00001.jpg`, flow as `flow_x_00001.jpg`."""
 
 import os
 import re
@@ -14,22 +14,22 @@ _FLOW_PREFIXES: Final[dict[str, ImageView]] = {"flow_x": "u", "x": "u", "flow_y"
 
 
 def image_prefix(name: str) -> str | None:
-    """What stands before the number of an image's name; None for another file."""
+    """Return the part of an image's name before its number; None for any other file."""
     match = _NUMBERED.fullmatch(name)
     return match[1] if match else None
 
 
 def view_of_prefix(prefix: str) -> ImageView:
-    """What the images of a prefix show: `flow_x_` and `x_` are u, `flow_y_` and `y_` v."""
+    """Return what images of a prefix show: `flow_x_` and `x_` are u, `flow_y_` and `y_` are v."""
     return _FLOW_PREFIXES.get(prefix.rstrip("_-. ").lower(), "frames")
 
 
 def image_files(folder: Path, *, view: ImageView | None = None) -> list[Path]:
-    """The numbered images of a folder by their numbers, whether or not some are missing.
+    """Return the numbered images of a folder in order, whether or not some are missing.
 
     Args:
-        folder: of one video.
-        view: those that show this; all if None.
+        folder: the folder of one video.
+        view: only images that show this. None: all.
 
     Raises:
         OSError: the folder cannot be read.
@@ -38,10 +38,10 @@ def image_files(folder: Path, *, view: ImageView | None = None) -> list[Path]:
 
 
 def image_sequence(folder: Path, *, view: ImageView | None = None) -> list[Path]:
-    """The images of one video in order: one name, numbered from 0 or 1 without a gap.
+    """Return the images of one video in order: one prefix, numbered from 0 or 1 without a gap.
 
     Raises:
-        DecodeError: there is no such image, or they are no one sequence; the message says why.
+        DecodeError: there is no image, or they are not one sequence; the message says why.
         OSError: the folder cannot be read.
     """
     found = _numbered(folder, view)
@@ -51,7 +51,9 @@ def image_sequence(folder: Path, *, view: ImageView | None = None) -> list[Path]
     prefixes = sorted({prefix for _, prefix, _ in found})
     if len(prefixes) > 1:
         names = " and ".join(f"{prefix}*" for prefix in prefixes[:2])
-        raise DecodeError(f"images of {len(prefixes)} names, such as {names}: which are the video?")
+        raise DecodeError(
+            f"images with {len(prefixes)} prefixes, such as {names}; keep those of the video"
+        )
     first, _, path = found[0]
     if first > 1:
         raise DecodeError(f"the first {what} is {path.name}: numbers must begin with 0 or 1")

@@ -1,4 +1,4 @@
-"""What stands in a data set: the videos and lists below a folder, the rows of a csv."""
+"""The contents of a data set: videos and lists below a folder, rows of a csv."""
 
 import csv
 import difflib
@@ -19,13 +19,13 @@ from slic.runtime.text import counted, escape, is_one_line, is_utf8
 _SUFFIXES: Final = "avi mp4 mkv mov webm mpg mpeg m4v wmv flv 3gp ts ogv"
 VIDEO_SUFFIXES: Final = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 LIST_NAME: Final = re.compile(r"(?:(train|test)list0?([1-3])|classind)\.txt", re.IGNORECASE)
-LONGEST_NAME: Final = 4096  # characters: the longest path there is
+LONGEST_NAME: Final = 4096  # characters: Linux allows no longer path
 HMDB51_LIST_NAME: Final = re.compile(r"(.+)_test_split([1-3])\.txt", re.IGNORECASE)
 
 _WINDOWS_ABSOLUTE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 CSV_COLUMNS: Final = ("path", "label", "split", "group")
-# What other people's tables call our columns, for a hint.
+# Names of these columns in other tables, for the hint in an error.
 _COLUMN_HINTS: Final = {
     **dict.fromkeys(("file", "filename", "video", "name", "id"), "path"),
     **dict.fromkeys(("class", "category", "action", "target"), "label"),
@@ -35,16 +35,16 @@ _COLUMN_HINTS: Final = {
 
 @dataclass(frozen=True)
 class Listing:
-    """What there is below a folder, as sorted relative posix paths.
+    """The contents of a folder and its subfolders, as sorted relative posix paths.
 
     Attributes:
-        videos: Video files.
-        lists: UCF101's list files.
-        hmdb51_lists: HMDB51's.
-        tables: Files that end in `.csv`.
-        pictures: Folders that hold numbered images and no video, with what stands before the
-            numbers; "" is the folder itself.
-        notes: Remarks for the user.
+        videos: video files.
+        lists: list files of UCF101.
+        hmdb51_lists: list files of HMDB51.
+        tables: files with suffix `.csv`.
+        pictures: folders with numbered images and no video, and the prefixes of the images; "" is
+            the folder itself.
+        notes: remarks for the user.
     """
 
     videos: tuple[str, ...]
@@ -57,7 +57,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a csv; empty cells are None, `split` is the word in lower case."""
+    """A row of a csv; empty cells are None, and `split` is in lower case."""
 
     line: int
     path: str
@@ -67,17 +67,17 @@ class Row:
 
 
 def stem_of(path: str) -> str:
-    """A video's name without its folders and without the suffix of a video."""
+    """Return the file name of a path without the suffix of a video."""
     name = path.rpartition("/")[2]
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def read_text(file: Path) -> str:
-    """The text of a UTF-8 file without its byte order mark.
+    """Return the text of a UTF-8 file, without a byte order mark.
 
     Raises:
-        DatasetError: The file cannot be read or is not UTF-8.
+        DatasetError: the file cannot be read or is not UTF-8.
     """
     try:
         return read_regular(file, limit=LARGE).decode("utf-8-sig")
@@ -92,39 +92,33 @@ def read_text(file: Path) -> str:
 
 
 def list_folder(root: Path) -> Listing:
-    """Find all videos, and folders of numbered images, below a folder.
+    """List all videos, and folders of numbered images, in a folder and its subfolders.
 
-    Names that start with a dot and files without a video suffix are ignored. Links to folders
-    are not followed; links to files are, wherever they lead, and keep the link's own path.
-
-    Args:
-        root: The folder.
-
-    Returns:
-        What there is, and remarks on what was left out.
+    Names that begin with a dot and files without a video suffix are ignored. Links to folders are
+    not followed. Links to files are, wherever they lead, and the video has the link's path.
 
     Raises:
-        DatasetError: A folder cannot be read, is empty or without video and images, or the name
-            of a video or of a folder of images holds NUL or a line break.
+        DatasetError: a folder cannot be read, there is no video or image, or the name of a video
+            or of a folder of images contains NUL or a line break.
     """
     found: dict[str, list[str]] = {"video": [], "list": [], "hmdb51 list": [], "table": []}
     pictures: dict[str, set[str]] = defaultdict(set)
-    left_out = {"folder link": 0, "broken link": 0, "name that is not UTF-8": 0}
+    ignored = {"folder link": 0, "broken link": 0, "name that is not UTF-8": 0}
     for path, entry in _scan(root):
         kind = _kind(entry)
         if kind == "folder link":
-            left_out[kind] += 1
+            ignored[kind] += 1
         elif kind == "image":
             pictures[path.rpartition("/")[0]].add(image_prefix(entry.name) or "")
         elif kind is not None and not is_utf8(path):
-            left_out["name that is not UTF-8"] += kind in ("video", "broken link")
+            ignored["name that is not UTF-8"] += kind in ("video", "broken link")
         elif kind == "broken link":
-            left_out[kind] += 1
+            ignored[kind] += 1
         elif kind is not None:
             if kind == "video":
                 _check_one_line(root, path)
             found[kind].append(path)
-    notes = _left_out_notes(left_out)
+    notes = _ignored_notes(ignored)
     for path in found["video"]:
         pictures.pop(path.rpartition("/")[0], None)  # thumbnails
     for folder in pictures:
@@ -137,7 +131,7 @@ def list_folder(root: Path) -> Listing:
 
 
 def _scan(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Relative path and entry of everything below `root` that is neither hidden nor a folder."""
+    """Yield relative path and entry of every file and link below `root` that is not hidden."""
     folders = [""]
     while folders:
         prefix = folders.pop()
@@ -156,10 +150,10 @@ def _scan(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str | None:
-    """`video`, `image`, links, a kind of list, or None for what is of no interest."""
+    """Return the kind of an entry, a key of `found` or `ignored` in `list_folder`, or `image`."""
     linked = entry.is_symlink()
     try:
-        # The type is known from the scan, so that only links cost a stat.
+        # The scan has told the type, so only links cost a stat.
         is_file = entry.is_file()
         if linked and not is_file and entry.is_dir():
             return "folder link"
@@ -183,19 +177,19 @@ def _list_kind(name: str) -> str | None:
 def _check_one_line(root: Path, path: str) -> None:
     if not is_one_line(path):
         raise DatasetError(
-            f"{escape(root)}: the name {path!a} holds a line break; rename that file or folder"
+            f"{escape(root)}: the name {path!a} contains a line break; rename that file or folder"
         )
 
 
-def _left_out_notes(left_out: dict[str, int]) -> tuple[str, ...]:
-    links, broken, foreign = left_out.values()
+def _ignored_notes(ignored: dict[str, int]) -> tuple[str, ...]:
+    links, broken, foreign = ignored.values()
     notes = []
     if links:
         notes.append(f"{counted(links, 'link')} to folders not followed")
     if broken:
-        notes.append(f"{counted(broken, 'link')} to missing videos left out")
+        notes.append(f"{counted(broken, 'link')} to missing videos ignored")
     if foreign:
-        notes.append(f"{counted(foreign, 'video')} left out: file names that are not UTF-8")
+        notes.append(f"{counted(foreign, 'video')} ignored: file names that are not UTF-8")
     return tuple(notes)
 
 
@@ -211,18 +205,18 @@ def _refuse_without_video(root: Path, notes: tuple[str, ...]) -> None:
 
 
 def read_csv(file: Path) -> list[Row]:
-    """Read a csv with a header of `path` and, in any order, `label`, `split`, `group`.
+    """Read a csv with the column `path` and optionally `label`, `split`, `group`, in any order.
 
     Args:
-        file: UTF-8, with or without byte order mark; any line ends.
+        file: the csv, UTF-8 with or without byte order mark, with any line ends.
 
     Returns:
-        The rows as they stand, paths normalised (`./a//b.mp4` is `a/b.mp4`); blank lines are
-        skipped. Whether the files exist is not looked at.
+        The rows, without blank lines. Paths are normalised (`./a//b.mp4` becomes `a/b.mp4`); the
+        files need not exist.
 
     Raises:
-        DatasetError: Not UTF-8 or not a csv, wrong columns, a row of another length, a path
-            that is empty, absolute or holds `..`, a path listed twice, a line break in a cell.
+        DatasetError: not UTF-8 or not a csv, wrong columns, a row of another length, a path that
+            is empty, absolute or contains `..`, a path listed twice, a line break in a cell.
     """
     reader = csv.reader(
         io.StringIO(read_text(file), newline=""), strict=True, skipinitialspace=True
@@ -253,13 +247,13 @@ def _columns(file: Path, header: list[str]) -> list[str]:
     if "path" in columns and not unknown and len(set(columns)) == len(columns):
         return columns
     few = unknown[: len(CSV_COLUMNS)]
-    hints = [f"{escape(c[:40])!r} is perhaps {near!r}" for c in few if (near := _nearest(c[:40]))]
+    hints = [f"{escape(c[:40])!r} may be {near!r}" for c in few if (near := _nearest(c[:40]))]
     named = [escape(c[:40]) for c in columns[: 2 * len(CSV_COLUMNS)]]
     more = len(columns) - len(named)
     found = (",".join(named) or "none") + (f" and {more} more" if more else "")
     raise DatasetError(
-        f"{escape(file)}: columns found: {found}; expected: path, and label, split, group if "
-        f"wanted, each once{''.join(f'; {hint}' for hint in hints)}"
+        f"{escape(file)}: columns are {found}; expected: path, and optionally label, split, "
+        f"group, each once{''.join(f'; {hint}' for hint in hints)}"
     )
 
 
@@ -272,10 +266,10 @@ def _row(where: str, columns: list[str], cells: list[str], line: int) -> Row:
     if len(cells) != len(columns):
         raise DatasetError(
             f"{where}: {counted(len(cells), 'cell')} under a header of {len(columns)}; "
-            "quote cells that hold a comma"
+            "quote cells that contain a comma"
         )
     if not all(is_one_line(cell) for cell in cells if cell):
-        raise DatasetError(f"{where}: a cell holds NUL or a line break; remove it")
+        raise DatasetError(f"{where}: a cell contains NUL or a line break; remove it")
     values = dict(zip(columns, cells, strict=True))
     path = inner_path(where, values.pop("path"), of="the csv's folder")
     rest = {name: value.strip() or None for name, value in values.items()}
@@ -284,23 +278,24 @@ def _row(where: str, columns: list[str], cells: list[str], line: int) -> Row:
 
 
 def inner_path(where: str, text: str, *, of: str) -> str:
-    """A listed path, normalised; DatasetError where it is empty or leads out of what it is of."""
+    """Normalise a listed path; raise a DatasetError if it is empty or leads out of `of`."""
     steps = [step for step in text.split("/") if step not in ("", ".")]
     if not steps:
         raise DatasetError(f"{where}: the path is empty; name a video")
     if text.startswith("/") or _WINDOWS_ABSOLUTE.match(text) or ".." in steps:
         raise DatasetError(
-            f"{where}: {escape(text)} leads outside; give paths relative to {of}, without '..'"
+            f"{where}: {escape(text)} is outside of the data set; give paths relative to {of},"
+            " without '..'"
         )
     return "/".join(steps)
 
 
 class Inside:
-    """Tells which paths are there below a root, resolving each folder only once.
+    """Resolve paths below a root and refuse those that leave it; each folder is resolved once.
 
     Args:
-        root: the folder that no path may leave.
-        of: the root in words, for messages.
+        root: the folder.
+        of: what to call the root in messages.
     """
 
     def __init__(self, root: Path, *, of: str) -> None:
@@ -309,10 +304,10 @@ class Inside:
         self._folders: dict[str, str] = {}
 
     def target(self, where: str, path: str) -> str:
-        """What a relative path leads to, whether or not it is there.
+        """Return the target of a relative path, whether or not it exists.
 
         Raises:
-            DatasetError: A link leads outside the root.
+            DatasetError: a link leads outside of the root.
         """
         folder, _, name = path.rpartition("/")
         if folder not in self._folders:
@@ -322,17 +317,17 @@ class Inside:
             target = os.path.realpath(target)
         if not target.startswith(os.path.join(self._root, "")):
             raise DatasetError(
-                f"{where}: {escape(path)} is a link that leads outside {self.of}; move the list or"
+                f"{where}: {escape(path)} is a link to outside of {self.of}; move the list or"
                 " the video"
             )
         return target
 
 
 def find_rows(file: Path, rows: list[Row]) -> list[Row]:
-    """The rows whose video is a regular file in the csv's folder.
+    """Return the rows whose video is a regular file in the csv's folder.
 
     Raises:
-        DatasetError: A link leads outside the csv's folder.
+        DatasetError: a link leads outside of the csv's folder.
     """
     inside = Inside(file.parent, of="the csv's folder")
     where = escape(file)

@@ -1,4 +1,4 @@
-"""Parts of videos in time: a segment that a user names, and the windows of a long video."""
+"""Parts of a video in time: a segment given by a user, and the windows of a long video."""
 
 import math
 import re
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slic.errors import InputError
 
-USUAL_FPS = 25.0  # frames a second of a video that does not tell
+USUAL_FPS = 25.0  # assumed for a video that does not record its frame rate
 SHORTEST_S, LONGEST_S = 1e-3, 1e6
 _MARK = "#t="
 _SECONDS = r"\d+(?:\.\d*)?|\.\d+"
@@ -16,22 +16,24 @@ _DURATION = re.compile(rf"({_SECONDS})(ms|s)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Segment:
-    """From second `begin` to before second `end`; to the end of the video if that is None."""
+    """The part of a video from second `begin` until second `end`. None: until its end."""
 
     begin: float
     end: float | None
 
     def frames(self, fps: float) -> tuple[int, int | None]:
-        """First frame and number of frames, one at least; None is all to the end."""
+        """Return the first frame and the number of frames, at least 1. None: all to the end."""
         first = _frames(self.begin, fps)
         return first, None if self.end is None else max(1, _frames(self.end, fps) - first)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How long videos are embedded piece by piece: windows of `length`, each `stride` later.
+    """Overlapping pieces in which long videos are embedded.
 
-    Seconds, in whole milliseconds.
+    Attributes:
+        length: of a window, in seconds, a multiple of a millisecond.
+        stride: from the beginning of a window to that of the next, likewise.
     """
 
     length: float
@@ -41,14 +43,14 @@ class Windows:
         return f"w{plain_seconds(self.length)}s-s{plain_seconds(self.stride)}s"
 
     def bounds(self, frames: int, fps: float) -> list[tuple[int, int]]:
-        """First frame and number of frames of each window of a video, in order.
+        """Return the first frame and the number of frames of each window of a video, in order.
 
-        All are of one length. The last one ends with the video, so it may begin less than a
-        stride after the one before. A video that is no longer than a window is one window.
+        All have the same length. The last ends with the video, so it may begin less than a stride
+        after the one before. A video that is not longer than a window is one window.
 
         Args:
-            frames: of the video.
-            fps: its frames a second.
+            frames: number of frames of the video.
+            fps: its frames per second.
         """
         count = max(1, _frames(self.length, fps))
         if count >= frames:
@@ -60,21 +62,21 @@ class Windows:
 
 
 def known_fps(fps: float | None) -> float:
-    """Frames a second by which seconds are counted: 25 where a video does not tell."""
+    """Return the frame rate to convert seconds with: 25 if a video does not record one."""
     return fps if fps is not None and math.isfinite(fps) and fps > 0 else USUAL_FPS
 
 
 def ends_before(segment: Segment, frames: int, fps: float | None) -> str:
-    """Says that a video of so many frames has nothing of a segment."""
+    """Return the message that a video of so many frames ends before a segment begins."""
     begin, end = plain_seconds(segment.begin), plain_seconds(frames / known_fps(fps))
-    return f"the segment begins at {begin} s, behind the last frame: the video ends at {end} s"
+    return f"the segment begins at {begin} s, after the last frame: the video ends at {end} s"
 
 
 def named_segment(query: str) -> tuple[str, Segment | None]:
-    """What a query such as `talk.mp4#t=12,14` names: a video, and the segment, if one is asked for.
+    """Split a query such as `talk.mp4#t=12,14` into a video and a segment, None without `#t=`.
 
     Raises:
-        InputError: `#t=` is followed by something else than seconds, or by nothing.
+        InputError: `#t=` is not followed by seconds.
     """
     name, mark, words = query.rpartition(_MARK)
     if not mark:
@@ -82,7 +84,7 @@ def named_segment(query: str) -> tuple[str, Segment | None]:
     found = _SEGMENT.fullmatch(words)
     if found is None or found.group(1) is found.group(2) is None:
         raise InputError(
-            f"{query!r}: #t={words} names no segment; #t=12,14 is from second 12 to 14, #t=12 to"
+            f"{query!r}: #t={words} is not a segment; #t=12,14 is from second 12 to 14, #t=12 to"
             " the end, #t=,14 from the start"
         )
     begin, end = (None if word is None else float(word) for word in found.groups())
@@ -93,18 +95,18 @@ def named_segment(query: str) -> tuple[str, Segment | None]:
 
 
 def windows_of(length: str | None, stride: str | None) -> Windows | None:
-    """Windows as typed, such as `2s` and `500ms`; None if none are asked for.
+    """Parse options such as `2s` and `500ms` to windows; None without a length.
 
     Args:
         length: of a window.
-        stride: from one to the next; half the length if None.
+        stride: from one window to the next. None: half the length.
 
     Raises:
-        InputError: no duration, or a stride without a length.
+        InputError: not a duration, or a stride without a length.
     """
     if length is None:
         if stride is not None:
-            raise InputError("--stride goes with --window: give the length of a window as well")
+            raise InputError("--stride needs --window: give the length of a window as well")
         return None
     seconds = _duration(length, "--window")
     if stride is not None:
@@ -113,12 +115,12 @@ def windows_of(length: str | None, stride: str | None) -> Windows | None:
 
 
 def plain_seconds(seconds: float) -> str:
-    """Seconds without needless zeros, to a millionth: 2, 0.5, 1.001001."""
+    """Format seconds without trailing zeros, to a millionth: 2, 0.5, 1.001001."""
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def window_name(video: str, start: float, end: float) -> str:
-    """What a part of a video is called, seconds behind its id: `<video>#t=<start>,<end>`."""
+    """Return the name of a part of a video, `<video>#t=<start>,<end>`, in seconds."""
     return f"{video}{_MARK}{plain_seconds(start)},{plain_seconds(end)}"
 
 
@@ -133,7 +135,7 @@ def _duration(text: str, option: str) -> float:
 
 
 def _frames(seconds: float, fps: float) -> int:
-    """Seconds in frames; what is beyond any video stays an integer."""
+    """Convert seconds to frames; the limit keeps huge values exact as integers."""
     return _nearest(min(seconds * fps, 2.0**53))
 
 

@@ -1,4 +1,4 @@
-"""Which videos are trained on and which are tested: words, UCF101's lists, a rule for the rest."""
+"""Splits: words such as `val`, UCF101's names and official lists, and a rule for the rest."""
 
 import hashlib
 import os
@@ -24,13 +24,13 @@ _UCF101_TESTED: Final = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}
 
 
 def part_of_word(word: str | None, *, words: Collection[str | None]) -> Part:
-    """What the word of a split folder or csv cell means among all words in use.
+    """Return what the word of a split folder or csv cell means.
 
-    `val` serves as test where nothing is called test, and is unused otherwise.
+    `val` is used as test if no word is `test`, and is unused otherwise.
 
     Args:
-        word: One of `PART_WORDS`, or None for no word (unused).
-        words: All words of the data set.
+        word: one of `PART_WORDS`, or None for an empty cell (unused).
+        words: all words of the data set.
     """
     if word in ("val", "validation"):
         return "unused" if "test" in words else "test"
@@ -38,23 +38,25 @@ def part_of_word(word: str | None, *, words: Collection[str | None]) -> Part:
 
 
 def val_note(words: Collection[str | None]) -> tuple[str, ...]:
-    """A remark on what became of `val`, if there is any."""
+    """Return a remark on how `val` is used, if there is any."""
     if not {"val", "validation"} & set(words):
         return ()
     return (
-        ("val is unused: test is there",) if "test" in words else ("no test: val serves as test",)
+        ("val is unused: there is a test split",)
+        if "test" in words
+        else ("no test split: val is used as test",)
     )
 
 
 def held_out(names: Iterable[str]) -> frozenset[str]:
-    """The groups of one class to test on where no split is given: a quarter of them.
+    """Choose the groups of one class to test on if no split is given: a quarter of them.
 
-    The groups are ordered by the blake2b digest (64 bytes) of their UTF-8 name; the first
-    max(1, n / 4) of n, rounded half up, are held out, and none where there is only one. The
-    choice depends on nothing but the set of names.
+    The groups are sorted by the blake2b digest (64 bytes) of their UTF-8 names; the first
+    max(1, n / 4) of n, rounded half up, are held out, or none if there is only one. The choice
+    depends only on the set of names.
 
     Args:
-        names: Group names, or video ids where there are no groups; repeats do not count.
+        names: names of groups, or ids of videos without groups; repeats are ignored.
     """
     unique = sorted(set(names), key=lambda name: hashlib.blake2b(name.encode()).digest())
     count = max(1, (len(unique) + 2) // 4) if len(unique) > 1 else 0
@@ -66,26 +68,26 @@ def held_out(names: Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Ucf101Name:
-    """What the name of a UCF101 video says: `v_<action>_g<group>_c<clip>`."""
+    """The parts of the name of a UCF101 video, `v_<action>_g<group>_c<clip>`."""
 
     action: str
     group: int
 
     @property
     def group_name(self) -> str:
-        """`g07`: a group is one within its class."""
+        """Return the group as `g07`; groups are numbered within each class."""
         return f"g{self.group:02d}"
 
     @property
     def parts(self) -> dict[int, Part]:
-        """Splits 1 to 3 as the official lists have them: 1-7, 8-14 and 15-21 are tested."""
+        """Return splits 1 to 3 as in the official lists: they test groups 1-7, 8-14 and 15-21."""
         return {
             k: "test" if self.group in tested else "train" for k, tested in _UCF101_TESTED.items()
         }
 
 
 def ucf101_name(path: str) -> Ucf101Name | None:
-    """Read action and group from a UCF101 file name; None for another name."""
+    """Parse a UCF101 file name; None for any other name."""
     match = _UCF101_NAME.fullmatch(stem_of(path))
     return Ucf101Name(match[1], int(match[2])) if match else None
 
@@ -95,10 +97,10 @@ class Ucf101Lists:
     """UCF101's official lists.
 
     Attributes:
-        folder: Where they stand.
-        parts: Split number -> `ucf101_key` of a video -> train or test.
-        classes: Class name in lower case -> class name, from classInd.txt.
-        notes: Remarks for the user.
+        folder: the folder they are in.
+        parts: split number -> `ucf101_key` of a video -> train or test.
+        classes: class name in lower case -> class name, from classInd.txt.
+        notes: remarks for the user.
     """
 
     folder: Path
@@ -108,11 +110,11 @@ class Ucf101Lists:
 
 
 def ucf101_key(path: str) -> str:
-    """What a video on disk and its line in a list have in common.
+    """Return a key that a video on disk shares with its line in a list.
 
-    Copies of UCF101 differ in case (`HandstandPushups/v_HandStandPushups_g01_c01`), in suffix
-    and in folders, so the lower case stem counts, and the folder only where the stem does not
-    name the class.
+    Copies of UCF101 differ in case (`HandstandPushups/v_HandStandPushups_g01_c01`), suffix and
+    folders, so it is the lower case stem, with the folder only if the stem does not name the
+    class.
     """
     stem = stem_of(path)
     key = stem if ucf101_name(path) else f"{PurePosixPath(path).parent.name}/{stem}"
@@ -120,7 +122,7 @@ def ucf101_key(path: str) -> str:
 
 
 def is_split_list(path: str) -> bool:
-    """Whether a file is named like one of the train or test lists (and not classInd.txt)."""
+    """Return whether a file is named like one of the train or test lists (not classInd.txt)."""
     match = LIST_NAME.fullmatch(os.path.basename(path))
     return match is not None and match[1] is not None
 
@@ -128,17 +130,17 @@ def is_split_list(path: str) -> bool:
 def read_ucf101_lists(files: Sequence[Path]) -> Ucf101Lists | None:
     """Read `trainlist01.txt`, `testlist01.txt` and so on, and `classInd.txt`.
 
-    Only splits with both lists count. Of several folders with lists, the one with most of
-    them is read.
+    Only splits with both lists are used. If several folders have lists, those of the folder with
+    most of them are read.
 
     Args:
-        files: All list files there are.
+        files: all list files.
 
     Returns:
-        The lists, or None where there is no list file.
+        The lists, or None if there is no list file.
 
     Raises:
-        DatasetError: A file cannot be read, a line makes no sense, or a video is in the train
+        DatasetError: a file cannot be read, a line cannot be parsed, or a video is in the train
             and the test list of one split.
     """
     folders: dict[Path, dict[str, Path]] = defaultdict(dict)
@@ -151,19 +153,21 @@ def read_ucf101_lists(files: Sequence[Path]) -> Ucf101Lists | None:
     parts: dict[int, dict[str, Part]] = {}
     notes = []
     if len(folders) > 1:
-        notes.append(f"lists stand in {counted(len(folders), 'folder')}: {escape(folder)} is read")
+        notes.append(
+            f"lists are in {counted(len(folders), 'folder')}: those in {escape(folder)} are read"
+        )
     for number in _UCF101_TESTED:
         train, test = roles.get(f"train{number}"), roles.get(f"test{number}")
         if train and test:
             parts[number] = _read_split(train, test)
         elif lone := train or test:
-            notes.append(f"{lone.name} stands without its other half: split {number} left out")
+            notes.append(f"{lone.name} has no counterpart: split {number} ignored")
     classes = _read_classes(roles["classind"]) if "classind" in roles else {}
     return Ucf101Lists(folder, parts, classes, tuple(notes))
 
 
 def _list_role(file: Path) -> str:
-    """`train1`, `test1`, ..., `classind`."""
+    """Return `train1`, `test1`, ..., or `classind`."""
     if not is_split_list(file.name):
         return "classind"
     return file.stem.lower().replace("list0", "").replace("list", "")
@@ -174,14 +178,14 @@ def _read_split(train: Path, test: Path) -> dict[str, Part]:
     for key, line in _read_list(test).items():
         if parts.setdefault(key, "test") == "train":
             raise DatasetError(
-                f"{escape(test)} line {line}: {escape(key[:80])} also stands in {train.name}; "
-                "a video is either trained on or tested"
+                f"{escape(test)} line {line}: {escape(key[:80])} is also in {train.name}; "
+                "a video belongs to one of them"
             )
     return parts
 
 
 def _read_list(file: Path) -> dict[str, int]:
-    """Keys of the listed videos with their line; a train list has a class number behind each."""
+    """Return the keys of the listed videos and their lines; train lists append class numbers."""
     lines: dict[str, int] = {}
     for number, line in enumerate(read_text(file).splitlines(), start=1):
         name, *number_of_class = line.rsplit(None, 1)[:2] or [""]
@@ -191,7 +195,7 @@ def _read_list(file: Path) -> dict[str, int]:
             continue
         if not PurePosixPath(text).suffix:
             raise DatasetError(
-                f"{escape(file)} line {number}: {escape(text[:80])!r} is no video; expected "
+                f"{escape(file)} line {number}: {escape(text[:80])!r} is not a video; expected "
                 "'<class>/<name>.avi', with or without a class number"
             )
         lines.setdefault(ucf101_key(text), number)
@@ -207,7 +211,7 @@ def _read_classes(file: Path) -> dict[str, str]:
         name = name.strip()
         if not number_of_class.isdecimal() or not name or not is_one_line(name):
             raise DatasetError(
-                f"{escape(file)} line {number}: {escape(line[:80])!r} is no class; expected "
+                f"{escape(file)} line {number}: {escape(line[:80])!r} is not a class; expected "
                 "'<number> <class>'"
             )
         classes[name.lower()] = name

@@ -1,4 +1,4 @@
-"""Data set layouts: which videos there are, with id, path, label, splits and group.
+"""Read a data set in one of these layouts:
 
 | layout | what it looks like |
 |---|---|
@@ -8,7 +8,7 @@
 | classes | `<class>/*` or `{train,val,test}/<class>/*`, possibly in one folder around them |
 | images | folders of numbered images as videos, in any of the trees above, or flat |
 | mmaction | a list of mmaction2: `<path> <class number>` or `<folder> <frames> <class number>` |
-| csv | a table `path,label,split,group`, of which only `path` must be there |
+| csv | a table `path,label,split,group`; only `path` is required |
 | flat | videos without labels |
 """
 
@@ -37,24 +37,23 @@ Choice = Layout | Literal["auto"]
 
 
 def read_dataset(path: str | os.PathLike[str], *, layout: Choice = "auto") -> Dataset:
-    """Find the videos of a data set and what is known of them.
+    """Read the videos of a data set, with id, path, label, splits and group.
 
     Args:
-        path: A folder, a csv or a list of mmaction2.
-        layout: How to read it. `auto` takes a `.txt` as mmaction, a csv with YouTube ids as
-            kinetics and any other as csv; a folder with UCF101's or HMDB51's lists, or with
-            mostly their file names, as ucf101 or hmdb51; one with a csv of YouTube ids as
-            kinetics; one with videos only at its top as flat; one with videos only in
-            sub-folders as classes. A folder without any video file, but with folders of numbered
-            images, is read in the same ways as images.
+        path: a folder, a csv or a list of mmaction2.
+        layout: how to read it. "auto" recognises mmaction by the suffix `.txt`; kinetics by a csv
+            with YouTube ids; csv by any other csv; ucf101 and hmdb51 by their official lists, or
+            if most files have such names; flat if all videos are at the top of the folder;
+            classes if all are in subfolders. A folder without video files, but with folders of
+            numbered images, is read in the same ways, as layout images.
 
     Returns:
-        All videos that are on disk. Splits 1 to 3 of ucf101 and hmdb51 are the official lists;
-        without them ucf101's follow from the group numbers; if only some splits are listed, only
-        those are there. The other layouts have split 1, by `hold_out` where they name none.
+        All videos that are on disk. Splits 1 to 3 of ucf101 and hmdb51 are those of the official
+        lists (for ucf101 without lists, by group number); splits without lists are absent. Other
+        layouts have split 1, from `hold_out` if they specify none.
 
     Raises:
-        DatasetError: Nothing there, no video, a layout that does not fit, a malformed csv or list.
+        DatasetError: there is no video, the layout does not fit, or a csv or list is malformed.
     """
     if layout not in ("auto", *get_args(Layout)):
         raise DatasetError(
@@ -62,7 +61,9 @@ def read_dataset(path: str | os.PathLike[str], *, layout: Choice = "auto") -> Da
         )
     root = Path(os.path.abspath(path))
     if not is_one_line(str(root)) or not is_utf8(str(root)):
-        raise DatasetError(f"{str(root)!a}: the name holds NUL, a line break or foreign bytes")
+        raise DatasetError(
+            f"{str(root)!a}: the name contains NUL, a line break or bytes that are not UTF-8"
+        )
     if not os.path.exists(root):  # unlike Path.exists, no error where permission is lacking
         raise DatasetError(f"{escape(path)}: no such file or folder")
     if root.is_dir():
@@ -75,17 +76,17 @@ def read_dataset(path: str | os.PathLike[str], *, layout: Choice = "auto") -> Da
         return _read_folder(root.parent, layout, table=root)
     if layout == "csv":
         return read_table(root)
-    wanted = "a folder, a .csv or a .txt" if layout == "auto" else f"a folder for layout {layout}"
-    raise DatasetError(f"{escape(path)}: a file; give {wanted}")
+    expected = "a folder, .csv or .txt" if layout == "auto" else f"a folder for layout {layout}"
+    raise DatasetError(f"{escape(path)}: is a file; give {expected}")
 
 
 def _read_folder(root: Path, layout: Choice, *, table: Path | None = None) -> Dataset:
-    """The data set of a folder; `table` is the only csv of it that counts, if given."""
+    """Read the data set of a folder; of its csv files only `table`, if given."""
     if layout == "csv":
-        raise DatasetError(f"{escape(root)}: a folder; layout csv wants the csv itself")
+        raise DatasetError(f"{escape(root)}: a folder; for layout csv, give the csv itself")
     if layout == "mmaction":
         raise DatasetError(
-            f"{escape(root)}: a folder; layout mmaction wants one of the lists in it"
+            f"{escape(root)}: a folder; for layout mmaction, give one of the lists in it"
         )
     listing = list_folder(root)
     flows, found = image_videos(listing.pictures)
@@ -93,7 +94,7 @@ def _read_folder(root: Path, layout: Choice, *, table: Path | None = None) -> Da
     if of_images:
         listing = _of_images(root, listing, list(flows))
     elif flows:
-        found = [f"{counted(len(flows), 'folder')} of images left out: see --layout images"]
+        found = [f"{counted(len(flows), 'folder')} of images ignored: see --layout images"]
     tables = [table] if table else _kinetics_tables(root, listing)
     if layout == "auto" or layout == "images":
         inner = _recognise(root, listing, tables, of_images=of_images)
@@ -103,7 +104,10 @@ def _read_folder(root: Path, layout: Choice, *, table: Path | None = None) -> Da
     videos, notes = _read_listing(root, listing, inner, tables)
     if of_images:
         videos = [replace(video, flow=flows[video.path]) for video in videos]
-        found = [f"videos are folders of images, their labels and splits as {inner}", *found]
+        found = [
+            f"videos are folders of images, with labels and splits as in layout {inner}",
+            *found,
+        ]
     return Dataset(
         root=root,
         name=table.stem if table else root.name or "dataset",
@@ -115,16 +119,16 @@ def _read_folder(root: Path, layout: Choice, *, table: Path | None = None) -> Da
 
 
 def _of_images(root: Path, listing: Listing, folders: list[str]) -> Listing:
-    """The listing with folders of images for videos."""
+    """Return the listing with folders of images as its videos."""
     if folders == [""]:
-        raise DatasetError(f"{escape(root)}: the images of one video; give the folder around it")
+        raise DatasetError(f"{escape(root)}: holds the images of one video; give its parent folder")
     if not folders:
         raise DatasetError(
             f"{escape(root)}: no folder of numbered images such as image_00001.jpg in this folder"
         )
     notes = listing.notes
     if listing.videos:
-        notes += (f"{counted(len(listing.videos), 'video file')} left out: layout images",)
+        notes += (f"{counted(len(listing.videos), 'video file')} ignored: layout images",)
     return replace(listing, videos=tuple(folders), notes=notes)
 
 

@@ -1,1 +1,1 @@
-"""Video files and images to frames, in a child process that may crash or hang."""
+"""Decoding of video files and images, in a child process that may crash or hang."""

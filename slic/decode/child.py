@@ -1,10 +1,9 @@
-"""The child process that decodes: `python -m slic.decode.child`.
+"""The child process that decodes: `python -m slic.decode.child`, driven by `slic.decode.guarded`.
 
-slic.decode.guarded drives it over pipes.
-
-One request is a JSON line on stdin: path, reader, short side, and for the reader `images` the
-files of each frame. The answer is a stream of messages, each a length-prefixed JSON header; a
-header with `frames` is followed by that many raw frames. The last header has `end` or `error`.
+A request is a JSON line on stdin: path, reader, short side, maximum number of frames, and for the
+reader `images` the files of each frame. The answer is a stream of messages, each a JSON header after
+its length; a header with `frames` is followed by that many raw frames. The last header has `end` or
+`error`.
 """
 
 import contextlib
@@ -20,19 +19,19 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from slic.decode.containers import read_video, said
+from slic.decode.containers import error_line, read_video
 from slic.decode.pictures import read_pictures
 from slic.errors import DecodeError
 from slic.runtime.signals import die_with_parent
 
 BLOCK_FRAMES = 16
-MEMORY_BYTES = 4 * 2**30  # of addresses; video of 8K takes 0.9, of which half is memory
+MEMORY_BYTES = 4 * 2**30  # of address space; 8K video takes 0.9 GiB, half of it resident
 
 Block = NDArray[np.uint8]
 
 
 def fitted_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
-    """Height and width with the short side at most `short_side`, aspect kept, never enlarged."""
+    """Return height and width scaled so that the short side is at most `short_side`."""
     shorter = min(height, width)
     if shorter <= short_side:
         return height, width
@@ -43,7 +42,7 @@ def fitted_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
 
 
 def _resized(frames: Iterator[Block], short_side: int) -> Iterator[Block]:
-    """Frames at the stored size: that of the first frame, whatever comes later."""
+    """Yield frames at the stored size, which is that of the first frame, resized."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -96,9 +95,9 @@ def _answer(out: BinaryIO, request: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Answer requests until stdin closes."""
+    """Answer requests until stdin is closed."""
     die_with_parent()
-    # Libraries print to stdout and stderr; the answers go where they cannot.
+    # Libraries print to stdout and stderr, so answers have a descriptor of their own.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
@@ -107,17 +106,17 @@ def main() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    # Where memory runs out, it is this process that is killed, not its parent.
+    # If memory runs out, the kernel shall kill this process, not its parent.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("1000")
     buffered = os.fdopen(os.dup(answers.fileno()), "wb", buffering=1 << 20)
     for line in sys.stdin:
         try:
             _answer(buffered, json.loads(line))
-        # Whatever a broken file brings about is this video's reason; the process goes on.
+        # Any error becomes the reason for this video; the process goes on.
         except Exception as error:
-            _send(buffered, {"error": said(error)})
-        gc.collect()  # PyAV's containers and frames lie in cycles
+            _send(buffered, {"error": error_line(error)})
+        gc.collect()  # PyAV's containers and frames are in reference cycles
 
 
 if __name__ == "__main__":

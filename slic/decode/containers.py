@@ -1,6 +1,6 @@
-"""Video files as frames, read by PyAV in the child process of `slic.decode.child`.
+"""Read the frames of video files with PyAV, in the child process of `slic.decode.child`.
 
-Only plain files of known containers are opened: a playlist or session description would make
+Only regular files of known containers are opened: a playlist or session description would make
 FFmpeg read other files, or the network.
 """
 
@@ -19,9 +19,9 @@ from slic.runtime.text import counted
 
 Picture = NDArray[np.uint8]
 
-MOST_PIXELS: Final = 1 << 26  # of a frame: twice 8K
-LONGEST_SIDE: Final = 1 << 15
-HIGHEST_RATE: Final = 1e5
+MOST_PIXELS: Final = 1 << 26  # of a frame: twice those of 8K
+LONGEST_SIDE: Final = 1 << 15  # pixels
+HIGHEST_RATE: Final = 1e5  # frames per second
 
 _FORMATS: Final = "avi mov matroska asf flv gif h264 hevc m4v mpeg mpegts mpegvideo ogg"
 _OPTIONS: Final = {
@@ -29,22 +29,22 @@ _OPTIONS: Final = {
     "format_whitelist": ",".join(_FORMATS.split()),
     "max_pixels": str(MOST_PIXELS),
 }
-_DURATION_TOLD: Final = {"mov", "matroska", "asf", "flv"}  # by the header
+_WITH_DURATION: Final = {"mov", "matroska", "asf", "flv"}  # their headers record it
 
 
 def read_video(path: str, about: dict[str, Any]) -> Iterator[Picture]:
-    """The frames of a video's best stream, as long as they decode.
+    """Yield the frames of a video's best stream, as long as they decode.
 
     Args:
-        path: The file.
-        about: Gets `fps` and `promised`, the header's frames, 0 if unknown; and in the end
-            `remark`: why they may not be all, or None.
+        path: the file.
+        about: receives `fps` and `promised`, the number of frames in the header, 0 if unknown; at
+            the end `remark`: why frames may be missing, or None.
 
     Yields:
-        uint8 `(H, W, 3)` RGB, turned and mirrored as the first frame's display matrix says.
+        Frames, uint8 `(H, W, 3)` RGB, rotated and mirrored by the first frame's display matrix.
 
     Raises:
-        DecodeError, av.error.FFmpegError: Not one frame decodes.
+        DecodeError, av.error.FFmpegError: no frame decodes.
     """
     import av
 
@@ -59,14 +59,14 @@ def read_video(path: str, about: dict[str, Any]) -> Iterator[Picture]:
                 count += 1
             about["remark"] = tally.remark(count)
     except (av.error.FFmpegError, ValueError, DecodeError) as error:
-        # What decodes is kept: a header's frame count is no truth.
+        # Decoded frames are used: the header's number of frames may be wrong.
         if not count:
             raise
-        about["remark"] = f"decoding stopped after {counted(count, 'frame')}: {said(error)}"
+        about["remark"] = f"decoding stopped after {counted(count, 'frame')}: {error_line(error)}"
 
 
-def said(error: BaseException) -> str:
-    """An exception's name and first line, without the file that FFmpeg adds."""
+def error_line(error: BaseException) -> str:
+    """Return an exception's class and first line, without the file name that FFmpeg adds."""
     if isinstance(error, DecodeError):
         return str(error)[:200]
     text = getattr(error, "strerror", None) or str(error)
@@ -75,18 +75,14 @@ def said(error: BaseException) -> str:
 
 
 def check_size(width: int, height: int, *, what: str = "a frame") -> None:
-    """Refuse pictures that would take gigabytes.
-
-    Raises:
-        DecodeError: More than 67 million pixels, or a side over 32,768.
-    """
+    """Raise a DecodeError for more than 67 million pixels, or a side above 32,768."""
     if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
-        raise DecodeError(f"{what} of {width}x{height}: refused, as too large")
+        raise DecodeError(f"{what} of {width}x{height} is too large")
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[tuple[Any, Any]]:
-    """The container, and the video stream that FFmpeg holds for the best."""
+    """Open the container, and choose the video stream that FFmpeg considers best."""
     import av
 
     try:
@@ -96,7 +92,7 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(path, options=_OPTIONS, metadata_errors="ignore")
     except av.error.ArgumentError:
-        raise DecodeError("the content is of no known video container") from None
+        raise DecodeError("the content is not a known video container") from None
     with container:
         stream = container.streams.best("video")
         if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
@@ -109,7 +105,7 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
 def _pictures(container: Any, stream: Any, tally: "_Tally") -> Iterator[Picture]:
     from av.video.reformatter import VideoReformatter
 
-    convert = VideoReformatter().reformat  # a frame's own would start threads for each frame
+    convert = VideoReformatter().reformat  # frame.reformat would start threads for each frame
     matrix, first = None, True
     for packet in container.demux():
         tally.add(packet)
@@ -120,7 +116,7 @@ def _pictures(container: Any, stream: Any, tally: "_Tally") -> Iterator[Picture]
         for frame in _decoded(packet):
             check_size(frame.width, frame.height)
             if first:
-                # Frames asked for side data stay in memory until Python's cycle collector runs.
+                # Only of the first: a frame whose side data was read stays in memory until gc.
                 matrix, first = frame.side_data.get("DISPLAYMATRIX"), False
                 matrix = None if matrix is None else bytes(matrix)
             picture = convert(frame, format="rgb24", threads=1).to_ndarray()
@@ -128,38 +124,38 @@ def _pictures(container: Any, stream: Any, tally: "_Tally") -> Iterator[Picture]
 
 
 def _decoded(packet: Any) -> list[Any]:
-    """The frames that a packet completes."""
+    """Return the frames that a packet completes."""
     import av
 
     try:
         return packet.decode()
-    except av.error.ArgumentError:  # what FFmpeg says of too many pixels, and of few other things
-        raise DecodeError("frames too large, or of no possible form") from None
+    except av.error.ArgumentError:  # for too many pixels, and for little else
+        raise DecodeError("frames are too large, or of an impossible format") from None
 
 
 def _rate(stream: Any) -> float:
-    """Frames a second; 0 where the file says none, or none that can be."""
+    """Return frames per second; 0 if the file records none, or an impossible value."""
     rate = float(stream.average_rate or 0)
     return rate if 0 < rate <= HIGHEST_RATE else 0.0
 
 
 def _promised(container: Any, stream: Any) -> int:
-    """Frames that the header speaks of; 0 where it does not."""
+    """Return the number of frames according to the header; 0 if unknown."""
     if stream.frames > 0:
         return int(stream.frames)
     return max(0, round((container.duration or 0) / 1e6 * _rate(stream)))
 
 
 def upright(picture: Picture, matrix: bytes | None) -> Picture:
-    """A frame turned and mirrored by quarters as its display matrix says (ISO 14496-12).
+    """Rotate a frame by quarter turns and mirror it by its display matrix (ISO 14496-12).
 
     Args:
         picture: uint8 `(H, W, 3)`.
-        matrix: Nine int32 of this machine's byte order, or None.
+        matrix: nine int32 in native byte order, or None.
     """
     if matrix is None or len(matrix) < 36:
         return picture
-    # A point (x, y) is shown at (a x + c y, b x + d y).
+    # A point (x, y) is displayed at (a x + c y, b x + d y).
     a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, np.int32)[:5])
     if abs(a) >= abs(b):
         return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
@@ -168,12 +164,12 @@ def upright(picture: Picture, matrix: bytes | None) -> Picture:
 
 @dataclass
 class _Tally:
-    """What the packets of a container tell, beside what its header promises.
+    """What the packets of a container contain, to compare with its header.
 
     Attributes:
-        container, stream: As PyAV opened them.
-        packets: Those of the video stream that are neither empty nor cut off by an edit list.
-        reached: Time at which the last packet of any stream is over, seconds.
+        container, stream: opened by PyAV.
+        packets: number of the video stream's packets, without empty and discarded ones.
+        reached: time at which the last packet of any stream ends, in seconds.
     """
 
     container: Any
@@ -182,7 +178,7 @@ class _Tally:
     reached: float = field(default=-math.inf)
 
     def add(self, packet: Any) -> None:
-        """Take one packet of any stream into account."""
+        """Count a packet of any stream."""
         ours = packet.stream is self.stream
         self.packets += ours and packet.size > 0 and not packet.is_discard
         time = packet.pts if packet.pts is not None else packet.dts
@@ -191,20 +187,20 @@ class _Tally:
             self.reached = max(self.reached, end)
 
     def remark(self, frames: int) -> str | None:
-        """What to say where clearly fewer frames decode than were promised, or are there."""
+        """Return a remark if clearly fewer frames decode than the header or the packets promise."""
         # A duration counts from 0 in some containers, from the first packet in others.
         found = max(0.0, self.reached, self.reached - (self.container.start_time or 0) / 1e6)
         promised, rate = self._promised_s(), _rate(self.stream)
         if promised - found > max(0.05 * promised, 3 / rate if rate else 0.1):
-            return f"the file ends after {found:.3g} s of the {promised:.3g} s that it promises"
-        # Some packets give no frame by right: fields, hidden frames of VP8.
+            return f"the file ends after {found:.3g} s, but its header says {promised:.3g} s"
+        # Some packets rightly yield no frame: fields, hidden frames of VP8.
         if frames < 0.75 * self.packets - 1:
             return f"{frames} of {self.packets} frames decode"
         return None
 
     def _promised_s(self) -> float:
-        """Seconds that the header speaks of; 0 where FFmpeg only guesses."""
+        """Return the duration according to the header, in seconds; 0 if FFmpeg only guesses it."""
         kind = self.container.format.name.split(",")[0]
-        if kind == "avi":  # whose duration FFmpeg guesses, where the file is short
+        if kind == "avi":  # FFmpeg guesses its duration if the file is truncated
             return float(self.stream.frames * self.stream.time_base)
-        return (self.container.duration or 0) / 1e6 if kind in _DURATION_TOLD else 0.0
+        return (self.container.duration or 0) / 1e6 if kind in _WITH_DURATION else 0.0

@@ -1,6 +1,6 @@
-"""Video file, or folder of images -> frames, in a child process that can be killed.
+"""Decode a video file, or a folder of images, in a child process that can be killed.
 
-What decodes video can hang, crash or ask for all memory on a broken file; so it runs in a child
+On a broken file, decoders may hang, crash or allocate all memory. So they run in a child process
 with limits of time and memory.
 """
 
@@ -38,11 +38,11 @@ LONGEST_HEADER = 1 << 16
 
 @dataclass
 class Decoding:
-    """What is known of a video: `remark` with its last block, the others with the first.
+    """What is known about a video: `remark` after its last block, the rest after the first.
 
     Attributes:
-        fps: frames a second, as the file says; 0 where it does not.
-        promised: frames that the header speaks of; 0 where it does not.
+        fps: frames per second; 0 if the file does not record it.
+        promised: number of frames according to the header, or of images; 0 if unknown.
         remark: why decoding stopped early, or None.
     """
 
@@ -52,11 +52,11 @@ class Decoding:
 
 
 class GuardedDecoder:
-    """Decodes videos in one child process, started when needed and replaced when it fails.
+    """Decode videos in a child process, started when needed and replaced when it fails.
 
     Args:
-        stall_limit_s: seconds without a block after which the child is killed.
-        time_limit_s: seconds of waiting for the blocks of one video after which it is.
+        stall_limit_s: time without a block after which the child is killed, in seconds.
+        time_limit_s: total time of waiting for the blocks of one video after which it is.
     """
 
     def __init__(
@@ -77,22 +77,22 @@ class GuardedDecoder:
         files: Sequence[Sequence[Path]] = (),
         most: int | None = None,
     ) -> Iterator[NDArray[np.uint8]]:
-        """Blocks of consecutive frames, `(n, H, W, 3)` uint8 RGB, n up to 16.
+        """Yield blocks of consecutive frames, `(n, H, W, 3)` uint8 RGB, n up to 16.
 
-        Frames are resized so that the short side is at most `short_side` pixels, rotated as
-        the file's metadata say.
+        Frames are rotated by the file's metadata, and resized so that the short side is at most
+        `short_side` pixels.
 
         Args:
             path: the video file, or the folder of images.
-            reader: `pyav` of video, `images` of images.
-            short_side: pixels.
-            about: filled in, `remark` after the last block.
-            files: for `images`, the one image of each frame; or the two of u and v, for blocks
-                of grey levels `(n, H, W, 2)`.
-            most: frames to read; all if None.
+            reader: `pyav` for video, `images` for images.
+            short_side: longest short side, in pixels.
+            about: is filled in.
+            files: for `images`: the image of each frame, or its two images of u and v, which
+                makes blocks of gray levels, `(n, H, W, 2)`.
+            most: number of frames to read. None: all.
 
         Raises:
-            DecodeError: the reader fails, crashes, or stalls; blocks read so far are void.
+            DecodeError: the reader fails, crashes or stalls; the blocks so far are invalid.
         """
         request = {
             "path": os.path.abspath(path),
@@ -150,7 +150,7 @@ class GuardedDecoder:
             raise EOFError
         try:
             return json.loads(self._exactly(child, length))
-        except ValueError:  # from a child whose memory is spoilt
+        except ValueError:  # the child's memory is corrupt
             raise EOFError from None
 
     def _exactly(self, child: subprocess.Popen[bytes], count: int) -> bytearray:
@@ -177,7 +177,7 @@ class GuardedDecoder:
         return data
 
     def close(self) -> None:
-        """Kill the child, if one runs; so does the end of this object, or of its thread."""
+        """Kill the child, if there is one. Garbage collection of this object does the same."""
         if self._child is not None:
             self._end()
         self._child = None
@@ -193,17 +193,17 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def decode_video(path: str | os.PathLike[str], *, short_side: int = 128) -> NDArray[np.uint8]:
-    """All frames of one video, decoded in a guarded child.
+    """Decode all frames of a video in a guarded child process.
 
     Args:
-        path: a video file.
-        short_side: longest allowed short side, pixels.
+        path: the video file.
+        short_side: longest short side of the result, in pixels.
 
     Returns:
-        `(T, H, W, 3)` uint8 RGB.
+        Frames, `(T, H, W, 3)` uint8 RGB.
 
     Raises:
-        DecodeError: it does not decode; the message names the file.
+        DecodeError: the video does not decode; the message names the file.
     """
     decoder = GuardedDecoder()
     try:

@@ -1,4 +1,4 @@
-"""Images as frames, read in the child process of `slic.decode.child`."""
+"""Read images as frames, in the child process of `slic.decode.child`."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -18,16 +18,16 @@ _JPEG_START = b"\xff\xd8"
 
 
 def read_pictures(files: Sequence[Sequence[str]]) -> Iterator[Picture]:
-    """Frames from image files, all of one size.
+    """Yield frames from image files of one size.
 
     Args:
-        files: one file a frame, read in colour; or two, of u and v, read in grey.
+        files: for each frame one file, read in colour, or two, for u and v, read in gray.
 
     Yields:
         uint8 `(H, W, 3)` RGB, or `(H, W, 2)`.
 
     Raises:
-        DecodeError: a file cannot be read or is of another size than the first; it is named.
+        DecodeError: a file cannot be read, or its size is not that of the first; it is named.
     """
     size: tuple[int, ...] = ()
     for paths in files:
@@ -37,7 +37,7 @@ def read_pictures(files: Sequence[Sequence[str]]) -> Iterator[Picture]:
             size = size or layer.shape[:2]
             if layer.shape[:2] != size:
                 found, first = (f"{width}x{height}" for height, width in (layer.shape[:2], size))
-                raise DecodeError(f"{_name(path)} is {found}, the images before it {first}")
+                raise DecodeError(f"{_name(path)} is {found}, but the images before it {first}")
         yield layers[0] if colour else np.concatenate(layers, axis=-1)
 
 
@@ -53,7 +53,7 @@ def _read(path: str, *, colour: bool) -> Picture:
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
         check_size(width, height, what=_name(path))
-        # OpenCV of some versions fills what a damaged JPEG lacks with grey, and says nothing.
+        # Some versions of OpenCV silently fill the missing part of a damaged JPEG with gray.
         return simplejpeg.decode_jpeg(data, "RGB" if colour else "GRAY")
     except ValueError as error:
         raise DecodeError(f"{_name(path)} does not decode: {error}") from None
@@ -66,7 +66,7 @@ def _read_other(path: str, data: bytes, *, colour: bool) -> Picture:
     picture = None
     if data:
         bytes_ = np.frombuffer(data, np.uint8)
-        # It raises where there are more pixels than the child's environment allows.
+        # OpenCV raises if there are more pixels than the child's environment allows.
         with contextlib.suppress(cv2.error):
             picture = cv2.imdecode(bytes_, flag | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None:

@@ -127,5 +127,5 @@ def test_a_segment_that_begins_behind_the_last_frame_is_said_to():
     segment = Segment(1.99, None)
     assert segment.frames(25)[0] == 50
     said = ends_before(segment, 50, 25)
-    assert "1.99 s, behind the last frame" in said
+    assert "1.99 s, after the last frame" in said
     assert "2 s" in said

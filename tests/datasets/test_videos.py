@@ -125,7 +125,7 @@ def test_links(tmp_path: Path) -> None:
     assert set(labels(dataset)) == {"a/1.mp4", "a/linked.mp4"}
     assert dataset.notes[:2] == (
         "2 links to folders not followed",
-        "2 links to missing videos left out",
+        "2 links to missing videos ignored",
     )
 
 
@@ -141,7 +141,7 @@ def test_names_that_are_not_utf8_are_left_out(tmp_path: Path) -> None:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
     dataset = read_dataset(tmp_path)
     assert set(labels(dataset)) == {"a.mp4", "é.mp4"}
-    assert dataset.notes == ("1 video left out: file names that are not UTF-8",)
+    assert dataset.notes == ("1 video ignored: file names that are not UTF-8",)
 
 
 @pytest.mark.parametrize("name", ["a\nb/1.mp4", "a\r.mp4", "x/a\u2028.mp4"])
@@ -309,7 +309,7 @@ def test_ucf101_lone_list_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "testlist02.txt", UCF[0])
     dataset = read_dataset(tmp_path)
     assert dataset.notes == (
-        "testlist02.txt stands without its other half: split 2 left out",
+        "testlist02.txt has no counterpart: split 2 left out",
         "no official lists: splits follow from group numbers",
     )
     assert dataset.split_numbers == (1, 2, 3)
@@ -427,12 +427,12 @@ def test_classes_label_is_the_first_folder(tmp_path: Path) -> None:
     [
         (("train", "test"), ["train", "test"], ()),
         (("Train", "TEST"), ["train", "test"], ()),
-        (("train", "val"), ["train", "test"], ("no test: val serves as test",)),
-        (("train", "Validation"), ["train", "test"], ("no test: val serves as test",)),
+        (("train", "val"), ["train", "test"], ("no test split: val is used as test",)),
+        (("train", "Validation"), ["train", "test"], ("no test split: val is used as test",)),
         (
             ("train", "val", "test"),
             ["train", "unused", "test"],
-            ("val is unused: test is there",),
+            ("val is unused: there is a test split",),
         ),
         (("train",), ["train"], ()),
     ],
@@ -452,7 +452,7 @@ def test_split_folders_without_classes(tmp_path: Path) -> None:
     dataset = read_dataset(make(tmp_path, ("train/1.mp4", "val/2.mp4")))
     assert (dataset.layout, dataset.labelled) == ("classes", False)
     assert parts(dataset) == {"train/1.mp4": "train", "val/2.mp4": "test"}
-    assert dataset.notes[-1] == "2 videos in no class folder: no label"
+    assert dataset.notes[-1] == "2 videos outside the class folders: no label"
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 def test_split_folders_beside_others(tmp_path: Path) -> None:
     text = message(make(tmp_path, ("train/a/1.mp4", "test/a/2.mp4", "extra/3.mp4")))
-    assert "extra/ stands beside split folders (test, train)" in text
+    assert "extra/ is next to split folders (test, train)" in text
 
 
 @pytest.mark.parametrize("inner", ["", "train/"])
@@ -469,20 +469,22 @@ def test_classes_in_a_wrapper(tmp_path: Path, inner: str) -> None:
     dataset = read_dataset(make(tmp_path, (f"videos/{inner}{c}/1.mp4" for c in "ab")))
     assert dataset.labels == ("a", "b")
     assert dataset.videos[0].id == f"videos/{inner}a/1.mp4"
-    assert dataset.notes[0] == "class folders taken from videos/"
+    assert dataset.notes[0] == "class folders found in videos/"
 
 
 @pytest.mark.parametrize("paths", [("a/1.mp4",), ("a/x/1.mp4",), ("a/x/1.mp4", "a/2.mp4")])
 def test_one_class_is_no_wrapper(tmp_path: Path, paths: tuple[str, ...]) -> None:
     dataset = read_dataset(make(tmp_path, paths))
     assert dataset.labels == ("a",)
-    assert dataset.notes[-1] == "one class only, a: if that is no class, use --layout flat"
+    assert dataset.notes[-1] == "only one class, a: if it is not a class, use --layout flat"
 
 
 def test_nothing_to_hold_out(tmp_path: Path) -> None:
     dataset = read_dataset(make(tmp_path, ("a/1.mp4", "b/1.mp4")))
     assert set(parts(dataset).values()) == {"train"}
-    assert dataset.notes == ("no split given, and nothing to hold out: all videos are train",)
+    assert dataset.notes == (
+        "no split given, and too few videos to hold any out: all videos are for training",
+    )
 
 
 # --- flat ------------------------------------------------------------------------------------
@@ -545,11 +547,11 @@ def test_csv_columns_in_any_order(tmp_path: Path, end: str, bom: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected", "notes"),
     [
-        (("train", "val"), ["train", "test"], ("no test: val serves as test",)),
+        (("train", "val"), ["train", "test"], ("no test split: val is used as test",)),
         (
             ("train", "validation", "test"),
             ["train", "unused", "test"],
-            ("val is unused: test is there",),
+            ("val is unused: there is a test split",),
         ),
         (("train", "unused", "test"), ["train", "unused", "test"], ()),
         (("test", ""), ["test", "unused"], ()),
@@ -593,15 +595,15 @@ def test_csv_missing_files_stay_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ((), "columns found: none; expected: path"),
+        ((), "columns are none; expected: path"),
         (("path,label",), "no video is listed below the header"),
-        (("label,split", "x,train"), "columns found: label,split; expected: path, and label"),
+        (("label,split", "x,train"), "columns are label,split; expected: path, and label"),
         (("path,lable", "a.mp4,x"), "found: path,lable; expected: path, and label, split, group"),
-        (("path,lable", "a.mp4,x"), "'lable' is perhaps 'label'"),
-        (("filename,class", "a.mp4,x"), "'filename' is perhaps 'path'; 'class' is perhaps 'label'"),
-        (("path,path", "a.mp4,a.mp4"), "columns found: path,path; expected: path"),
-        (("path;label", "a.mp4;x"), "columns found: path;label"),
-        (("a.mp4,x", "b.mp4,y"), "columns found: a.mp4,x"),
+        (("path,lable", "a.mp4,x"), "'lable' may be 'label'"),
+        (("filename,class", "a.mp4,x"), "'filename' may be 'path'; 'class' may be 'label'"),
+        (("path,path", "a.mp4,a.mp4"), "columns are path,path; expected: path"),
+        (("path;label", "a.mp4;x"), "columns are path;label"),
+        (("a.mp4,x", "b.mp4,y"), "columns are a.mp4,x"),
         (("path,label", "a.mp4"), "line 2: 1 cell under a header of 2"),
         (("path,label", "a.mp4,x,y"), "line 2: 3 cells under a header of 2; quote"),
         (("path", "a.mp4", '"b.mp4'), "line 3: not a csv"),
@@ -613,8 +615,8 @@ def test_csv_missing_files_stay_out(tmp_path: Path) -> None:
         (("path", r"C:\a.mp4"), r"line 2: C:\a.mp4 leads outside"),
         (("path", r"\\host\a.mp4"), "leads outside"),
         (("path", "a.mp4", "b.mp4", "./a.mp4"), "line 4: a.mp4 is already listed on line 2"),
-        (("path", "a\0.mp4"), "line 2: a cell holds NUL or a line break"),
-        (("path,label", 'a.mp4,"x\ny"'), "a cell holds NUL or a line break"),
+        (("path", "a\0.mp4"), "line 2: a cell contains NUL or a line break"),
+        (("path,label", 'a.mp4,"x\ny"'), "a cell contains NUL or a line break"),
         (("path,split", "a.mp4,trian"), "line 2: split 'trian' is unknown; use train, val, test"),
         (("path", "x\x1b.mp4"), r"x\x1b.mp4"),
         (("path", "x/no.mp4", "y/no.mp4"), "none of the 2 listed videos is on disk, such as"),
@@ -644,7 +646,7 @@ def test_csv_link_that_leads_outside(tmp_path: Path, link: str) -> None:
     (root / "out.mp4").symlink_to(outside / "real.mp4")
     (root / "out").symlink_to(outside, target_is_directory=True)
     text = message(write(root / "t.csv", "path", "a.mp4", link))
-    assert f"line 3: {link} is a link that leads outside" in text
+    assert f"line 3: {link} is a link to outside of" in text
 
 
 def test_csv_link_that_stays_inside(tmp_path: Path) -> None:

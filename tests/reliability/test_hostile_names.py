@@ -132,7 +132,7 @@ def test_commands_say_hostile_names_cleanly(
         code, out, err = slic(*command, "--json")
         failed = json.loads(out).get("failures") or json.loads(out)["failed"]
         assert (code, [each["id"] for each in failed]) == (0, [f"{LABELS[0]}/\x1b[5mbroken.avi"])
-    assert "1 video left out: file names that are not UTF-8" in slic(*commands[0])[2]
+    assert "1 video ignored: file names that are not UTF-8" in slic(*commands[0])[2]
 
 
 def test_training_and_evaluation_take_hostile_labels(

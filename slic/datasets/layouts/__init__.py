@@ -1,1 +1,1 @@
-"""How data sets lie on disk: one module a layout, each giving videos with label and splits."""
+"""Layouts of data sets on disk, one per module: each returns videos with labels and splits."""

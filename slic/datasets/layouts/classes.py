@@ -1,4 +1,4 @@
-"""Class folders: `<class>/*` or `{train,val,test}/<class>/*`, possibly in one more folder."""
+"""Layout classes: `<class>/*` or `{train,val,test}/<class>/*`, possibly in one more folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ from slic.runtime.text import counted, escape
 
 
 def read_classes(root: Path, paths: Sequence[str]) -> tuple[list[Video], list[str]]:
-    """Videos at relative paths with their folders as labels, and remarks."""
+    """Return the videos at relative paths, labelled by folder, and remarks."""
     folders = [path.split("/")[:-1] for path in paths]
     notes = []
     if wrapper := _wrapper(folders):
         folders = [parts[1:] for parts in folders]
-        notes.append(f"class folders taken from {escape(wrapper)}/")
+        notes.append(f"class folders found in {escape(wrapper)}/")
     words = _split_words(root, folders)
     if words is None:
         labels = [parts[0] if parts else None for parts in folders]
@@ -28,7 +28,7 @@ def read_classes(root: Path, paths: Sequence[str]) -> tuple[list[Video], list[st
 
 
 def _wrapper(folders: list[list[str]]) -> str | None:
-    """The single folder around the class or split folders, if that is how it is."""
+    """Return the single folder that contains all class or split folders, if there is one."""
     firsts = {parts[0] if parts else "" for parts in folders}
     seconds = {parts[1] if len(parts) > 1 else "" for parts in folders}
     if len(firsts) > 1 or firsts & {"", *_as_split_folders(firsts)} or "" in seconds:
@@ -41,7 +41,7 @@ def _as_split_folders(names: set[str]) -> set[str]:
 
 
 def _split_words(root: Path, folders: list[list[str]]) -> set[str] | None:
-    """The words of the split folders, in lower case; None where the folders are classes.
+    """Return the words of split folders, in lower case; None if the folders are classes.
 
     A class may be called train, so one such name among others is a class.
     """
@@ -53,7 +53,7 @@ def _split_words(root: Path, folders: list[list[str]]) -> set[str] | None:
     if "train" in words and len(words) > 1:
         other = min(firsts - splits)
         raise DatasetError(
-            f"{escape(root)}: {escape(other)}/ stands beside split folders "
+            f"{escape(root)}: {escape(other)}/ is next to split folders "
             f"({', '.join(sorted(splits))}); move one or the other away"
         )
     return None
@@ -69,8 +69,8 @@ def _label_notes(videos: list[Video]) -> list[str]:
     labels = {video.label for video in videos}
     unlabelled = sum(video.label is None for video in videos)
     if unlabelled:
-        return [f"{counted(unlabelled, 'video')} in no class folder: no label"]
+        return [f"{counted(unlabelled, 'video')} outside the class folders: no label"]
     if len(labels) == 1:
         (label,) = labels
-        return [f"one class only, {escape(label)}: if that is no class, use --layout flat"]
+        return [f"only one class, {escape(label)}: if it is not a class, use --layout flat"]
     return []

@@ -1,4 +1,4 @@
-"""HMDB51: class folders of `<title>_<class>_<attributes>.avi`, with or without the official lists.
+"""Layout hmdb51: class folders of `<title>_<class>_<attributes>.avi`, perhaps official lists.
 
 A list `<class>_test_split<k>.txt` has lines `<name>.avi 0|1|2`: unused, train, test.
 """
@@ -17,7 +17,7 @@ from slic.datasets.splits import Part
 from slic.errors import DatasetError
 from slic.runtime.text import counted, escape
 
-# What a name says behind title and class: body part, camera motion, people, view, quality, number.
+# After title and class, a name has body part, camera motion, people, view, quality and number.
 _ATTRIBUTES: Final = re.compile(
     r"(.+)_[fhlu]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|med|goo)_\d+", re.IGNORECASE
 )
@@ -26,13 +26,13 @@ _PARTS: Final[dict[str, Part]] = {"0": "unused", "1": "train", "2": "test"}
 
 @dataclass(frozen=True)
 class _Lists:
-    """What the lists say.
+    """The content of the official lists.
 
     Attributes:
-        numbers: The splits.
-        parts: By class and stem in lower case: the class, and split number -> part.
-        stems: Stem -> its keys in `parts`.
-        notes: Remarks for the user.
+        numbers: numbers of the splits.
+        parts: (class, stem) in lower case -> the class, and split number -> part.
+        stems: stem -> its keys in `parts`.
+        notes: remarks for the user.
     """
 
     numbers: tuple[int, ...]
@@ -42,15 +42,15 @@ class _Lists:
 
 
 def is_hmdb51_name(path: str) -> bool:
-    """Whether a video is named as HMDB51's are."""
+    """Return whether a video is named like those of HMDB51."""
     return _ATTRIBUTES.fullmatch(stem_of(path)) is not None
 
 
 def read_hmdb51(root: Path, listing: Listing) -> tuple[list[Video], list[str]]:
-    """Videos of a listing with HMDB51's labels, groups and splits, and remarks.
+    """Return the videos of a listing with labels, groups and splits, and remarks.
 
-    The group is the title: what stands before the class in the name. The official splits were
-    made so that no title of a class is on both sides, as they were cut from one video.
+    The group is the title, the part of the name before the class: clips of one title were cut
+    from one video, and the official splits keep them in one part.
     """
     lists = _read_lists(_fullest(_list_folders(root, listing)))
     if lists is None:
@@ -61,8 +61,8 @@ def read_hmdb51(root: Path, listing: Listing) -> tuple[list[Video], list[str]]:
         return _by_lists(root, listing.videos, lists)
     if not any(map(is_hmdb51_name, listing.videos)):
         raise DatasetError(
-            f"{escape(root)}: no <class>_test_split1.txt in or beside it names its videos, and none"
-            " of them is named as HMDB51's are; pass --layout classes"
+            f"{escape(root)}: no <class>_test_split1.txt in or next to it lists its videos, and none"
+            " of them is named like those of HMDB51; pass --layout classes"
         )
     videos, notes = hold_out_noted([_video(path, _folder(path)) for path in listing.videos])
     return videos, ["no official lists of HMDB51", *notes]
@@ -89,7 +89,7 @@ def _class_key(name: str) -> str:
 
 
 def _line(path: str, lists: _Lists) -> tuple[str, str] | None:
-    """The line of a video: by folder and name, or by a name that only one class has."""
+    """Return the key of a video in the lists: by folder and name, or by a name that is unique."""
     stem = stem_of(path).lower()
     key = (_class_key(_folder(path) or ""), stem)
     if key in lists.parts:
@@ -103,7 +103,7 @@ def _video(path: str, label: str | None, splits: dict[int, Part] | None = None) 
 
 
 def _title(path: str, label: str | None) -> str | None:
-    """What stands before the class; None where the name does not hold the class."""
+    """Return the part of the name before the class; None if the name lacks the class."""
     match = _ATTRIBUTES.fullmatch(stem_of(path))
     ending = f"_{_class_key(label or '')}"
     if not match or not label or not match[1].lower().endswith(ending):
@@ -115,7 +115,7 @@ def _title(path: str, label: str | None) -> str | None:
 
 
 def _list_folders(root: Path, listing: Listing) -> dict[Path, list[Path]]:
-    """List files below the root, by folder."""
+    """Return the list files below the root, by folder."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in listing.hmdb51_lists:
         folders[(root / path).parent].append(root / path)
@@ -123,7 +123,7 @@ def _list_folders(root: Path, listing: Listing) -> dict[Path, list[Path]]:
 
 
 def _lists_beside(root: Path) -> dict[Path, list[Path]]:
-    """List files of the folders beside the root."""
+    """Return the list files in the folders next to the root."""
     beside = [folder for folder in _names(root.parent) if folder != root and folder.is_dir()]
     return {
         f: [file for file in _names(f) if HMDB51_LIST_NAME.fullmatch(file.name)] for f in beside
@@ -136,7 +136,7 @@ def _fullest(folders: dict[Path, list[Path]]) -> list[Path]:
 
 
 def _names(folder: Path) -> list[Path]:
-    """What a folder holds; nothing where it cannot be read, as it need not concern us."""
+    """Return the entries of a folder; none if it cannot be read, as it may not belong to this."""
     try:
         return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
     except OSError:
@@ -167,7 +167,7 @@ def _read_lists(files: list[Path]) -> _Lists | None:
 
 
 def _read_list(file: Path) -> dict[str, Part]:
-    """Stem in lower case -> part of the listed videos."""
+    """Return the parts of the listed videos, by stem in lower case."""
     parts: dict[str, Part] = {}
     for number, line in enumerate(read_text(file).splitlines(), start=1):
         cells = line.rsplit(None, 1)
@@ -176,7 +176,7 @@ def _read_list(file: Path) -> dict[str, Part]:
         where = f"{escape(file)} line {number}"
         if len(cells) < 2 or cells[1] not in _PARTS:
             raise DatasetError(
-                f"{where}: {escape(line.strip()[:80])!r} makes no sense; expected '<name>.avi' and"
+                f"{where}: {escape(line.strip()[:80])!r} cannot be parsed; expected '<name>.avi' and"
                 " 1 (train), 2 (test) or 0 (unused)"
             )
         name, part = cells[0].strip(), _PARTS[cells[1]]

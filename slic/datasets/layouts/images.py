@@ -1,4 +1,4 @@
-"""Trees of images: a folder of numbered images a video, with its flow beside it or in u/ and v/."""
+"""Layout images: a folder of numbered images per video, with flow in it or in u/ and v/."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,18 +10,18 @@ Flow = tuple[str, str]
 
 
 def image_videos(pictures: dict[str, set[str]]) -> tuple[dict[str, Flow | None], list[str]]:
-    """Which folders of images are videos, and where their flow is.
+    """Find which folders of images are videos, and where their flow is.
 
-    A folder that holds folders of images is none: its own images are thumbnails. Flow is in the
-    folder itself (`flow_x_*`, `flow_y_*`) or in folders u/ and v/ side by side, below which it
-    lies as its video does: `u/<class>/<video>` or `u/<video>`. Folders u and v that lie so beside
-    no video are classes.
+    A folder that contains folders of images is not a video: its own images are thumbnails. Flow is
+    in the folder itself (`flow_x_*`, `flow_y_*`), or in folders u/ and v/ with the same parent and
+    the same subfolders as the videos: `u/<class>/<video>` or `u/<video>`. Folders u and v without
+    corresponding videos are classes.
 
     Args:
-        pictures: As of a `Listing`.
+        pictures: as in a `Listing`.
 
     Returns:
-        Folders of u and v, or None, by video; and remarks.
+        The folders of u and v of each video, or None; and remarks.
     """
     frames = {p for p, prefixes in pictures.items() if "frames" in map(view_of_prefix, prefixes)}
     pairs, lone = _flow_beside(pictures, frames)
@@ -32,13 +32,13 @@ def image_videos(pictures: dict[str, set[str]]) -> tuple[dict[str, Flow | None],
         own = {view_of_prefix(prefix) for prefix in pictures[path]} - {"frames"}
         videos[path] = (path, path) if own else pairs.get(path)
     without = len((pictures.keys() - frames - flow_folders) | lone)
-    return videos, [f"{counted(without, 'folder')} of flow without frames left out"] * bool(without)
+    return videos, [f"{counted(without, 'folder')} of flow without frames ignored"] * bool(without)
 
 
 def _flow_beside(
     pictures: dict[str, set[str]], frames: set[str]
 ) -> tuple[dict[str, Flow], set[str]]:
-    """Folders of u and v by video, and those without a video."""
+    """Return the folders of u and v by video, and those without a video."""
     places = {p: place for p in pictures for place in [_place_in_flow(p)] if place}
     sides: dict[str, set[str]] = defaultdict(set)
     for parent, side, _ in places.values():
@@ -59,7 +59,7 @@ def _flow_beside(
 
 
 def _place_in_flow(path: str) -> tuple[str, str, str] | None:
-    """Parent, u or v, and what follows, of a path through a folder u or v."""
+    """Split a path through a folder u or v into its parent, u or v, and the rest."""
     parts = path.split("/")
     for place, part in enumerate(parts):
         if part in ("u", "v"):
@@ -68,7 +68,7 @@ def _place_in_flow(path: str) -> tuple[str, str, str] | None:
 
 
 def _by_ending(paths: Iterable[str]) -> dict[str, str | None]:
-    """Each way a path may end in whole steps -> the path; None where several end so."""
+    """Map each sequence of last components to the path that has it; None if several have it."""
     ends: dict[str, str | None] = {}
     for path in paths:
         parts = path.split("/")

@@ -1,8 +1,8 @@
-"""Kinetics-400, -600 and -700: videos named by their YouTube id, and csv files that say the rest.
+"""Layout kinetics (-400, -600, -700): videos named by YouTube id, and csv files with the rest.
 
-The files are `<id>_<start:06d>_<end:06d>.mp4` or `<id>.mp4`, in whatever folders; the csv files,
-anywhere among them, have columns `label,youtube_id,time_start,time_end,split`, the label being
-left out where it is secret.
+The files are `<id>_<start:06d>_<end:06d>.mp4` or `<id>.mp4`, in any folders. The csv files, in any
+of these, have columns `label,youtube_id,time_start,time_end,split`; the label is missing if it is
+secret.
 """
 
 import csv
@@ -26,7 +26,7 @@ _WORDS: Final = {word: word for word in ("train", "val", "test")} | dict.fromkey
 
 
 class _Row(NamedTuple):
-    """One clip: its video's id, its label if that is known, and the word of its split."""
+    """A clip: id of its video, label if known, and word of its split."""
 
     id: str
     label: str | None
@@ -38,15 +38,15 @@ class _Table:
     """The rows of all csv files.
 
     Attributes:
-        rows: By file name without suffix; None where rows contradict each other.
-        ids: Names of the clips of a YouTube video.
+        rows: the rows by file name without suffix; None if rows contradict each other.
+        ids: YouTube id -> names of its clips.
     """
 
     rows: dict[str, _Row | None] = field(default_factory=dict)
     ids: dict[str, list[str]] = field(default_factory=dict)
 
     def name(self, stem: str) -> str | None:
-        """The clip that a file is, by its name; None if it is none, or may be several."""
+        """Return the name of the clip in a file; None if it is none, or could be several."""
         if stem in self.rows:
             return stem
         names = self.ids.get(stem, ())
@@ -54,7 +54,7 @@ class _Table:
 
 
 def is_kinetics_table(file: Path) -> bool:
-    """Whether a csv's header names YouTube ids."""
+    """Return whether the header of a csv has YouTube ids."""
     try:
         with open(open_regular(file), "rb") as opened:
             header = opened.readline(1 << 12)
@@ -66,13 +66,13 @@ def is_kinetics_table(file: Path) -> bool:
 def read_kinetics(
     root: Path, listing: Listing, *, tables: list[Path]
 ) -> tuple[list[Video], list[str]]:
-    """Videos of a listing with the labels and splits of csv files, and remarks.
+    """Return the videos of a listing with labels and splits from csv files, and remarks.
 
-    A video that no csv names keeps to its folders where they are all there is: the split where no
-    csv is of that split, and the class where a csv has it.
+    A video that is in no csv gets its split from a folder such as val/, if no csv has that split,
+    and its class from its folder, if a csv has that class.
 
     Raises:
-        DatasetError: No csv, a malformed one, or none of its videos on disk.
+        DatasetError: there is no csv, it is malformed, or none of its videos is on disk.
     """
     if not tables:
         raise DatasetError(
@@ -102,7 +102,7 @@ def _videos(names: dict[str, str | None], table: _Table) -> tuple[list[Video], l
     found: dict[str, _Row | None] = {}
     for path, name in names.items():
         found[path] = table.rows[name] if name else _row_of_folders(path, classes, listed)
-    # A test split without labels tests nothing.
+    # A test split without labels cannot be used for testing.
     words = {row.word for row in found.values() if row and (row.label or row.word != "test")}
     videos = []
     for path, row in found.items():
@@ -151,7 +151,7 @@ def _header(cells: list[str]) -> list[str]:
 
 
 def _read_table(file: Path, table: _Table) -> None:
-    """Add the rows of a csv to the table."""
+    """Add the rows of a csv to a table."""
     reader = csv.reader(
         io.StringIO(read_text(file), newline=""), strict=True, skipinitialspace=True
     )
@@ -170,7 +170,7 @@ def _read_table(file: Path, table: _Table) -> None:
                 if len(cells) != len(columns):
                     raise DatasetError(
                         f"{where}: {counted(len(cells), 'cell')} under a header of {len(columns)};"
-                        " quote cells that hold a comma"
+                        " quote cells that contain a comma"
                     )
                 values = [cells[place].strip() for place in places]
                 _add(table, where, values, None if label is None else cells[label].strip() or None)
@@ -186,14 +186,14 @@ def _add(table: _Table, where: str, values: list[str], label: str | None) -> Non
             f"{where}: split {escape(split[:80])!r} is unknown; use train, val, validate or test"
         )
     if not video or not is_one_line(video) or (label and not is_one_line(label)):
-        raise DatasetError(f"{where}: the id is empty, or a cell holds NUL or a line break")
+        raise DatasetError(f"{where}: the id is empty, or a cell contains NUL or a line break")
     name = f"{video}_{_seconds(where, start):06d}_{_seconds(where, end):06d}"
     row = _Row(video, label, word)
     if name not in table.rows:
         table.rows[name] = row
         table.ids.setdefault(video, []).append(name)
     elif (first := table.rows[name]) is not None and first != row:
-        # A list with labels may stand beside the same one without.
+        # One csv may have the labels that another with the same rows lacks.
         labels = {row.label, first.label} - {None}
         same = row.word == first.word and len(labels) == 1
         table.rows[name] = row._replace(label=labels.pop()) if same else None
@@ -203,4 +203,6 @@ def _seconds(where: str, text: str) -> int:
     try:
         return int(float(text))
     except (ValueError, OverflowError):
-        raise DatasetError(f"{where}: time {escape(text[:80])!r} is no number of seconds") from None
+        raise DatasetError(
+            f"{where}: time {escape(text[:80])!r} is not a number of seconds"
+        ) from None

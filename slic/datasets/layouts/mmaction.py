@@ -1,7 +1,7 @@
-"""Lists of mmaction2: `<video> <class number>`, or `<folder of images> <frames> <class number>`.
+"""Layout mmaction: lists of `<video> <class number>` or `<folder> <frames> <class number>`.
 
-One list is given; those of the other parts and splits are found beside it by its name:
-`ucf101_train_split_1_videos.txt` goes with `ucf101_val_split_3_videos.txt`.
+One list is given; those of other parts and splits are found in its folder by their names:
+`ucf101_train_split_1_videos.txt` belongs to `ucf101_val_split_3_videos.txt`.
 """
 
 import os
@@ -21,12 +21,12 @@ from slic.runtime.text import counted, escape, is_one_line
 
 _WORD: Final = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])", re.IGNORECASE)
 _SPLIT: Final = re.compile(r"(?<=split)_?([1-3])(?!\d)", re.IGNORECASE)
-LONGEST_NUMBER: Final = 9  # digits
+LONGEST_NUMBER: Final = 9  # digits: more would not be the number of a class or of frames
 _LABEL_MAP: Final = re.compile(r"label_map.*\.txt", re.IGNORECASE)
 
 
 class _Line(NamedTuple):
-    """One line: its number, the path, and the number of the class."""
+    """A line of a list: its number, the path, and the number of the class."""
 
     number: int
     path: str
@@ -35,7 +35,7 @@ class _Line(NamedTuple):
 
 @dataclass(frozen=True)
 class _List:
-    """One list file: its split, its word, and its lines."""
+    """A list file: its split, the word of its part, and its lines."""
 
     file: Path
     split: int
@@ -44,17 +44,17 @@ class _List:
 
 
 def read_mmaction(file: Path) -> Dataset:
-    """The data set of a list and its fellows: those of its videos that are on disk.
+    """Read a list and those that belong to it: the listed videos that are on disk.
 
-    Paths are relative to the folder of the lists, or to `videos`, `videos_train`, `rawframes` or
-    `rawframes_train` in it (and so on for val and test), or to the same one folder up. Class names
-    are the lines of `label_map*.txt` beside the lists, else the numbers.
+    Paths are relative to the folder of the lists, to `videos`, `videos_train`, `rawframes` or
+    `rawframes_train` in it (likewise for val and test), or to the same in its parent folder. Class
+    names are the lines of `label_map*.txt` in the folder of the lists, otherwise the numbers.
 
     Raises:
-        DatasetError: A name that says no part, a malformed line, a path that leads outside, a
-            video in two lists of one split, or none of the videos on disk.
+        DatasetError: the name of a list contains no part, a line is malformed, a path leads
+            outside, a video is in two lists of a split, or none of the videos is on disk.
     """
-    lists = [_read_list(found) for found in _fellows(file)]
+    lists = [_read_list(found) for found in _related_lists(file)]
     names = _class_names(file.parent)
     bases = {each.file: _base(each) for each in lists}
     if not any(bases.values()):
@@ -73,16 +73,16 @@ def read_mmaction(file: Path) -> Dataset:
     missing -= sum(len(parts) for parts in splits.values())
     notes = [*missing_note(missing), *val_note(words)]
     if names is None:
-        notes.append("no label_map.txt beside the list: classes are numbers")
+        notes.append("no label_map.txt in the folder of the list: classes are numbers")
     folders = any((root / video.path).is_dir() for video in videos[:1])
     return Dataset(root, root.name or "dataset", "mmaction", tuple(videos), tuple(notes), folders)
 
 
-def _fellows(file: Path) -> list[Path]:
-    """The list and those that differ from it by part and split alone."""
+def _related_lists(file: Path) -> list[Path]:
+    """Return the list and those whose names differ from it only in part and split."""
     if not _WORD.search(file.name):
         raise DatasetError(
-            f"{escape(file)}: the name says neither train, val nor test; name it like"
+            f"{escape(file)}: the name contains neither train, val nor test; name it like"
             " <data set>_train_list.txt, or give the folder of the videos"
         )
     names = sorted(name for name in os.listdir(file.parent) if name.lower().endswith(".txt"))
@@ -127,14 +127,14 @@ def _line(where: str, number: int, text: str) -> _Line:
     numbered = label.isdecimal() and len(label) <= LONGEST_NUMBER
     if not path.strip() or not numbered or not is_one_line(text):
         raise DatasetError(
-            f"{where}: {escape(text[:80])!r} makes no sense; expected '<video> <class number>' or"
+            f"{where}: {escape(text[:80])!r} cannot be parsed; expected '<video> <class number>' or"
             " '<folder of images> <frames> <class number>'"
         )
     return _Line(number, inner_path(where, path.strip(), of="the list's folder"), int(label))
 
 
 def _class_names(folder: Path) -> list[str] | None:
-    """The lines of the label map beside the lists, if there is one."""
+    """Return the lines of the label map in the folder of the lists, if there is one."""
     found = sorted(name for name in os.listdir(folder) if _LABEL_MAP.fullmatch(name))
     if len(found) > 1:
         raise DatasetError(
@@ -154,12 +154,12 @@ def _class_names(folder: Path) -> list[str] | None:
 
 
 def _base(listed: _List) -> Path | None:
-    """The folder that a list's paths are relative to: the first in which one of them is."""
+    """Return the folder that a list's paths are relative to: the first that has one of them."""
     inner = ("", "videos", f"videos_{listed.word}", "rawframes", f"rawframes_{listed.word}")
     for folder in (listed.file.parent, listed.file.parent.parent):
         for name in inner:
             base = folder / name
-            # Unlike Path.exists, no error where a name is too long to be one.
+            # Unlike Path.exists, this raises no error if a name is too long.
             if base.is_dir() and any(os.path.exists(base / line.path) for line in listed.lines):
                 return base
     return None
@@ -168,7 +168,7 @@ def _base(listed: _List) -> Path | None:
 def _collect(
     lists: Sequence[_List], bases: dict[Path, Path | None], root: Path, names: list[str] | None
 ) -> tuple[dict[str, str], dict[str, dict[int, Part]]]:
-    """Class, and split number -> part, by path of the videos on disk."""
+    """Return labels, and split number -> part, of the videos on disk, by path."""
     inside = Inside(root, of="the list's folder")
     labels: dict[str, str] = {}
     splits: dict[str, dict[int, Part]] = defaultdict(dict)
@@ -184,8 +184,8 @@ def _collect(
                 continue
             if labels.setdefault(path, label) != label or listed.split in splits[path]:
                 raise DatasetError(
-                    f"{where}: {escape(line.path)} stands in another list as well, of the same"
-                    " split or with another class; remove one of them"
+                    f"{where}: {escape(line.path)} is in another list as well, of the same split"
+                    " or with another class; remove one of them"
                 )
             splits[path][listed.split] = part_of_word(listed.word, words=words)
     return labels, splits

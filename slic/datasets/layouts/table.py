@@ -1,4 +1,4 @@
-"""A csv `path,label,split,group`, of which only `path` must be there."""
+"""Layout csv: a table `path,label,split,group`; only `path` is required."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from slic.runtime.text import counted, escape
 
 
 def read_table(file: Path) -> Dataset:
-    """The data set of a csv: those of its videos that are on disk.
+    """Read the videos of a csv that are on disk.
 
     Raises:
-        DatasetError: A malformed csv, a link that leads outside, or none of the videos there.
+        DatasetError: the csv is malformed, a link leads outside, or no video is on disk.
     """
     rows = read_csv(file)
     _check_words(file, rows)
@@ -36,7 +36,7 @@ def read_table(file: Path) -> Dataset:
 
 
 def _csv_videos(rows: list[Row], words: set[str | None]) -> tuple[list[Video], list[str]]:
-    """Videos of the rows on disk, given the split words of all rows."""
+    """Return the videos of the rows on disk, given the split words of all rows."""
     videos = [
         Video(r.path, r.path, r.label, r.group, {1: part_of_word(r.split, words=words)})
         for r in rows

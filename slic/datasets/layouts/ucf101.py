@@ -1,4 +1,4 @@
-"""UCF101: class folders of `v_<Class>_g<NN>_c<NN>.avi`, with or without the official lists."""
+"""Layout ucf101: class folders of `v_<Class>_g<NN>_c<NN>.avi`, perhaps official lists."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -14,7 +14,7 @@ _LIST_FOLDER: Final = "ucfTrainTestlist"
 
 
 def read_ucf101(root: Path, listing: Listing) -> tuple[list[Video], list[str]]:
-    """Videos of a listing with UCF101's labels, groups and splits, and remarks."""
+    """Return the videos of a listing with labels, groups and splits, and remarks."""
     lists = read_ucf101_lists(_list_files(root, listing))
     official = lists.parts if lists else {}
     classes = lists.classes if lists else {}
@@ -35,7 +35,7 @@ def read_ucf101(root: Path, listing: Listing) -> tuple[list[Video], list[str]]:
 
 
 def _list_files(root: Path, listing: Listing) -> list[Path]:
-    """List files below the root, or in `ucfTrainTestlist` beside it."""
+    """Return the list files below the root, or else in `ucfTrainTestlist` next to it."""
     if listing.lists:
         return [root / path for path in listing.lists]
     beside = root.parent / _LIST_FOLDER
@@ -43,14 +43,14 @@ def _list_files(root: Path, listing: Listing) -> list[Path]:
 
 
 def _in_class_folders(paths: Sequence[str]) -> bool:
-    """Whether the folders are classes, rather than one folder that holds several."""
+    """Return whether the folders are classes, rather than one folder with several classes."""
     actions = {name.action.lower() for name in map(ucf101_name, paths) if name}
     folders = {PurePosixPath(path).parent.name.lower() for path in paths}
     return len(folders) > 1 or len(actions) < 2
 
 
 def _ucf101_label(path: str, classes: dict[str, str], *, sorted_in: bool) -> str | None:
-    """The class as classInd.txt spells it, else the folder's name, else the file name's class."""
+    """Return the class as in classInd.txt, else the folder's name, else the file name's class."""
     name = ucf101_name(path)
     action = name.action if name else None
     folder = PurePosixPath(path).parent.name or action

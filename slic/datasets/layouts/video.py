@@ -1,4 +1,4 @@
-"""Videos of a data set, and what every layout needs."""
+"""Videos and data sets, and functions that several layouts need."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,13 +19,14 @@ class Video:
     """One video of a data set.
 
     Attributes:
-        id: Its path, suffix included: `a.mp4` and `a.avi` may stand side by side.
-        path: Relative to the data set's root, with forward slashes: a video file, or a folder of
-            numbered images.
-        label: Class name, if known.
-        group: Videos of one class and group share their scene and stay in one part of a split.
-        splits: Split number -> train, test or unused.
-        flow: Of a folder of images: the folders of its images of u and v, if it has any.
+        id: its path with the suffix, since `a.mp4` and `a.avi` may both exist.
+        path: a video file or a folder of numbered images, relative to the data set's root, with
+            forward slashes.
+        label: class name, if known.
+        group: videos of one class and group show the same scene, and are in the same part of a
+            split.
+        splits: split number -> train, test or unused.
+        flow: folders with the images of u and v, if it is a folder of images and has any.
     """
 
     id: str
@@ -41,15 +42,15 @@ class Dataset:
     """The videos of a data set.
 
     Attributes:
-        root: The folder that the paths are relative to.
-        name: Name of the folder, or of the csv without suffix; of the folder around a list.
-        layout: How it was read.
-        videos: Sorted by id.
-        notes: One-line remarks for the user.
-        of_images: Whether the videos are folders of images.
+        root: the folder that paths are relative to.
+        name: name of the folder, of the csv without suffix, or of the folder of a list.
+        layout: how it was read.
+        videos: sorted by id.
+        notes: remarks for the user, one line each.
+        of_images: whether the videos are folders of images.
 
     Raises:
-        DatasetError: A name is longer than any path.
+        DatasetError: a name is longer than a path can be.
     """
 
     root: Path
@@ -70,27 +71,27 @@ class Dataset:
 
     @property
     def labelled(self) -> bool:
-        """Whether any video has a label."""
+        """Return whether any video has a label."""
         return any(video.label is not None for video in self.videos)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The class names, sorted."""
+        """Return the class names, sorted."""
         return tuple(sorted({v.label for v in self.videos if v.label is not None}))
 
     @property
     def split_numbers(self) -> tuple[int, ...]:
-        """The splits that there are, sorted."""
+        """Return the numbers of the splits, sorted."""
         return tuple(sorted({number for video in self.videos for number in video.splits}))
 
 
 def hold_out(videos: Sequence[Video]) -> list[Video]:
-    """Give split 1 to videos that come without: a quarter of each class's groups is tested.
+    """Make split 1 for videos without splits: a quarter of each class's groups are for testing.
 
-    Of the n groups of a class, ordered by the blake2b digest of their names, the first
-    max(1, n / 4), rounded half up, are test; none where there is only one. A video without
-    group is a group by itself, under its id. A video without label is trained on. The order of
-    `videos` does not matter.
+    Of the n groups of a class, sorted by the blake2b digest of their names, the first
+    max(1, n / 4), rounded half up, are test, or none if there is only one. A video without a
+    group is a group by itself, named by its id. A video without a label is for training. The
+    order of `videos` does not matter.
 
     Returns:
         The videos in the given order, with new `splits`.
@@ -107,15 +108,17 @@ def hold_out(videos: Sequence[Video]) -> list[Video]:
 
 
 def hold_out_noted(videos: list[Video]) -> tuple[list[Video], list[str]]:
-    """`hold_out`, and what to tell the user about it."""
+    """Apply `hold_out`, and return a remark for the user as well."""
     videos = hold_out(videos)
     if any(video.splits[1] == "test" for video in videos):
         by = " by group" if any(video.group for video in videos) else ""
         return videos, [f"no split given: a quarter of each class held out{by}"]
-    return videos, ["no split given, and nothing to hold out: all videos are train"]
+    return videos, [
+        "no split given, and too few videos to hold any out: all videos are for training"
+    ]
 
 
 def missing_note(missing: int) -> list[str]:
-    """A remark on listed videos that are not on disk, if there are any."""
+    """Return a remark on listed videos that are not on disk, if there are any."""
     verb = "is" if missing == 1 else "are"
     return [f"{counted(missing, 'listed video')} {verb} not on disk"] if missing else []

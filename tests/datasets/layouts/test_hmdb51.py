@@ -190,7 +190,7 @@ def test_generated_sets_of_any_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1.avi 3\n", "line 1: '1.avi 3' makes no sense; expected '<name>.avi' and 1 (train)"),
+        ("1.avi 3\n", "line 1: '1.avi 3' cannot be parsed; expected '<name>.avi' and 1 (train)"),
         ("1.avi 1\n1.avi\n", "line 2: '1.avi' makes no sense"),
         ("1.avi train\n", "line 1: '1.avi train' makes no sense"),
         ("1.avi 1\n1.AVI 2\n", "line 2: 1.AVI is listed above with another number"),

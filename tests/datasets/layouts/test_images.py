@@ -142,7 +142,7 @@ def test_flow_without_frames_is_left_out(tmp_path: Path) -> None:
     make(tmp_path, images("rgb/a/3", form="flow_x_{:05d}.jpg"))
     dataset = read_dataset(tmp_path)
     assert flows(dataset) == {"rgb/a/1": ("u/a/1", "v/a/1")}
-    assert "3 folders of flow without frames left out" in dataset.notes
+    assert "3 folders of flow without frames ignored" in dataset.notes
 
 
 # --- images that are no videos ---------------------------------------------------------------
@@ -168,15 +168,15 @@ def test_videos_and_folders_of_images(tmp_path: Path) -> None:
     make(tmp_path, ("videos/a/1.mp4", "videos/b/2.mp4"))
     dataset = read_dataset(tmp_path)
     assert [v.id for v in dataset.videos] == ["videos/a/1.mp4", "videos/b/2.mp4"]
-    assert "2 folders of images left out: see --layout images" in dataset.notes
+    assert "2 folders of images ignored: see --layout images" in dataset.notes
     taken = read_dataset(tmp_path, layout="images")
     assert labels(taken) == {"rawframes/a/1": "a", "rawframes/b/2": "b"}
-    assert "2 video files left out: layout images" in taken.notes
+    assert "2 video files ignored: layout images" in taken.notes
 
 
 def test_the_images_of_one_video(tmp_path: Path) -> None:
     make(tmp_path, images("."))
-    assert "the images of one video; give the folder around it" in message(tmp_path)
+    assert "holds the images of one video; give its parent folder" in message(tmp_path)
 
 
 def test_images_without_numbers(tmp_path: Path) -> None:

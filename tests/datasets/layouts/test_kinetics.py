@@ -74,7 +74,7 @@ def test_trees(
         paths[1]: ("eating, slowly", "train"),
         paths[2]: ("playing guitar", "test"),
     }
-    assert read_dataset(tmp_path).notes == ("no test: val serves as test",)
+    assert read_dataset(tmp_path).notes == ("no test split: val is used as test",)
 
 
 def test_names_without_times_and_columns_in_any_order(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_test_split_without_labels_tests_nothing(tmp_path: Path, header: str) ->
         "d.mp4": (None, "unused"),
     }
     notes = read_dataset(tmp_path).notes
-    assert notes == ("2 test videos without label: unused", "no test: val serves as test")
+    assert notes == ("2 test videos without label: unused", "no test split: val is used as test")
 
 
 def test_labelled_test_split(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_unlisted_videos(tmp_path: Path) -> None:
     assert read_dataset(tmp_path).notes == (
         "1 listed video is not on disk",
         "1 video in no csv: unused",
-        "no test: val serves as test",
+        "no test split: val is used as test",
     )
 
 
@@ -223,7 +223,7 @@ def test_unreadable_videos_are_entries_with_a_reason(tmp_path: Path) -> None:
         ("label,youtube_id,time_start,split", "x,a,0,train", "no column time_end; expected: label"),
         (HEADER, "x,a,0,10", "line 2: 4 cells under a header of 5"),
         (HEADER, "x, y,a,0,10,train", "line 2: 6 cells under a header of 5; quote cells"),
-        (HEADER, "x,a,zero,10,train", "line 2: time 'zero' is no number of seconds"),
+        (HEADER, "x,a,zero,10,train", "line 2: time 'zero' is not a number of seconds"),
         (HEADER, "x,a,0,nan,train", "line 2: time 'nan' is no number"),
         (HEADER, "x,a,0,inf,train", "line 2: time 'inf' is no number"),
         (HEADER, "x,a,,10,train", "line 2: time '' is no number"),

@@ -61,7 +61,7 @@ def test_lists_of_one_name(tmp_path: Path, base: str, given: str, end: str, bom:
     ]
     assert dataset.notes == (
         "1 listed video is not on disk",
-        "no test: val serves as test",
+        "no test split: val is used as test",
         "no label_map.txt beside the list: classes are numbers",
     )
 
@@ -121,7 +121,7 @@ def test_rawframes_with_flow_are_imported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (("a.mp4",), "line 1: 'a.mp4' makes no sense; expected '<video> <class number>'"),
+        (("a.mp4",), "line 1: 'a.mp4' cannot be parsed; expected '<video> <class number>'"),
         (("a.mp4 x",), "line 1: 'a.mp4 x' makes no sense"),
         (("a.mp4 -1",), "makes no sense"),
         (("a.mp4 1.5",), "makes no sense"),
@@ -164,4 +164,4 @@ def test_link_that_leads_outside(tmp_path: Path) -> None:
     root = make(tmp_path / "set", ("a.mp4",))
     (root / "out").symlink_to(tmp_path / "far", target_is_directory=True)
     text = message(write(root / "train.txt", "a.mp4 0", "out/b.mp4 1"))
-    assert "line 2: out/b.mp4 is a link that leads outside the list's folder" in text
+    assert "line 2: out/b.mp4 is a link to outside of the list's folder" in text
