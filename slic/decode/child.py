@@ -1,9 +1,9 @@
 """The child process that decodes: `python -m slic.decode.child`, driven by `slic.decode.guarded`.
 
 A request is a JSON line on stdin: path, reader, short side, maximum number of frames, and for the
-reader `images` the files of each frame. The answer is a stream of messages, each a JSON header after
-its length; a header with `frames` is followed by that many raw frames. The last header has `end` or
-`error`.
+reader `images` the files of each frame. The answer is a stream of messages, each a JSON header
+after its length; a header with `frames` is followed by that many raw frames. The last header has
+`end` or `error`.
 """
 
 import contextlib

@@ -61,8 +61,8 @@ def read_hmdb51(root: Path, listing: Listing) -> tuple[list[Video], list[str]]:
         return _by_lists(root, listing.videos, lists)
     if not any(map(is_hmdb51_name, listing.videos)):
         raise DatasetError(
-            f"{escape(root)}: no <class>_test_split1.txt in or next to it lists its videos, and none"
-            " of them is named like those of HMDB51; pass --layout classes"
+            f"{escape(root)}: no <class>_test_split1.txt in or next to it lists its videos, and"
+            " none of them is named like those of HMDB51; pass --layout classes"
         )
     videos, notes = hold_out_noted([_video(path, _folder(path)) for path in listing.videos])
     return videos, ["no official lists of HMDB51", *notes]
@@ -176,8 +176,8 @@ def _read_list(file: Path) -> dict[str, Part]:
         where = f"{escape(file)} line {number}"
         if len(cells) < 2 or cells[1] not in _PARTS:
             raise DatasetError(
-                f"{where}: {escape(line.strip()[:80])!r} cannot be parsed; expected '<name>.avi' and"
-                " 1 (train), 2 (test) or 0 (unused)"
+                f"{where}: {escape(line.strip()[:80])!r} cannot be parsed; expected '<name>.avi'"
+                " and 1 (train), 2 (test) or 0 (unused)"
             )
         name, part = cells[0].strip(), _PARTS[cells[1]]
         if parts.setdefault(stem_of(name).lower(), part) != part:
