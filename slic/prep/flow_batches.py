@@ -1,4 +1,4 @@
-"""Blocks of frames from many videos, solved on a device in common batches."""
+"""Collect blocks of frames from many videos, and solve them on a device in common batches."""
 
 import contextlib
 import threading
@@ -15,21 +15,21 @@ from slic.errors import SlicError, WorkError
 from slic.prep.flow_video import Levels
 from slic.prep.tvl1.device import DeviceSolver
 
-SOLVERS = 2  # so that one batch is solved while another is packed or fetched
+SOLVERS = 2  # threads: one batch is being solved while another is packed or fetched
 
 Kind = tuple[int, int, float]  # height, width, bound
 Block = tuple[NDArray[np.uint8], "Future[Levels]"]
 
 
 class DeviceFailed(Exception):
-    """A device, or what compiles for it, failed; the message is one line."""
+    """A device, or a compiler for it, failed; the message is one line."""
 
 
 class Batcher:
-    """Collects blocks of frames from many threads and solves those of one size together.
+    """Collect blocks of frames from many threads, and solve those of one size together.
 
     Args:
-        solver: of the device.
+        solver: solves batches on the device.
     """
 
     def __init__(self, solver: DeviceSolver) -> None:
@@ -43,7 +43,7 @@ class Batcher:
             thread.start()
 
     def submit(self, frames: NDArray[np.uint8], bound: float) -> Callable[[], Levels]:
-        """Hand in a block; what comes back waits for its quantised flow."""
+        """Submit a block; the function returned waits for its quantised flow."""
         future: Future[Levels] = Future()
         height, width = frames.shape[1:]
         most = self._solver.pairs_at_once(height, width)
@@ -56,7 +56,7 @@ class Batcher:
         return future.result
 
     def close(self) -> None:
-        """Give up what waits, and end when what is being solved is done."""
+        """Fail the blocks that wait, and return when those being solved are done."""
         with self._changed:
             self._open = False
             for blocks in self._waiting.values():
@@ -74,16 +74,16 @@ class Batcher:
                 try:
                     solved = self._solver.levels([frames for frames, _ in blocks], bound)
                 except Exception as error:
-                    # A compiler's errors are of any kind, even of those that stand for a disk's.
-                    told = error if isinstance(error, SlicError) else _failed(error)
+                    # A compiler raises anything, even OSError, which is no disk error here.
+                    failure = error if isinstance(error, SlicError) else _device_failed(error)
                     for _, future in blocks:
-                        future.set_exception(told)
+                        future.set_exception(failure)
                 else:
                     for (_, future), levels in zip(blocks, solved, strict=True):
                         future.set_result(levels)
 
     def _take(self) -> tuple[float, list[Block]] | None:
-        """A batch's worth of blocks of the size that most wait for; None at the end."""
+        """Return the bound and blocks of a batch, of the commonest size; None after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or not self._open)
             if not self._waiting:
@@ -91,13 +91,13 @@ class Batcher:
             key = max(self._waiting, key=lambda key: len(self._waiting[key]))
             waiting = self._waiting.pop(key)
             pairs = accumulate(len(frames) - 1 for frames, _ in waiting)
-            number = max(1, sum(sofar <= self._most[key] for sofar in pairs))
+            number = max(1, sum(total <= self._most[key] for total in pairs))
             if number < len(waiting):
                 self._waiting[key] = waiting[number:]
             return key[-1], waiting[:number]
 
 
-def _failed(error: Exception) -> DeviceFailed:
+def _device_failed(error: Exception) -> DeviceFailed:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     failed = DeviceFailed(reason)
     failed.__cause__ = error
@@ -106,7 +106,7 @@ def _failed(error: Exception) -> DeviceFailed:
 
 @contextlib.contextmanager
 def _own_stream(device: torch.device) -> Iterator[None]:
-    """Work of this thread on a CUDA device does not wait for that of others."""
+    """Use a CUDA stream of this thread's own, so that it does not wait for other threads."""
     if device.type != "cuda":
         yield
         return

@@ -1,4 +1,4 @@
-"""`slic prep info`: what a store holds."""
+"""`slic prep info`: summarise a clip store."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,19 +9,19 @@ from slic.cache.index import SPLITS
 
 
 def store_info(path: str) -> dict[str, Any]:
-    """Counts of a store, as `slic prep info --json` prints them.
+    """Return the object that `slic prep info --json` prints.
 
     Args:
-        path: a clip store.
+        path: of a clip store.
 
     Returns:
-        `videos`, `frames`, `flow` (videos that have flow), `labels` (classes), `splits`
-        ({number: {word: videos}}), `failed` and `damaged` ([{id, reason}]), `bytes`,
-        `outdated` (ids whose frames are of other parameters than the store's), `settings`
-        (parameters of frames and flow).
+        `videos`, `frames`, `flow` (videos with flow), `labels` (classes), `splits`
+        ({number: {part: videos}}), `failed` and `damaged` ([{id, reason}]), `bytes`, `outdated`
+        (ids of frames with other parameters than the store records), `settings` (parameters of
+        frames and flow).
 
     Raises:
-        StoreError: no clip store.
+        StoreError: there is no clip store.
     """
     store = ClipStore(Path(path))
     entries = store.entries()

@@ -1,4 +1,4 @@
-"""What a stored video was made from: its file, or its folder of images."""
+"""The source of a stored video: its file, or its folder of images."""
 
 import hashlib
 import os
@@ -10,17 +10,17 @@ from slic.runtime.regular_files import open_regular
 
 HASH_BLOCK = 1 << 20
 
-# Of a file, and of a folder with its images: identity, size and times of change.
+# Identity, size and times of change of a file, or of a folder and its images.
 Stamp = tuple[tuple[int, ...], ...]
 
 
 class SourceChanged(Exception):
-    """A source was replaced or written to while it was read."""
+    """A source was replaced or modified while it was read."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What identifies the content of a video file or of a folder's images."""
+    """Size, time of change (ns) and digest that identify the content of a source."""
 
     size: int
     mtime_ns: int
@@ -28,7 +28,7 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Size, time and digest of a file; of a folder, over its images of frames and their names.
+    """Read a file, or the images of frames in a folder, for its size, time and digest.
 
     Raises:
         OSError: it cannot be read.
@@ -49,25 +49,25 @@ def read_source(path: Path) -> Source:
 
 
 def size_and_time(path: Path) -> tuple[int, int]:
-    """Bytes, and the newest time of change in nanoseconds, without reading any content.
+    """Return the bytes of a source and its latest time of change (ns), without reading it.
 
     Raises:
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     stat = path.stat()
     if not path.is_dir():
         return stat.st_size, stat.st_mtime_ns
-    # The folder's own time as well: it tells of a new name.
+    # The folder's own time changes if an image is added or renamed.
     stats = [image.stat() for image in image_files(path, view="frames")]
     times = [stat.st_mtime_ns, *(image.st_mtime_ns for image in stats)]
     return sum(image.st_size for image in stats), max(times)
 
 
 def stamp(path: Path) -> Stamp:
-    """What changes when a source is replaced or written to.
+    """Return a value that changes if a source is replaced or modified.
 
     Raises:
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     paths = [path, *(image_files(path, view="frames") if path.is_dir() else [])]
     stats = [each.stat() for each in paths]
@@ -75,10 +75,10 @@ def stamp(path: Path) -> Stamp:
 
 
 def check_unchanged(path: Path, before: Stamp) -> None:
-    """Refuse what was read of a source that is no longer what it was.
+    """Compare a source's stamp with one that was taken before it was read.
 
     Raises:
-        SourceChanged: its stamp is another, or it has gone.
+        SourceChanged: it differs, or the source is gone.
     """
     try:
         same = stamp(path) == before

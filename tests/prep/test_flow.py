@@ -203,14 +203,6 @@ def test_flow_of_a_store_that_has_frames_alone(data: Path, tmp_path: Path) -> No
     assert ClipStore(path).read("Run/a.avi", 0, 2, view="flow").shape == (2, 36, 48, 2)
 
 
-def test_limit(data: Path, tmp_path: Path) -> None:
-    path = tmp_path / "s.zarr"
-    result = prep_flow(str(data), store=str(path), limit=2)
-    assert (result.videos, result.written) == (2, 2)
-    assert len(ClipStore(path).ids) == 2
-    assert prep_flow(str(path), limit=1).skipped == 1
-
-
 def test_another_bound_is_refused_and_overwrite_replaces(own: Path) -> None:
     with pytest.raises(StoreError) as caught:
         prep_flow(str(own), bound=2)
@@ -285,16 +277,6 @@ def test_frame_parameters_of_the_store_are_kept_and_others_refused(
         prep_flow(str(data), store=str(path), short_side=32)
 
 
-def test_killed_between_array_and_entry(own: Path) -> None:
-    store = ClipStore(own, writable=True)
-    store.index.forget_flow(["Run/a.avi"])
-    with pytest.raises(StoreError, match="has no flow"):
-        ClipStore(own).read("Run/a.avi", 0, 1, view="flow")
-    result = prep_flow(str(own))
-    assert (result.written, result.skipped) == (1, 2)
-    assert ClipStore(own).read("Run/a.avi", 0, 1, view="flow").shape == (1, 36, 48, 2)
-
-
 def test_vanished_array_is_made_again(own: Path) -> None:
     before = stored(own, "Run/a.avi")
     shutil.rmtree(own / "flow" / video_key("Run/a.avi"))
@@ -325,15 +307,6 @@ def test_damaged_frames_fail_alone_and_say_what_to_do(own: Path) -> None:
     assert "\n" not in reason
 
 
-def test_advice_for_damaged_frames_works(data: Path, own: Path) -> None:
-    folder = own / "frames" / video_key("Run/a.avi")
-    (folder / "c.0.0.0.0").write_bytes(b"")
-    shutil.rmtree(folder)  # as the message says
-    assert prep_frames(str(data), store=str(own)).written == 1
-    assert prep_flow(str(own)).written == 1
-    assert ClipStore(own).read("Run/a.avi", 0, 1, view="flow").shape == (1, 36, 48, 2)
-
-
 def test_failed_video_is_listed_and_others_get_flow(data: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(data, tmp_path / "set"))
     (root / "Run" / "b.avi").write_text("no video")
@@ -352,11 +325,3 @@ def test_full_disk_is_one_line(own: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(WorkError, match=r"flow of .*: No space left on device; free"):
         prep_flow(str(own), overwrite=True)
     assert list((own / "index" / "writing").iterdir()) == []
-
-
-def test_foreign_folder_as_store(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.txt").write_text("mine")
-    with pytest.raises(StoreError, match="exists and is no clip store"):
-        prep_flow(str(data), store=str(tmp_path / "thesis"))
-    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]

@@ -58,8 +58,9 @@ def imported(root: Path, store: Path, *, bound: float | None = 20.0, **more: obj
     return prep_flow(str(root), store=str(store), engine="imported", bound=bound, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("frames", "size"), [(2, (20, 30)), (4, (9, 31)), (19, (33, 12))])
-@pytest.mark.parametrize("bound", [20.0, 3.5])
+@pytest.mark.parametrize(
+    ("frames", "size", "bound"), [(2, (20, 30), 3.5), (4, (9, 31), 20.0), (19, (33, 12), 20.0)]
+)
 def test_linear_rule(tmp_path: Path, frames: int, size: tuple[int, int], bound: float) -> None:
     flow = tree(tmp_path / "set", frames=frames, size=size)
     result = imported(tmp_path / "set", tmp_path / "s.zarr", bound=bound, codec="zstd")
@@ -197,8 +198,8 @@ def test_what_cannot_be_imported(tmp_path: Path, drawn: Path, drawn_store: Path)
     for arguments, error, said in (
         ({"bound": None}, InputError, "--bound what level 255"),
         ({"bound": -1.0}, InputError, "must be above 0"),
-        ({"parameters": {"nscales": 2}}, InputError, "have no part in imported flow"),
-        ({"device": "cuda"}, InputError, "have no part in imported flow"),
+        ({"parameters": {"nscales": 2}}, InputError, "do not apply to imported flow"),
+        ({"device": "cuda"}, InputError, "do not apply to imported flow"),
     ):
         with pytest.raises(error, match=said):
             imported(tmp_path / "set", tmp_path / "s.zarr", **arguments)
@@ -207,12 +208,3 @@ def test_what_cannot_be_imported(tmp_path: Path, drawn: Path, drawn_store: Path)
     with pytest.raises(DatasetError, match="no flow images"):
         imported(drawn, tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
-
-
-def test_in_worker_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    tree(tmp_path / "set")
-    for name in "bc":
-        shutil.copytree(tmp_path / "set/run/a", tmp_path / "set/run" / name)
-    result = imported(tmp_path / "set", tmp_path / "s.zarr", workers=2)
-    assert (result.written, result.frames, result.failed) == (3, 9, 0)

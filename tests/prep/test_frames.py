@@ -4,7 +4,6 @@ import csv
 import errno
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -279,18 +278,6 @@ def test_other_parameters_are_refused_and_overwrite_replaces(
     check_colours(path)
 
 
-def test_broken_off_overwrite_goes_on_without_it(
-    data: str, tmp_path: Path, done: list[str]
-) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
-    part = prep_frames(data, store=str(path), short_side=16, overwrite=True, limit=2)
-    assert part.written == 2
-    rest = prep_frames(data, store=str(path), short_side=16)
-    assert (rest.written, rest.skipped) == (3, 2)
-    assert {e.height for e in ClipStore(path).entries()} == {16}
-
-
 # --- sources that change ---------------------------------------------------------------------
 
 
@@ -309,15 +296,6 @@ def test_replaced_file_is_decoded_again(data: str, tmp_path: Path, done: list[st
     assert ClipStore(path).read("red.avi", 0, 4).max() < 40
     # Flow of frames that are gone is gone too, for readers of plain Zarr as well.
     assert ClipStore(path).keys("flow") == set()
-
-
-def test_touched_file_is_not_decoded_again(data: str, tmp_path: Path, done: list[str]) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
-    for name in COLOURS:
-        os.utime(tmp_path / "videos" / name, (1, 1))
-    assert prep_frames(data, store=str(path)).skipped == 5
-    assert len(done) == 5
 
 
 def test_touched_file_is_read_once_only(
@@ -360,25 +338,13 @@ def test_relabelling_decodes_nothing(data: str, tmp_path: Path, done: list[str])
     rows[1] = (*rows[1][:2], "test")
     result = prep_frames(write_csv(tmp_path / "videos", rows[::-1]), store=str(path), limit=1)
     assert result.written == 0
-    assert "label, group or split renewed of 2 stored videos" in result.notes
+    assert "label, group or split of 2 stored videos updated" in result.notes
     entries = {e.id: (e.label, e.split1) for e in ClipStore(path).entries()}
     assert entries == {name: (label, split) for name, label, split in rows}
     assert len(done) == 5
     assert files(path) == before
     again = prep_frames(str(tmp_path / "videos" / "set.csv"), store=str(path))
-    assert not [note for note in again.notes if "renewed" in note]
-
-
-def test_labels_and_pixels_stay_with_ids_when_rows_are_shuffled(
-    data: str, tmp_path: Path, done: list[str]
-) -> None:
-    path = tmp_path / "s.zarr"
-    rows = [(name, name.split(".")[0], "train") for name in COLOURS]
-    prep_frames(write_csv(tmp_path / "videos", rows[::-1]), store=str(path), limit=3)
-    shuffled = [rows[i] for i in (3, 0, 4, 1, 2)]
-    prep_frames(write_csv(tmp_path / "videos", shuffled), store=str(path))
-    assert {e.id: e.label for e in ClipStore(path).entries()} == {r[0]: r[1] for r in rows}
-    check_colours(path)
+    assert not [note for note in again.notes if "updated" in note]
 
 
 def test_videos_that_left_the_data_set_are_told(data: str, tmp_path: Path, done: list[str]) -> None:
@@ -393,26 +359,10 @@ def test_videos_that_left_the_data_set_are_told(data: str, tmp_path: Path, done:
 # --- crashes ---------------------------------------------------------------------------------
 
 
-def forget(path: Path, video: str) -> None:
-    connection = sqlite3.connect(path / "index" / "index.sqlite")
-    with connection:
-        connection.execute("DELETE FROM videos WHERE id = ?", (video,))
-    connection.close()
-
-
 def test_vanished_array_is_made_again(data: str, tmp_path: Path, done: list[str]) -> None:
     path = tmp_path / "s.zarr"
     prep_frames(data, store=str(path))
     shutil.rmtree(path / "frames" / video_key("red.avi"))
-    assert prep_frames(data, store=str(path)).written == 1
-    check_colours(path)
-
-
-def test_killed_between_array_and_entry(data: str, tmp_path: Path, done: list[str]) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
-    forget(path, "red.avi")
-    assert "red.avi" not in ClipStore(path).ids
     assert prep_frames(data, store=str(path)).written == 1
     check_colours(path)
 
@@ -537,18 +487,12 @@ def test_foreign_folder_as_store(data: str, tmp_path: Path, done: list[str]) -> 
     assert done == []
 
 
-def test_data_set_folder_as_store(data: str, tmp_path: Path, done: list[str]) -> None:
-    with pytest.raises(StoreError, match="exists and is no clip store"):
-        prep_frames(data, store=str(tmp_path / "videos"))
-    assert done == []
-
-
 def test_store_as_data_set(data: str, tmp_path: Path, done: list[str]) -> None:
     path = tmp_path / "s.zarr"
     prep_frames(data, store=str(path), limit=1)
     with pytest.raises(StoreError, match="is a store; give the data set its frames come from"):
         prep_frames(str(path))
-    with pytest.raises(InputError, match="is a store already; leave out --store"):
+    with pytest.raises(InputError, match="is a store already; omit --store"):
         prep_frames(str(path), store=str(tmp_path / "other.zarr"))
     assert not (tmp_path / "other.zarr").exists()
 

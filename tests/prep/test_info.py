@@ -49,14 +49,6 @@ def test_counts(path: Path) -> None:
     assert json.loads(json.dumps(info)) == info
 
 
-def test_empty_store(tmp_path: Path) -> None:
-    ClipStore.create(tmp_path / "s.zarr").index.close()
-    info = store_info(str(tmp_path / "s.zarr"))
-    assert (info["videos"], info["frames"], info["flow"], info["labels"]) == (0, 0, 0, 0)
-    assert (info["splits"], info["failed"], info["damaged"]) == ({}, [], [])
-    assert info["bytes"] > 0
-
-
 def test_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such store"):
         store_info(str(tmp_path / "none.zarr"))
