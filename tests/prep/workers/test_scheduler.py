@@ -335,7 +335,7 @@ class TestAtTheStart:
         self, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         missing = ModuleNotFoundError("No module named 'slic'")
-        with pytest.raises(InputError, match=r"tcp://x:1 cannot use slic \(No module"):
+        with pytest.raises(InputError, match=r"tcp://x:1 cannot import slic \(No module"):
             self.looked(address, tmp_path, monkeypatch, missing)
 
 
