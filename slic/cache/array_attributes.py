@@ -39,22 +39,3 @@ def entry_of(attributes: dict[str, Any], shape: tuple[int, int, int, int]) -> En
         width=width,
         source_digest=attributes["source"],
     )
-
-
-def guessed_entry(
-    attributes: dict[str, Any], shape: tuple[int, int, int, int], *, settings: str | None
-) -> Entry | None:
-    """The row of an array of before they told it all: id, fps and source; None without an id.
-
-    Its path is taken to be its id, as in folders; `prep frames` compares its source by digest.
-
-    Args:
-        attributes: of the array.
-        shape: of the array.
-        settings: fingerprint of the parameters it is taken to be of, if they are known.
-    """
-    if "id" not in attributes:
-        return None
-    untold = dict.fromkeys((*_TOLD, "source"))
-    guessed = {"path": attributes["id"], "settings": settings}
-    return entry_of({**untold, **guessed, **attributes}, shape)

@@ -25,8 +25,8 @@ from slic.errors import DamagedChunk, NewerFormatError, StoreError, WorkError
 from slic.runtime.disk import sync, to_disk_error
 
 FORMAT = 1
-VIEWS = ("frames", "flow")
 View = Literal["frames", "flow"]
+VIEWS: tuple[View, ...] = ("frames", "flow")
 FLOW_QUALITY = 95
 OPEN_ARRAYS = 512
 DIGESTED = ("id", "label", "group", "split1", "split2", "split3", "settings", "source_digest")

@@ -1,7 +1,7 @@
-"""`slic cache`: its options, and what it prints."""
+"""`slic cache`: check, repair, list and clean what other commands have written."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal as format_bytes
@@ -13,11 +13,8 @@ from slic.runtime.console import console, new_table, plain, say, show
 from slic.runtime.progress import format_duration
 from slic.runtime.text import counted
 
-if TYPE_CHECKING:
-    from slic.upkeep.verify.report import Fault
-
 cache_app = typer.Typer(
-    help="Check and repair stores and runs; list, export and clean what they cache.",
+    help="Check and repair stores and runs; list, export and clean their caches.",
     no_args_is_help=True,
 )
 _COUNTED = {
@@ -34,24 +31,26 @@ def cache_verify_command(
         str,
         typer.Argument(
             metavar="STORE|RUN",
-            help="A store, or a run (below runs/, or a path).",
+            help="Path of a store or run, or name of a run below runs/.",
             autocompletion=complete_store_or_run,
         ),
     ],
     repair: Annotated[
-        bool, typer.Option("--repair", help="Drop what is broken, so that it is made again.")
+        bool,
+        typer.Option("--repair", help="Remove damaged entries, so that they are made again."),
     ] = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Check all of a store or run: checksums, shapes, index, leftovers."""
+    """Check everything in a store or run: checksums, shapes, index, leftovers."""
     from slic.upkeep.verify.targets import verify
 
     report = verify(what, repair=repair, workers=workers)
     for fault in report.faults:
         say(f"{fault.where}: {fault.what}")
         if fault.repair:
-            say(f"  {_outcome(fault, repair=repair)}: {fault.repair}")
+            outcome = "done" if fault.repaired else f"not done ({fault.error})"
+            say(f"  {outcome if repair else '--repair'}: {fault.repair}")
     for note in report.notes:
         say(note)
     checked = report.checked
@@ -67,28 +66,28 @@ def cache_verify_command(
         raise typer.Exit(1)
 
 
-def _outcome(fault: "Fault", *, repair: bool) -> str:
-    if not repair:
-        return "--repair"
-    return "done" if fault.repaired else f"not done ({fault.hindrance})"
-
-
 @cache_app.command("list")
 def cache_list_command(
     folder: Annotated[
-        str | None, typer.Argument(metavar="FOLDER", help="Where.", show_default="here")
-    ] = None,
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder with stores, and runs below its runs/.",
+            show_default="this folder",
+        ),
+    ] = Path(),
     as_json: Json = False,
 ) -> None:
-    """The stores and runs here, and the embeddings that runs have cached."""
+    """List the stores and runs in a folder, and the embeddings that each run has cached."""
+    from slic.errors import InputError
     from slic.upkeep.verify.caches import list_caches
-    from slic.upkeep.verify.targets import targets_here
+    from slic.upkeep.verify.targets import targets_in
 
-    found = list_caches(targets_here(_folder(folder)))
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found = list_caches(targets_in(folder))
     if not as_json:
-        _show_stores(found)
-        for run in found["runs"]:
-            _show_run(run, [cache for cache in found["caches"] if cache["run"] == run["path"]])
+        _print_lists(found)
     outdated = found["outdated_bytes"]
     rows = {
         "found": f"{counted(len(found['stores']), 'store')}, {counted(len(found['runs']), 'run')}",
@@ -96,6 +95,27 @@ def cache_list_command(
         + f", of which {format_bytes(outdated)} outdated (`slic cache clean`)" * bool(outdated),
     }
     show(found, as_json=as_json, rows=rows)
+
+
+def _print_lists(found: dict[str, Any]) -> None:
+    for item in (*found["stores"], *found["runs"]):
+        if "problem" in item:
+            say(item["problem"])
+    for store in found["stores"]:
+        if "problem" not in store:
+            about = f"{counted(store['videos'], 'video')}, {format_bytes(store['bytes'])}"
+            console().print(plain(f"{store['path']}: {about}"))
+    for run in found["runs"]:
+        console().print(plain(f"{run['path']}: {run['checkpoint'] or 'no checkpoint'}"))
+        table = new_table("  store", "checkpoint", "protocol", "videos", "size", "state")
+        for cache in [cache for cache in found["caches"] if cache["run"] == run["path"]]:
+            size = format_bytes(cache["bytes"] + cache["index_bytes"])
+            protocol = cache["protocol"] + " train" * cache["training"]
+            numbers = (f"{cache['videos']:,}", size, cache["state"])
+            row = (f"  {cache['store']}", cache["checkpoint"], protocol, *numbers)
+            table.add_row(*map(plain, row))
+        if table.row_count:
+            console().print(table)
 
 
 cache_app.command("export")(cache_export_command)
@@ -107,76 +127,40 @@ def cache_clean_command(
         list[str] | None,
         typer.Argument(
             metavar="[STORE|RUN]...",
-            help="What to clean.",
-            show_default="all here",
+            help="Stores and runs to clean.",
+            show_default="all in this folder",
             autocompletion=complete_store_or_run,
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it, rather than show it.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove the files, not only list them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove outdated embedding caches and leftovers; without --yes, only show them.
+    """Remove outdated embedding caches and incomplete files; without --yes, only list them.
 
     Checkpoints, stores and current caches stay.
     """
-    from slic.upkeep.verify.caches import clean, what_may_go
-    from slic.upkeep.verify.targets import find_target, targets_here
+    from slic.cache.writers import remove
+    from slic.upkeep.verify.caches import find_removable
+    from slic.upkeep.verify.targets import find_target, targets_in
 
-    targets = [find_target(name) for name in what] if what else targets_here(Path())
-    leaving = what_may_go(targets)
-    gone = clean(leaving) if yes else []
-    if not as_json:
+    files = find_removable([find_target(name) for name in what] if what else targets_in(Path()))
+    if yes:
+        for file in files:
+            remove(file.path)
+    if files and not as_json:
         table = new_table("", "bytes", "why")
-        for item in leaving:
-            table.add_row(plain(item.path), f"{item.bytes:,}", item.why)
-        if leaving:
-            console().print(table)
-    total, freed = (sum(item.bytes for item in items) for items in (leaving, gone))
+        for file in files:
+            table.add_row(plain(file.path), f"{file.bytes:,}", file.why)
+        console().print(table)
+    total = sum(file.bytes for file in files)
     result = {
-        "files": [{"path": i.path, "why": i.why, "bytes": i.bytes} for i in leaving],
+        "files": [{"path": str(f.path), "why": f.why, "bytes": f.bytes} for f in files],
         "bytes": total,
-        "removed": len(gone),
+        "removed": len(files) if yes else 0,
     }
-    rows = {"removed": f"{counted(len(gone), 'file')}, {format_bytes(freed)}"}
-    if not yes:
-        removes = "; --yes removes" * bool(leaving)
-        rows = {"would go": f"{counted(len(leaving), 'file')}, {format_bytes(total)}{removes}"}
+    heading = "removed" if yes else "would go"
+    advice = "; --yes removes" * bool(files and not yes)
+    rows = {heading: f"{counted(len(files), 'file')}, {format_bytes(total)}{advice}"}
     show(result, as_json=as_json, rows=rows)
-
-
-def _folder(folder: str | None) -> Path:
-    from slic.errors import InputError
-
-    path = Path(folder or ".")
-    if not path.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    return path
-
-
-def _show_stores(found: dict[str, Any]) -> None:
-    for store in found["stores"]:
-        if "problem" in store:
-            say(store["problem"])
-        else:
-            videos = counted(store["videos"], "video")
-            console().print(plain(f"{store['path']}: {videos}, {format_bytes(store['bytes'])}"))
-
-
-def _show_run(run: dict[str, Any], caches: list[dict[str, Any]]) -> None:
-    if "problem" in run:
-        say(run["problem"])
-    console().print(plain(f"{run['path']}: {run['checkpoint'] or 'no checkpoint'}"))
-    if not caches:
-        return
-    table = new_table("  store", "checkpoint", "protocol", "videos", "size", "state")
-    for cache in caches:
-        part = " train" * cache["training"]
-        row = (cache["store"], cache["checkpoint"], cache["protocol"] + part)
-        cells = (
-            *row,
-            f"{cache['videos']:,}",
-            format_bytes(cache["bytes"] + cache["index_bytes"]),
-            cache["state"],
-        )
-        table.add_row(*map(plain, (f"  {cells[0]}", *cells[1:])))
-    console().print(table)

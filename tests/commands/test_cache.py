@@ -76,7 +76,7 @@ def test_what_is_not_repaired_is_not_said_to_be(
 
     metrics = cached / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes()[:-3])
-    monkeypatch.setattr("slic.upkeep.verify.run.keep_lines", refuse)
+    monkeypatch.setattr("slic.upkeep.verify.run.atomic_write", refuse)
     code, out, err = slic("cache", "verify", cached.name, "--repair", "--json")
     assert (code, json.loads(out)["repaired"]) == (1, 0)
     assert "  done" not in err

@@ -1,1 +1,1 @@
-"""Whether what is on disk is what was written, and what to drop so that it is made again."""
+"""Check and repair stores and runs; list and clean what runs have cached."""

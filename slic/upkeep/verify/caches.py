@@ -1,27 +1,28 @@
-"""`slic cache list` and `slic cache clean`: what is cached, whether it is current, what may go."""
+"""List what stores and runs have cached, and find what is outdated or left over."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from slic.cache import ClipStore
-from slic.cache.embeddings import cache_attributes
-from slic.cache.writers import WriterLock, company_of, remove
-from slic.encoders.checkpoints import load_checkpoint
-from slic.encoders.encoder import weights_digest
-from slic.errors import SlicError
+from slic.cache.embeddings import FORMAT, cache_attributes
+from slic.cache.writers import company_of
+from slic.embed.cached import checkpoint_tag, run_checkpoint
+from slic.errors import CacheError, SlicError, StoreError
 from slic.neighbours.kept import index_paths, stray_indexes
 from slic.runs import Run, open_run
-from slic.upkeep.verify.run import is_trained_now, run_leftovers
-from slic.upkeep.verify.strays import store_leftovers
+from slic.upkeep.verify.run import is_training, run_leftovers
+from slic.upkeep.verify.store import store_leftovers
 from slic.upkeep.verify.targets import Target
 
 CURRENT = "current"
 OLD_CHECKPOINT = "old checkpoint"
+OLD_FORMAT = "old format"
 STORE_CHANGED = "store changed"
 STORE_GONE = "store not here"
 UNKNOWN = "unknown"
-OUTDATED = (OLD_CHECKPOINT, STORE_CHANGED)
+OUTDATED = (OLD_CHECKPOINT, OLD_FORMAT, STORE_CHANGED)
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,16 @@ class CacheFile:
 
     Attributes:
         path: the file.
-        run: the run it belongs to.
+        run: folder of its run.
         store: name of the store that was embedded.
-        checkpoint: by whose weights: epoch and digest.
+        checkpoint: what embedded it: epoch and digest of the weights.
         protocol: how videos were embedded.
-        training: whether it is one of the training videos alone.
-        videos: how many it holds; of a cache of windows, of how many videos these are.
+        training: whether it holds the training videos only, for clustering.
+        videos: number of videos; of a cache of windows, the number of videos they come from.
         bytes: size of the file.
-        index_bytes: size of the search indexes kept beside it.
-        state: `current`; `old checkpoint` or `store changed`, when it is used no more; `store not
-            here`, which it stands in for; or `unknown`.
+        index_bytes: size of its search indexes.
+        state: `current`; `old checkpoint`, `old format` or `store changed`, if it is no longer
+            used; `store not here`, if it stands in for the store; or `unknown`.
     """
 
     path: str
@@ -55,40 +56,33 @@ class CacheFile:
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """What `clean` removes: a file or folder, why, and how large it is."""
+class Removable:
+    """A file or folder that `slic cache clean` removes: why, and its size."""
 
-    path: str
+    path: Path
     why: str
     bytes: int
-    of: Target
 
 
 def list_caches(targets: list[Target]) -> dict[str, Any]:
-    """Stores, runs, their embedding caches, and how many bytes these take.
+    """Describe stores, runs, and the embedding caches of runs.
 
     Returns:
-        `stores` [{path, videos, bytes}], `runs` [{path, store, checkpoint}], `caches` (as
-        `CacheFile`), `bytes` and `outdated_bytes` of the caches with their indexes.
+        `stores` [{path, videos, bytes}], `runs` [{path, store, checkpoint}], `caches` (fields of
+        `CacheFile`), `bytes` and `outdated_bytes` of the caches with their indexes. A store or run
+        that cannot be read has a `problem`.
     """
     stores = [_store(target.path) for target in targets if target.kind == "store"]
-    runs, caches = [], []
-    for target in targets:
-        if target.kind == "run":
-            about, found = _run(target.path)
-            runs.append(about)
-            caches += found
+    runs = [_run(target.path) for target in targets if target.kind == "run"]
+    caches = [cache for _, found in runs for cache in found]
+    sizes = [(cache.bytes + cache.index_bytes, cache.state in OUTDATED) for cache in caches]
     return {
         "stores": stores,
-        "runs": runs,
+        "runs": [about for about, _ in runs],
         "caches": [asdict(cache) for cache in caches],
-        "bytes": sum(map(_all_bytes, caches)),
-        "outdated_bytes": sum(_all_bytes(cache) for cache in caches if cache.state in OUTDATED),
+        "bytes": sum(size for size, _ in sizes),
+        "outdated_bytes": sum(size for size, outdated in sizes if outdated),
     }
-
-
-def _all_bytes(cache: CacheFile) -> int:
-    return cache.bytes + cache.index_bytes
 
 
 def _store(path: Path) -> dict[str, Any]:
@@ -100,103 +94,82 @@ def _store(path: Path) -> dict[str, Any]:
 
 
 def _run(path: Path) -> tuple[dict[str, Any], list[CacheFile]]:
+    """Describe a run, and list its embedding caches."""
     about: dict[str, Any] = {"path": str(path), "store": None, "checkpoint": None}
     run = None
     try:
         run = open_run(path)
         about["store"] = str(run.store)
         if run.checkpoint.exists():
-            content = load_checkpoint(run.checkpoint)
-            epoch = int(content["progress"]["epoch"])
-            about["checkpoint"] = f"e{epoch:05d}.{weights_digest(content['model'])}"
-    except (SlicError, LookupError, TypeError, ValueError, AttributeError) as error:
+            about["checkpoint"] = checkpoint_tag(run_checkpoint(run), run.checkpoint)
+    except SlicError as error:
         about["problem"] = str(error)
     files = sorted((path / "embeddings").glob("[!.]*.h5"))
-    caches = [_cache(file, path, run, about["checkpoint"]) for file in files]
-    return about, _with_newest_of_training(caches)
+    return about, [_cache(file, run, about["checkpoint"]) for file in files]
 
 
-def _cache(file: Path, path: Path, run: Run | None, latest: str | None) -> CacheFile:
+def _cache(file: Path, run: Run | None, latest: str | None) -> CacheFile:
+    """Describe a cache of a run whose latest checkpoint is `latest`."""
+    try:
+        found = cache_attributes(file)
+    except CacheError:
+        found = {}
     training = file.name.endswith("-train.h5")
-    size, indexes = file.stat().st_size, sum(p.stat().st_size for p in index_paths(file))
-    try:
-        about = cache_attributes(file)
-        videos = int(about["videos"])
-        store, checkpoint, protocol = (str(about[k]) for k in ("store", "checkpoint", "protocol"))
-    except (SlicError, LookupError, ValueError):
-        return CacheFile(str(file), str(path), "", "", "", training, 0, size, indexes, UNKNOWN)
-    if run is None or latest is None:
-        state = UNKNOWN
-    elif training:
-        state = CURRENT if about.get("store_digest") == run.store_digest else STORE_CHANGED
-    elif checkpoint != latest:
-        state = OLD_CHECKPOINT
-    else:
-        state = _by_store(run, store, str(about.get("store_digest")))
-    which = (store, checkpoint, protocol, training, videos)
-    return CacheFile(str(file), str(path), *which, size, indexes, state)
+    return CacheFile(
+        path=str(file),
+        run=str(file.parent.parent),
+        store=found.get("store", ""),
+        checkpoint=found.get("checkpoint", ""),
+        protocol=found.get("protocol", ""),
+        training=training,
+        videos=found.get("videos", 0),
+        bytes=_size(file),
+        index_bytes=sum(map(_size, index_paths(file))),
+        state=_state(found, run, latest, training=training),
+    )
 
 
-def _by_store(run: Run, name: str, digest: str) -> str:
-    """Whether the store that was embedded is here and unchanged."""
-    own = run.store_name == name
-    path = run.store if own else run.path.parent.parent / f"{name}.zarr"
-    if not path.is_dir():
-        return STORE_GONE
-    try:
-        return CURRENT if ClipStore(path).digest() == digest else STORE_CHANGED
-    except SlicError:
+def _state(found: dict[str, Any], run: Run | None, latest: str | None, *, training: bool) -> str:
+    if not found or run is None or latest is None:
         return UNKNOWN
+    if found["format"] < FORMAT:
+        return OLD_FORMAT
+    digest = run.store_digest
+    if not training:
+        if found.get("checkpoint") != latest:
+            return OLD_CHECKPOINT
+        own = found.get("store") == run.store_name
+        store = run.store if own else run.path.parent.parent / f"{found.get('store')}.zarr"
+        if not store.is_dir():
+            return STORE_GONE
+        try:
+            digest = ClipStore(store).digest()
+        except StoreError:
+            return UNKNOWN
+    return CURRENT if found.get("store_digest") == digest else STORE_CHANGED
 
 
-def _with_newest_of_training(caches: list[CacheFile]) -> list[CacheFile]:
-    """Of the caches that training wrote, only the newest is current."""
-    newest = max((c.checkpoint for c in caches if c.training), default="")
-    old = [c for c in caches if c.training and c.state == CURRENT and c.checkpoint < newest]
-    return [CacheFile(**{**asdict(c), "state": OLD_CHECKPOINT}) if c in old else c for c in caches]
-
-
-def what_may_go(targets: list[Target]) -> list[Leaving]:
-    """Outdated embedding caches with their indexes, and what killed processes left half-written."""
-    leaving = []
+def find_removable(targets: list[Target]) -> list[Removable]:
+    """Return outdated caches with their indexes, and what killed processes left incomplete."""
+    found = []
     for target in targets:
         if target.kind == "store":
             left = store_leftovers(target.path, company_of(target.path))
         else:
-            trained_now = is_trained_now(target.path)
-            left = run_leftovers(target.path, trained_now=trained_now)
-            caches = _run(target.path)[1]
-            old = [c for c in caches if c.state in OUTDATED and not (trained_now and c.training)]
-            for cache in old:
-                leaving.append(Leaving(cache.path, cache.state, cache.bytes, target))
-                indexes = index_paths(Path(cache.path))
-                leaving += [Leaving(str(p), cache.state, _size(p), target) for p in indexes]
-            stray = stray_indexes(target.path / "embeddings")
-            leaving += [Leaving(str(p), "its cache is gone", _size(p), target) for p in stray]
-        why = "left by a killed process"
-        leaving += [Leaving(str(path), why, _size(path), target) for path in left]
-    return leaving
+            training = is_training(target.path)
+            left = run_leftovers(target.path, training=training)
+            found += list(_outdated(target.path, training=training))
+        found += [(path, "left by a killed process") for path in left]
+    return [Removable(path, why, _size(path)) for path, why in found]
 
 
-def clean(leaving: list[Leaving]) -> list[Leaving]:
-    """Remove what `what_may_go` found; what was removed. A store that is written is left alone."""
-    removed = []
-    for target in dict.fromkeys(item.of for item in leaving):
-        items = [item for item in leaving if item.of == target]
-        if target.kind == "store":
-            with WriterLock(target.path).alone() as company:
-                still = {str(path) for path in store_leftovers(target.path, company)}
-                items = [item for item in items if item.path in still]
-                removed += _removed(items)
-        else:
-            removed += _removed(items)
-    return removed
-
-
-def _removed(items: list[Leaving]) -> list[Leaving]:
-    for item in items:
-        remove(Path(item.path))
-    return items
+def _outdated(run: Path, *, training: bool) -> Iterator[tuple[Path, str]]:
+    for cache in _run(run)[1]:
+        if cache.state in OUTDATED and not (training and cache.training):
+            for path in (Path(cache.path), *index_paths(Path(cache.path))):
+                yield path, cache.state
+    for path in stray_indexes(run / "embeddings"):
+        yield path, "its cache is gone"
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What a check found, and what was mended."""
+"""The result of a check: its faults, and how each is repaired."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,35 +9,35 @@ from slic.errors import SlicError
 
 @dataclass
 class Fault:
-    """Something that is not as it was written.
+    """One fault of a store or run.
 
     Attributes:
         where: the video or file.
         what: what is wrong with it.
-        repair: what `--repair` does about it; None if it leaves that to people.
-        mend: does it.
-        repaired: whether that was done.
-        hindrance: why it could not be done.
+        repair: what `--repair` does about it; None if that is left to the user.
+        action: does it; None if `repair` is None.
+        repaired: whether it has been done.
+        error: why it could not be done, or None.
     """
 
     where: str
     what: str
     repair: str | None = None
-    mend: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+    action: Callable[[], object] | None = field(default=None, compare=False, repr=False)
     repaired: bool = field(default=False, compare=False)
-    hindrance: str | None = field(default=None, compare=False)
+    error: str | None = field(default=None, compare=False)
 
 
 @dataclass
 class Report:
-    """A check of one store or run.
+    """The result of checking one store or run.
 
     Attributes:
-        path: of the store or run.
-        kind: which of the two.
-        checked: how many videos, files and bytes were looked at.
-        faults: all of them, in order of where they are.
-        notes: what is worth knowing and no fault.
+        path: the folder of the store or run.
+        kind: `store` or `run`.
+        checked: number of videos, files and bytes that were checked, by their name.
+        faults: all faults.
+        notes: what is worth knowing but no fault.
         seconds: time taken.
     """
 
@@ -50,30 +50,30 @@ class Report:
 
     @property
     def repaired(self) -> int:
-        """How many faults were mended."""
+        """Number of faults that have been repaired."""
         return sum(fault.repaired for fault in self.faults)
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong, or nothing any more."""
+        """Whether there is no fault left."""
         return self.repaired == len(self.faults)
 
-    def mend(self) -> None:
-        """Mend what can be mended; what cannot stays a fault, and tells why."""
+    def repair(self) -> None:
+        """Repair what can be repaired; note the error of a repair that fails, and carry on."""
         for fault in self.faults:
-            if fault.mend is None:
+            if fault.action is None:
                 continue
             try:
-                fault.mend()
+                fault.action()
             except (OSError, SlicError) as error:
-                fault.hindrance = str(error)
+                fault.error = str(error)
             else:
                 fault.repaired = True
 
     def json(self) -> dict[str, Any]:
-        """The keys of `--json`."""
+        """Return what `--json` prints."""
         names = ("path", "kind", "checked", "repaired", "seconds")
         faults = [{"what": f.what, "where": f.where, "repair": f.repair} for f in self.faults]
-        left = [f"{f.where}: not repaired: {f.hindrance}" for f in self.faults if f.hindrance]
+        failed = [f"{f.where}: not repaired: {f.error}" for f in self.faults if f.error]
         about = {name: getattr(self, name) for name in names}
-        return about | {"faults": faults, "notes": [*self.notes, *left]}
+        return about | {"faults": faults, "notes": [*self.notes, *failed]}

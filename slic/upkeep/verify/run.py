@@ -1,234 +1,269 @@
-"""`slic cache verify RUN`: what a run has written, and what is dropped or set aside of it."""
+"""Check and repair a run: its settings, checkpoints, log, clusterings and embedding caches."""
 
 import contextlib
 import json
-import os
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from slic.cache import ClipStore, EmbeddingCache
 from slic.cache.clusterings import read_clusterings
 from slic.cache.writers import LEFTOVER_S
+from slic.config import with_defaults
+from slic.embed.cached import checkpoint_tag, run_checkpoint
+from slic.encoders.checkpoints import encoder_of
 from slic.errors import CacheError, CheckpointError, SlicError
 from slic.neighbours.kept import index_fault
 from slic.runs import Run, lock_run, open_run
+from slic.runtime.disk import atomic_write
 from slic.runtime.progress import progress
-from slic.upkeep.verify.checkpoints import Checkpoints, aside_of, keep_lines, set_aside
+from slic.runtime.text import counted
 from slic.upkeep.verify.report import Fault, Report
 
-# What `train` writes aside, and what evaluation does, which takes no lock.
-_OF_TRAINING = (
-    ".metrics.jsonl.*",
-    ".clusters.h5.*",
-    ".failed-step.json.*",
-    "checkpoints/.*",
-    "embeddings/.*-train.h5.*",
-)
-_OF_OTHERS = (".config.toml.*", "embeddings/.*.h5.*", "embeddings/.*.faiss.*", "classify/.*")
+_KEPT = re.compile(r"epoch\d+")
+_INCOMPLETE = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 def verify_run(path: Path, *, repair: bool = False) -> Report:
-    """Check a run folder, and repair it if asked to.
+    """Check a run.
 
     Args:
-        path: the folder.
-        repair: drop broken caches and set other broken files aside.
+        path: its folder.
+        repair: remove damaged caches, and set other damaged files aside.
 
     Raises:
-        CheckpointError: to be repaired while another process trains it.
+        CheckpointError: `repair` is set, and another process is training the run.
+        DiskError: the system refuses to read it.
     """
-    begin = time.monotonic()
-    unlock = lock_run(path) if repair else None
-    try:
-        report = _Check(path, trained_now=not repair and is_trained_now(path)).report()
+    with contextlib.ExitStack() as stack:
         if repair:
-            report.mend()
-    finally:
-        if unlock:
-            unlock()
-    report.seconds = round(time.monotonic() - begin, 3)
+            stack.callback(lock_run(path))
+        report = _RunCheck(path, training=not repair and is_training(path)).report()
+        if repair:
+            report.repair()
     return report
 
 
-def is_trained_now(path: Path) -> bool:
-    """Whether a process is training a run at this moment, as far as can be known."""
+def is_training(path: Path) -> bool:
+    """Return whether a process is training a run now; False where that cannot be known."""
     try:
         import fcntl
     except ImportError:  # Windows
         return False
     try:
-        # Opened for reading alone: the run may be read-only.
-        handle = os.open(path / "lock", os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:  # never trained, or not ours to read
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # Opened for reading only, because the run may be read-only.
+        with (path / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(handle)
+    except OSError:  # never trained, or a file system without locks
+        pass
     return False
 
 
-def run_leftovers(path: Path, *, trained_now: bool) -> list[Path]:
-    """What killed processes left half-written in a run, as far as can be known."""
-    ours = [] if trained_now else [p for glob in _OF_TRAINING for p in path.glob(glob)]
-    others = [p for glob in _OF_OTHERS for p in path.glob(glob) if p not in ours]
-    old = [p for p in others if time.time() - p.lstat().st_mtime > LEFTOVER_S]
-    return sorted([*ours, *(p for p in old if not (trained_now and "-train.h5." in p.name))])
+def run_leftovers(path: Path, *, training: bool) -> list[Path]:
+    """Return the incomplete files that killed processes left in a run.
+
+    Evaluation holds no lock, so its files count only when they are older than a day.
+
+    Args:
+        path: the run.
+        training: a process is training the run, so that its files count only after a day, too.
+    """
+    found = [p for p in (*path.glob(".*"), *path.glob("*/.*")) if _INCOMPLETE.fullmatch(p.name)]
+    day_ago = time.time() - LEFTOVER_S
+    return sorted(
+        p for p in found if p.lstat().st_mtime < day_ago or (_of_training(p) and not training)
+    )
 
 
-class _Check:
-    """One check of a run.
+def _of_training(file: Path) -> bool:
+    if file.parent.name in ("embeddings", "classify"):
+        return "-train.h5." in file.name
+    return not file.name.startswith(".config.toml.")
+
+
+class _RunCheck:
+    """The check of one run.
 
     Args:
         path: its folder.
-        trained_now: another process is training it.
+        training: another process is training it.
     """
 
-    def __init__(self, path: Path, *, trained_now: bool) -> None:
-        self.path, self.trained_now = path, trained_now
-        self.notes: list[str] = []
-        self.run: Run | None = None
+    def __init__(self, path: Path, *, training: bool) -> None:
+        self.path, self.training = path, training
+        self.latest, self.metrics = path / "checkpoints" / "latest", path / "metrics.jsonl"
+        self.log = self.metrics.read_bytes() if self.metrics.exists() else b""
+        self.sound: dict[Path, dict[str, Any]] = {}  # checkpoints, without their weights
 
     def report(self) -> Report:
-        """Look at everything."""
-        report = Report(str(self.path), "run", notes=self.notes)
-        parts: list[Callable[[], Iterator[Fault]]] = [
-            self._config,
-            self._checkpoints,
-            self._metrics,
-            self._clusters,
-            self._embeddings,
-            self._leftovers,
-        ]
-        with progress(len(parts), "verify", unit="parts") as advance:
-            for part in parts:
-                report.faults += part()
-                advance(1, 1)
-        self._note_store()
-        report.checked = {
-            "checkpoints": self.checkpoints.files,
-            "metrics": self.lines,
-            "embeddings": self.caches,
-        }
+        """Check everything."""
+        report = Report(str(self.path), "run")
+        try:
+            run = open_run(self.path)
+        except SlicError as error:
+            what = f"{_reason(error, self.path / 'config.toml')}: correct it by hand"
+            report.faults.append(Fault("config.toml", what))
+        else:
+            report.faults += self._checkpoint_faults(run, report)
+            report.notes += _store_notes(run)
+        report.faults += self._metrics_faults(report)
+        report.faults += self._cache_faults(report)
+        for file in run_leftovers(self.path, training=self.training):
+            report.faults.append(self._removal(file, "left by a killed process", "remove it"))
         return report
 
-    def _config(self) -> Iterator[Fault]:
+    def _fault(self, file: Path, what: str, repair: str, action: Callable[[], object]) -> Fault:
+        return Fault(file.relative_to(self.path).as_posix(), what, repair, action)
+
+    def _removal(self, file: Path, what: str, repair: str) -> Fault:
+        return self._fault(file, what, repair, partial(file.unlink, missing_ok=True))
+
+    def _setting_aside(self, file: Path, what: str) -> Fault:
+        aside = _free_name(file)
+        return self._fault(file, what, f"set it aside as {aside.name}", partial(file.rename, aside))
+
+    def _checkpoint_faults(self, run: Run, report: Report) -> Iterator[Fault]:
+        kept = sorted(p for p in self.latest.parent.glob("epoch*") if _KEPT.fullmatch(p.name))
+        problems: dict[Path, str] = {}
+        with progress(len(kept) + 1, "verify", unit="checkpoints") as advance:
+            for file in (*kept, self.latest):
+                try:
+                    self.sound[file] = _read_checkpoint(run, file)
+                except CheckpointError as error:
+                    problems[file] = _reason(error, file)
+                advance(1, 1)
+        report.checked["checkpoints"] = len(kept) + self.latest.exists()
+        is_done = b'"kind": "done"' in self.log and not self.training
+        if what := problems.pop(self.latest, None):
+            if self.latest.exists() or kept or is_done:
+                yield self._latest_fault(what)
+        elif differing := _differing_settings(self.sound[self.latest], run):
+            what = f"other settings than the latest checkpoint's ({differing}): correct it by hand"
+            yield Fault("config.toml", what)
+        for file, what in problems.items():
+            yield self._setting_aside(file, what)
+
+    def _latest_fault(self, what: str) -> Fault:
+        replacement = max(self.sound, default=None)
+        repair = f"set it aside as {_free_name(self.latest).name}; "
+        if replacement:
+            repair += f"`slic train` continues from {replacement.name}"
+        else:
+            repair += "`slic train` starts again, and metrics.jsonl is set aside as well"
+        return self._fault(self.latest, what, repair, partial(self._replace_latest, replacement))
+
+    def _replace_latest(self, replacement: Path | None) -> None:
+        """Replace the latest checkpoint by an earlier one and cut the log to it, or start again.
+
+        A longer log would end in `done`, and the run would count as finished.
+        """
+        for file in (self.latest,) if replacement else (self.latest, self.metrics):
+            if file.exists():
+                file.rename(_free_name(file))
+        if replacement:
+            self._keep_records(replacement)
+            with replacement.open("rb") as source, atomic_write(self.latest) as target:
+                shutil.copyfileobj(source, target)
+
+    def _lines_of(self, checkpoint: Path) -> int | None:
+        """Return how many lines of metrics.jsonl belong to a checkpoint; None if unknown."""
+        return self.sound[checkpoint]["progress"].get("lines") if checkpoint in self.sound else None
+
+    def _keep_records(self, checkpoint: Path) -> None:
+        """Cut metrics.jsonl to a checkpoint's lines, and remove damaged ones among them."""
+        if self.metrics.exists():
+            lines = self.metrics.read_bytes().split(b"\n")[:-1][: self._lines_of(checkpoint)]
+            with atomic_write(self.metrics) as file:
+                file.writelines(line + b"\n" for line in lines if _is_record(line))
+
+    def _metrics_faults(self, report: Report) -> Iterator[Fault]:
+        *lines, rest = self.log.split(b"\n")
+        report.checked["metrics"] = len(lines)
+        damaged = [number for number, line in enumerate(lines, start=1) if not _is_record(line)]
+        if rest and not self.training:  # else it is being written
+            damaged.append(len(lines) + 1)
+        for number in damaged:
+            action = partial(self._keep_records, self.latest)
+            where = f"metrics.jsonl: line {number}"
+            yield Fault(where, "is not a complete record", "remove it", action)
+        lost = (self._lines_of(self.latest) or 0) - len(lines)
+        if lost > 0:
+            report.notes.append(f"metrics.jsonl: {counted(lost, 'line')} of it are lost")
+
+    def _cache_faults(self, report: Report) -> Iterator[Fault]:
+        clusters, folder = self.path / "clusters.h5", self.path / "embeddings"
         try:
-            self.run = open_run(self.path)
-        except SlicError as error:
-            said = str(error).removeprefix(f"{self.path / 'config.toml'}: ")
-            yield Fault("config.toml", f"{said}: put it right by hand")
-
-    def _checkpoints(self) -> Iterator[Fault]:
-        self.checkpoints = Checkpoints(self.path, self.run)
-        trained = (self.path / "metrics.jsonl").exists() and not self.trained_now
-        done = trained and b'"kind": "done"' in (self.path / "metrics.jsonl").read_bytes()
-        yield from self.checkpoints.faults(trained=done)
-
-    def _metrics(self) -> Iterator[Fault]:
-        file = self.path / "metrics.jsonl"
-        self.lines = 0
-        if not file.exists():
-            return
-        *whole, last = file.read_bytes().split(b"\n")
-        self.lines = len(whole)
-        mend = partial(self._mend_metrics, file)
-        for number, line in enumerate(whole, start=1):
-            if not _is_record(line):
-                yield Fault(f"metrics.jsonl: line {number}", "is no record", "drop it", mend)
-        if last and not self.trained_now:
-            yield Fault("metrics.jsonl", "its last line is cut short", "drop that line", mend)
-        known = (self.checkpoints.content.get("progress") or {}).get("lines", 0)
-        if isinstance(known, int) and known > self.lines:
-            self.notes.append(f"metrics.jsonl: {known - self.lines} of {known} lines are lost")
-
-    def _mend_metrics(self, file: Path) -> None:
-        if not file.exists():  # it was set aside with the latest checkpoint
-            return
-        whole = file.read_bytes().split(b"\n")[:-1]
-        known = (self.checkpoints.content.get("progress") or {}).get("lines")
-        # Lines beyond the checkpoint's are written again: they must not move up among its own.
-        count = known if isinstance(known, int) else len(whole)
-        keep_lines(file, [line for line in whole[:count] if _is_record(line)])
-
-    def _clusters(self) -> Iterator[Fault]:
-        file = self.path / "clusters.h5"
-        if not file.exists():
-            return
-        if why := clusters_fault(file):
-            repair = f"set it aside as {aside_of(file).name}"
-            yield Fault("clusters.h5", why, repair, partial(set_aside, file))
-
-    def _embeddings(self) -> Iterator[Fault]:
-        files = sorted((self.path / "embeddings").glob("[!.]*.h5"))
-        self.caches = len(files)
-        for file in files:
-            if why := cache_fault(file):
-                again = "slic train" if file.name.endswith("-train.h5") else "slic eval"
-                repair = f"drop it; `{again}` makes it again"
-                where = file.relative_to(self.path).as_posix()
-                yield Fault(where, why, repair, partial(file.unlink, missing_ok=True))
-        for file in sorted((self.path / "embeddings").glob("[!.]*.faiss")):
-            if why := index_fault(file):
-                where = file.relative_to(self.path).as_posix()
-                repair = "drop it; `slic search` makes it again"
-                yield Fault(where, why, repair, partial(file.unlink, missing_ok=True))
-
-    def _leftovers(self) -> Iterator[Fault]:
-        for item in run_leftovers(self.path, trained_now=self.trained_now):
-            where = item.relative_to(self.path).as_posix()
-            mend = partial(item.unlink, missing_ok=True)
-            yield Fault(where, "left by a killed process", "drop it", mend)
-
-    def _note_store(self) -> None:
-        if self.run is None:
-            return
-        if not self.run.store.is_dir():
-            self.notes.append(f"its store {self.run.store} is not there")
-            return
-        with contextlib.suppress(SlicError):
-            store = ClipStore(self.run.store)
-            now = {store.digest(flow=flow) for flow in (False, True)}
-            if self.run.store_digest not in now:
-                self.notes.append(f"its store {self.run.store} has changed since the run began")
-            return
-        self.notes.append(f"its store {self.run.store} cannot be read: verify that as well")
+            if clusters.exists():
+                read_clusterings(clusters)
+        except CheckpointError as error:
+            yield self._setting_aside(clusters, _reason(error, clusters))
+        caches = sorted(folder.glob("[!.]*.h5"))
+        report.checked["embeddings"] = len(caches)
+        for file in caches:
+            if what := cache_problem(file):
+                command = "slic train" if file.name.endswith("-train.h5") else "slic eval"
+                yield self._removal(file, what, f"remove it; `{command}` makes it again")
+        for file in sorted(folder.glob("[!.]*.faiss")):
+            if what := index_fault(file):
+                yield self._removal(file, what, "remove it; `slic search` makes it again")
 
 
-def cache_fault(file: Path) -> str | None:
-    """What is wrong with an embedding cache, or None."""
+def _read_checkpoint(run: Run, file: Path) -> dict[str, Any]:
+    """Read a checkpoint as evaluation does; return its content without the weights.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another encoder.
+    """
+    content = run_checkpoint(run, file)
+    checkpoint_tag(content, file)
+    encoder_of(content, where=str(file))
+    return {name: content.get(name) for name in ("progress", "settings")}
+
+
+def _differing_settings(checkpoint: dict[str, Any], run: Run) -> str:
+    """Return the settings in which a checkpoint and its run differ: `batch_size 7 / 6, ...`."""
+    if not isinstance(checkpoint["settings"], dict):
+        return ""
+    theirs, ours = with_defaults(checkpoint["settings"]), run.settings.as_dict()
+    return ", ".join(f"{n} {v} / {theirs.get(n)}" for n, v in ours.items() if theirs.get(n) != v)
+
+
+def _store_notes(run: Run) -> Iterator[str]:
+    try:
+        store = ClipStore(run.store)
+        if run.store_digest not in (store.digest(), store.digest(flow=True)):
+            yield f"its store {run.store} has changed since the run began"
+    except SlicError as error:
+        yield f"its store cannot be read: {error}"
+
+
+def _free_name(file: Path) -> Path:
+    """Return `<file>.set-aside`, or the first numbered one that is free."""
+    aside, number = file.with_name(f"{file.name}.set-aside"), 2
+    while aside.exists():
+        aside, number = file.with_name(f"{file.name}.set-aside-{number}"), number + 1
+    return aside
+
+
+def cache_problem(file: Path) -> str | None:
+    """Return what is wrong with an embedding cache, or None."""
     try:
         cache = EmbeddingCache(file)
     except CacheError as error:
-        return str(error).removeprefix(f"{file}: ")
+        return _reason(error, file)
     if not (np.isfinite(cache.backbone).all() and np.isfinite(cache.projection).all()):
         return "holds values that are not finite"
-    about = cache.attributes
-    named = "{store}.{store_digest}-{checkpoint}-{protocol}"
-    try:
-        stem = named.format(**about)
-    except KeyError as error:
-        return f"does not say its {error.args[0]}"
-    if file.name not in (f"{stem}.h5", f"{stem}-train.h5"):
-        return f"is of {stem}, which is not its name"
-    return None
-
-
-def clusters_fault(file: Path) -> str | None:
-    """What is wrong with a clusters.h5, or None."""
-    try:
-        read_clusterings(file)
-    except CheckpointError as error:
-        return str(error).removeprefix(f"{file}: ")
-    return None
+    keys = ("store", "store_digest", "checkpoint", "protocol")
+    name = "{}.{}-{}-{}".format(*(cache.attributes.get(key) for key in keys))
+    return None if file.stem in (name, f"{name}-train") else f"its name should be {name}"
 
 
 def _is_record(line: bytes) -> bool:
@@ -237,3 +272,7 @@ def _is_record(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(record, dict) and isinstance(record.get("kind"), str)
+
+
+def _reason(error: SlicError, file: Path) -> str:
+    return str(error).removeprefix(f"{file}: ")

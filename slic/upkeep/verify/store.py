@@ -1,76 +1,105 @@
-"""`slic cache verify STORE`: everything in a clip store that is read, and what mends it."""
+"""Check and repair a clip store: its metadata, index, arrays and leftovers."""
 
-import contextlib
-import time
+import re
+import shutil
 from collections.abc import Iterator
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from slic.cache import Entry
-from slic.cache.clipstore import FORMAT
+from slic.cache.clipstore import FORMAT, VIEWS, read_attributes
 from slic.cache.index import Index
-from slic.cache.metadata import PARTS, group, read_metadata
-from slic.cache.writers import Company, WriterLock, company_of, leftovers
-from slic.errors import SlicError, StoreError
+from slic.cache.metadata import PARTS, group, read_metadata, write_metadata
+from slic.cache.writers import Company, WriterLock, aside_name, company_of, leftovers, remove
+from slic.errors import NewerFormatError, SlicError, StoreError
 from slic.runtime.disk import raise_if_unreadable
 from slic.runtime.processes import available_cores, run_jobs
 from slic.runtime.progress import progress
-from slic.upkeep.verify.arrays import VideoJob, VideoState, check_video
-from slic.upkeep.verify.parameters import Settings, fits_any, read_root, recovered
-from slic.upkeep.verify.repairing import Mender, part_mend, root_mend
+from slic.runtime.text import counted
+from slic.upkeep.verify.recovery import SIDE_FILES, read_index, recover_parameters, write_index
 from slic.upkeep.verify.report import Fault, Report
-from slic.upkeep.verify.rows import read_rows
-from slic.upkeep.verify.strays import is_key, stray, stray_faults
-from slic.upkeep.verify.video import Finding, Judge
+from slic.upkeep.verify.video import ENTER, VideoJob, VideoState, check_video, matches
 
-FEW_VIDEOS = 50  # are read sooner than a process starts
+FEW_VIDEOS = 50  # are read sooner than processes start
+_KEY = re.compile(r"[A-Za-z0-9_-]+-[0-9a-f]{16}")
+_ASIDE = re.compile(r"\.(zarr\.json|index\.sqlite)\.[0-9a-f]{8}(-journal)?")
+_EXPECTED = {
+    ".": {"zarr.json", *PARTS},
+    "index": {"zarr.json", "index.sqlite", "lock", "writing", *SIDE_FILES},
+    "frames": {"zarr.json"},
+    "flow": {"zarr.json"},
+}
 
 
 def verify_store(path: Path, *, repair: bool = False, workers: int | None = None) -> Report:
-    """Check a clip store, and repair it if asked to.
+    """Check a clip store.
 
     Args:
         path: its folder.
-        repair: drop what is broken, so that `prep` makes it again.
-        workers: processes; all cores if None.
+        repair: remove damaged entries, so that `slic prep` makes them again.
+        workers: processes that read it; one per core if None.
 
     Raises:
-        StoreError: of a newer format; or to be repaired while another process writes it.
+        StoreError: it has a newer format; or `repair` is set, and another process is writing it.
+        DiskError: the system refuses to read it.
     """
-    begin = time.monotonic()
-    if repair:
-        with WriterLock(path).alone() as company:
-            if company == "others" or (company == "unknown" and _young(path)):
-                raise StoreError(f"{path}: is being written by another process; repair it later")
-            check = _Check(path, workers or available_cores(), company)
-            report = check.report()
-            report.mend()
-            check.mender.close()
-    else:
-        report = _Check(path, workers or available_cores()).report()
-    report.seconds = round(time.monotonic() - begin, 3)
+    workers = workers or available_cores()
+    if not repair:
+        return _StoreCheck(path, workers).report()
+    with WriterLock(path).alone() as company:
+        if company == "others" or (company == "unknown" and _has_recent_writer(path)):
+            raise StoreError(f"{path}: is being written by another process; repair it later")
+        report = _StoreCheck(path, workers, company).report()
+        report.repair()
     return report
 
 
-def _young(path: Path) -> bool:
+def _has_recent_writer(path: Path) -> bool:
+    """Return whether `index/writing` holds files too young to be leftovers."""
     writing = path / "index" / "writing"
     return writing.is_dir() and len(list(writing.iterdir())) > len(leftovers(path, "unknown"))
 
 
-class _Check:
-    """One check of a store.
+def store_leftovers(path: Path, company: Company) -> list[Path]:
+    """Return the incomplete files that killed writers left in a store.
+
+    Args:
+        path: the store.
+        company: who else is writing it; while others are, only files older than a day count.
+    """
+    found = leftovers(path, company)
+    if company != "others":
+        found += [
+            p for place in _EXPECTED for p in _listed(path / place) if _ASIDE.fullmatch(p.name)
+        ]
+    return found
+
+
+def _is_key(folder: Path) -> bool:
+    return bool(_KEY.fullmatch(folder.name)) and folder.is_dir()
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+class _StoreCheck:
+    """The check of one store.
 
     Args:
         path: its folder.
-        workers: processes.
-        company: who else is writing it, where that is known to last.
+        workers: number of processes.
+        company: who else is writing it, if that cannot change during the check.
     """
 
     def __init__(self, path: Path, workers: int, company: Company | None = None) -> None:
         self.path, self.workers, self._company = path, workers, company
-        self.rows = read_rows(path / "index" / "index.sqlite")
-        self.mender = Mender(path, self.rows)
-        self._index = Index(path / "index" / "index.sqlite")
-        self.notes: list[str] = []
+        self.index_file = path / "index" / "index.sqlite"
+        self.index = read_index(self.index_file)
+        self.rows = dict(self.index.entries)  # as they shall be after the repair
+        self.index_changes = not self.index.is_sound
 
     @property
     def company(self) -> Company:
@@ -78,90 +107,128 @@ class _Check:
         return self._company or company_of(self.path)
 
     def report(self) -> Report:
-        """Look at everything."""
-        report = Report(str(self.path), "store", notes=self.notes)
-        report.faults = [*self._root_faults(), *self._part_faults()]
-        keys = self._keys()
-        videos: list[Fault] = []
-        size = 0
+        """Check everything."""
+        report = Report(str(self.path), "store")
+        report.faults = [*self._root_faults(report.notes), *self._group_faults()]
+        arrays = {p.name for view in VIEWS for p in _listed(self.path / view) if _is_key(p)}
+        keys = sorted({*self.index.entries, *arrays})
+        size, found = 0, list[Fault]()
         with progress(len(keys), "verify", unit="MB") as advance:
             for state in self._states(keys):
-                videos += self._video_faults(state)
-                size += state.size
-                advance(1, state.size / 1e6)
-        report.faults += self.mender.index_faults()
-        report.faults += sorted(videos, key=lambda fault: fault.where)
-        report.faults += stray_faults(self.path, self.company)
-        self._index.close()
+                found += self._video_faults(state)
+                size += state.bytes
+                advance(1, state.bytes / 1e6)
+        report.faults += [*self._index_faults(), *sorted(found, key=lambda fault: fault.where)]
+        report.faults += self._stray_faults()
         report.checked = {"videos": len(keys), "bytes": size}
         return report
 
-    def _root_faults(self) -> Iterator[Fault]:
-        attributes, complaint = read_root(self.path)
-        entries = [entry for entry in self.rows.entries.values() if entry.reason is None]
-        given = {view for view in ("frames", "flow") if view in attributes}
-        wrong = {view for view in given if not fits_any(attributes[view], view, entries)}
-        if wrong and not complaint:
-            complaint = f"its parameters of {' and '.join(sorted(wrong))} are no stored video's"
-        if complaint:
-            kept: Settings = {view: attributes[view] for view in given - wrong}
-            attributes = {"format": FORMAT, **recovered(self.path, entries), **kept}
-            known = [view for view in ("frames", "flow") if view in attributes]
-            by = f"with the parameters of {' and '.join(known)}" if known else "without parameters"
-            mend = root_mend(self.path, group(attributes))
-            yield Fault("zarr.json", complaint, f"write it anew, {by}", mend)
-        self.judge = Judge(attributes.get("frames"), attributes.get("flow"))
-        if entries and self.judge.frames is None:
-            self.notes.append("parameters of frames are not recorded; `slic prep frames` does that")
+    def _root_faults(self, notes: list[str]) -> Iterator[Fault]:
+        entries = [entry for entry in self.index.entries.values() if entry.reason is None]
+        with_flow = [entry for entry in entries if entry.flow is not None]
+        attributes: dict[str, Any] = {}
+        problem = None
+        try:
+            attributes = read_attributes(self.path)
+        except NewerFormatError:
+            raise
+        except StoreError as error:
+            if isinstance(error.__context__, OSError):
+                raise_if_unreadable(self.path / "zarr.json", error.__context__)
+            problem = "is missing or damaged"
+        self.parameters = {name: p for name, p in attributes.items() if name != "format"}
+        for view, stored in (("frames", entries), ("flow", with_flow)):
+            parameters = self.parameters.get(view)
+            if parameters and stored and not any(matches(e, view, parameters) for e in stored):
+                problem = f"no stored video has its parameters of {view}"
+                del self.parameters[view]
+        if problem:
+            self.parameters = recover_parameters(self.path, entries) | self.parameters
+            known = " and ".join(view for view in VIEWS if view in self.parameters)
+            document = group({"format": FORMAT, **self.parameters})
+            action = partial(write_metadata, self.path / "zarr.json", document)
+            what = f"write it again, with the parameters of {known}" if known else "write it again"
+            yield Fault("zarr.json", problem, what, action)
+        if entries and "frames" not in self.parameters:
+            notes.append("parameters of frames are not recorded; `slic prep frames` records them")
 
-    def _part_faults(self) -> Iterator[Fault]:
-        for name, wanted in PARTS.items():
-            kind = ("zarr_format", "node_type", "attributes")
+    def _group_faults(self) -> Iterator[Fault]:
+        for name, document in PARTS.items():
+            file = self.path / name / "zarr.json"
             try:
-                found = read_metadata(self.path / name / "zarr.json")
-                sound = all(found.get(key) == wanted[key] for key in kind)
+                sound = read_metadata(file) == document
             except (OSError, ValueError, RecursionError) as error:
-                raise_if_unreadable(self.path / name, error)
+                raise_if_unreadable(file, error)
                 sound = False
             if not sound:
-                mend = part_mend(self.path, name)
-                yield Fault(f"{name}/zarr.json", "is missing or damaged", "write it anew", mend)
-
-    def _keys(self) -> list[str]:
-        folders = [self.path / view for view in ("frames", "flow")]
-        there = [item for folder in folders if folder.is_dir() for item in folder.iterdir()]
-        return sorted({*self.rows.entries, *(item.name for item in there if is_key(item))})
+                action = partial(write_metadata, file, document)
+                yield Fault(f"{name}/zarr.json", "is missing or damaged", "write it again", action)
 
     def _states(self, keys: list[str]) -> Iterator[VideoState]:
-        jobs = (VideoJob(self.path, key) for key in keys)
+        jobs = (self._job(key, self.index.entries.get(key)) for key in keys)
         if len(keys) <= FEW_VIDEOS:
             return map(check_video, jobs)
         return run_jobs(check_video, jobs, workers=min(self.workers, len(keys)))
 
+    def _job(self, key: str, entry: Entry | None) -> VideoJob:
+        return VideoJob(self.path, key, entry, self.parameters)
+
     def _video_faults(self, state: VideoState) -> Iterator[Fault]:
-        for finding in self._findings(state):
-            if fault := self.mender.fault(finding, state.key):
-                yield fault
-        for view, array in (("frames", state.frames), ("flow", state.flow)):
-            for name in array.strays if array else ():
-                yield stray(f"{view}/{state.key}/{name}")
+        if state.problems and self.company == "others":
+            state = self._checked_again(state)
+        if not state.problems:
+            return
+        if state.entry is None:
+            self.rows.pop(state.key, None)
+        else:
+            self.rows[state.key] = state.entry
+        self.index_changes |= self.rows.get(state.key) != self.index.entries.get(state.key)
+        for problem in state.problems:
+            # An index that is made again anyway needs no fault for each row that it lacks.
+            if self.index.is_sound or problem.repair != ENTER:
+                action = partial(self._repair_video, state)
+                yield Fault(state.where, f"{problem.view}: {problem.what}", problem.repair, action)
 
-    def _findings(self, state: VideoState) -> list[Finding]:
-        found = list(self.judge.findings(self.rows.entries.get(state.key), state))
-        if not found or self.company != "others":
-            return found
-        # Another process may have replaced it meanwhile, or be about to enter it.
-        entry = self._row_now(state)
-        again = check_video(VideoJob(self.path, state.key))
-        return list(self.judge.findings(entry, again)) if entry else []
+    def _checked_again(self, state: VideoState) -> VideoState:
+        """Check a video as it is now: another process may have replaced it, or be about to."""
+        entry = None
+        with suppress(SlicError, UnicodeError), closing(Index(self.index_file)) as index:
+            entry = index.entry(state.where)
+        if entry is None or entry.key != state.key:
+            return VideoState(state.key, state.where, None)
+        return check_video(self._job(state.key, entry))
 
-    def _row_now(self, state: VideoState) -> Entry | None:
-        """A video's row as it is at this moment."""
-        known = self.rows.entries.get(state.key)
-        told = (state.frames and state.frames.attributes) or {}
-        video = known.id if known else told.get("id")
-        # What is wrong with the index has been told.
-        with contextlib.suppress(SlicError, UnicodeError):
-            entry = self._index.entry(video) if isinstance(video, str) else None
-            return entry if entry and entry.key == state.key else None
-        return None
+    def _repair_video(self, state: VideoState) -> None:
+        self._write_index()  # first, so that no row is ever without its array
+        for view in state.damaged:
+            aside = self.path / "index" / "writing" / aside_name(state.key)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                (self.path / view / state.key).rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _write_index(self) -> None:
+        if self.index_changes:
+            write_index(self.index_file, self.rows.values())
+            self.index_changes = False
+
+    def _index_faults(self) -> Iterator[Fault]:
+        sound = self.rows.keys() & self.index.entries.keys()
+        new = len(self.rows) - len(sound)
+        repair = f"make it again, from {counted(len(sound), 'sound row')}"
+        repair += f" and {counted(new, 'array')}; `slic prep frames` adds labels" * bool(new)
+        file = "index/index.sqlite"
+        broken = [(f"{file}: {video}", "damaged row") for video in self.index.broken]
+        found = [(file, self.index.problem)] if self.index.problem else broken
+        return (Fault(where, what, repair, self._write_index) for where, what in found)
+
+    def _stray_faults(self) -> Iterator[Fault]:
+        for item in store_leftovers(self.path, self.company):
+            where = item.relative_to(self.path).as_posix()
+            yield Fault(where, "left by a killed writer", "remove it", partial(remove, item))
+        for place, expected in _EXPECTED.items():
+            for item in _listed(self.path / place):
+                ours = item.name in expected or _ASIDE.fullmatch(item.name)
+                if not ours and not (place in VIEWS and _is_key(item)):
+                    where = item.relative_to(self.path).as_posix()
+                    yield Fault(where, "not a file of slic; it is left alone")

@@ -1,163 +1,150 @@
-"""One video's row and arrays against each other: what is wrong, and what would mend it."""
+"""Check one video of a store: read its arrays whole, and compare them with its index row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from slic.cache import Entry, View
-from slic.cache.array_attributes import entry_of, guessed_entry
-from slic.cache.clipstore import fingerprint
-from slic.cache.index import COLUMNS
-from slic.cache.untrusted import is_sound_row
-from slic.upkeep.verify.arrays import ArrayState, VideoState
-from slic.upkeep.verify.parameters import Settings, codec_in, flow_bound, flow_fingerprint
+from slic.cache.array_attributes import described, entry_of
+from slic.cache.clipstore import VIEWS, fingerprint, open_array
+from slic.cache.flow_settings import flow_fingerprint
+from slic.cache.shards import ArrayReader
+from slic.errors import DamagedChunk
 
-# What is mended: the video's row and arrays go, its arrays, its flow; or its row is made.
-Cure = Literal["video", "arrays", "flow", "row"]
+Parameters = dict[str, Any]
+ENTER = "enter it; `slic prep frames` adds its labels"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A fault of one video.
+class Problem(NamedTuple):
+    """One thing wrong with a video: which array, what, and what repairs it."""
 
-    Attributes:
-        where: the video, or its arrays' key where it is unknown.
-        view: the array concerned.
-        what: what is wrong.
-        cure: what is to be dropped or made.
-        row: the row to enter, of the cure `row`.
-    """
-
-    where: str
     view: View
     what: str
-    cure: Cure
-    row: Entry | None = None
+    repair: str
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Compares rows and arrays, given a store's parameters (None where none are recorded)."""
+class VideoJob:
+    """One video to check.
 
-    frames: Settings | None = None
-    flow: Settings | None = None
-    present: str | None = field(init=False, default=None)
+    Attributes:
+        store: folder of the store.
+        key: name of the video's arrays.
+        entry: its row, or None if the index has none.
+        parameters: `{view: parameters}` of the store, as far as they are recorded.
+    """
 
-    def __post_init__(self) -> None:
-        if self.frames is not None:
-            object.__setattr__(self, "present", fingerprint(self.frames))
-
-    def findings(self, entry: Entry | None, state: VideoState) -> Iterator[Finding]:
-        """All faults of a video: by its row, or None if the index has none, and its arrays."""
-        if entry is None:
-            yield from self._unknown(state)
-        elif entry.reason is not None:
-            if state.frames or state.flow:
-                yield Finding(entry.id, "frames", "arrays of a video that failed", "arrays")
-        elif why := self._frames_fault(entry, state.frames):
-            yield Finding(entry.id, "frames", why, "video")
-        elif why := self._flow_fault(entry, state.flow):
-            yield Finding(entry.id, "flow", why, "flow")
-
-    def _frames_fault(self, entry: Entry, array: ArrayState | None) -> str | None:
-        size = entry.frames, entry.height, entry.width
-        if why := _common_fault(entry, array, (*size, 3)):
-            return why
-        assert array is not None
-        told = entry_of(array.attributes or {}, array.shape)
-        if (array.attributes or {}).get("source") != entry.source_digest:
-            return "of another video file than the index says"
-        if told and (names := _differing(told, entry)):
-            return f"array and index differ in {', '.join(names)}"
-        if self.frames is None:
-            return None
-        if entry.settings != self.present:
-            return "of other parameters than the store's"
-        return None if array.codec == codec_in(self.frames) else "of another codec than the store's"
-
-    def _flow_fault(self, entry: Entry, array: ArrayState | None) -> str | None:
-        if entry.flow is None and array is None:
-            return None
-        size = (max(0, (entry.frames or 0) - 1), entry.height, entry.width)
-        if why := _common_fault(entry, array, (*size, 2)):
-            return why
-        assert array is not None
-        attributes = array.attributes or {}
-        if entry.flow is None:
-            # What older flow was computed from is not known: `prep flow` replaces it.
-            return "not noted in the index" if "fingerprint" in attributes else None
-        if attributes.get("fingerprint", entry.flow) != entry.flow:
-            return "of other frames or parameters than the index says"
-        if self.flow is None:
-            return None
-        if flow_fingerprint(entry, self.flow) not in (None, entry.flow):
-            return "of other parameters than the store's"
-        if (bound := flow_bound(entry, self.flow)) not in (None, attributes.get("bound")):
-            return f"bound {attributes.get('bound')} where the store's parameters say {bound}"
-        if not _has_parameters(attributes.get("parameters"), self.flow):
-            return "its parameters are not the store's"
-        return None if array.codec == codec_in(self.flow) else "of another codec than the store's"
-
-    def _unknown(self, state: VideoState) -> Iterator[Finding]:
-        """Arrays without a row: entered again if they are sound, else dropped."""
-        frames, flow = state.frames, state.flow
-        if frames is None:
-            yield Finding(state.key, "flow", "flow without frames", "arrays")
-            return
-        if frames.fault is not None:
-            what = f"unknown to the index, and {frames.fault}"
-            yield Finding(state.key, "frames", what, "arrays")
-            return
-        told = self._told(frames)
-        if told is None or told.key != state.key or not is_sound_row(COLUMNS, _cells(told)):
-            yield Finding(state.key, "frames", "unknown to the index", "arrays")
-            return
-        noted = (flow.attributes or {}).get("fingerprint") if flow else None
-        if isinstance(noted, str) and not Judge()._flow_fault(replace(told, flow=noted), flow):
-            told = replace(told, flow=noted)
-        yield Finding(told.id, "frames", "unknown to the index", "row", told)
-        if told.flow is None and (why := self._flow_fault(told, flow)):
-            yield Finding(told.id, "flow", why, "flow")
-
-    def _told(self, frames: ArrayState) -> Entry | None:
-        """The row that an array of frames tells, or lets guess."""
-        attributes = frames.attributes or {}
-        settings = self.present if self.frames and _may_be_of(frames, self.frames) else None
-        return entry_of(attributes, frames.shape) or guessed_entry(
-            attributes, frames.shape, settings=settings
-        )
+    store: Path
+    key: str
+    entry: Entry | None
+    parameters: dict[str, Parameters]
 
 
-def _common_fault(entry: Entry, array: ArrayState | None, shape: tuple) -> str | None:
-    if array is None:
-        return "array is missing"
-    if array.fault is not None:
-        return array.fault
-    if array.shape != shape:
-        return f"array of {array.shape} where the index says {shape}"
-    found = (array.attributes or {}).get("id")
-    return None if found == entry.id else f"array of another video, {str(found)[:80]!a}"
+@dataclass
+class VideoState:
+    """What is wrong with a video, and what of it is sound.
+
+    Attributes:
+        key: name of its arrays.
+        where: its id, or the name of its arrays if the id is unknown.
+        entry: the row that describes its sound arrays, or None if there is nothing to keep.
+        problems: what is wrong.
+        damaged: the arrays to remove.
+        bytes: number of bytes read.
+    """
+
+    key: str
+    where: str
+    entry: Entry | None
+    problems: list[Problem] = field(default_factory=list)
+    damaged: set[View] = field(default_factory=set)
+    bytes: int = 0
+
+    def reject(self, views: Iterable[View], what: str, repair: str) -> None:
+        """Add a problem for which arrays are removed; it is named after the first of them."""
+        self.damaged |= set(views)
+        self.problems.append(Problem(next(iter(views)), what, repair))
 
 
-def _differing(told: Entry, entry: Entry) -> list[str]:
-    names = ("path", "fps", "settings", "source_bytes", "remark")
-    return [name for name in names if getattr(told, name) != getattr(entry, name)]
+def check_video(job: VideoJob) -> VideoState:
+    """Check one video.
+
+    Raises:
+        DiskError: the system refuses to read it.
+    """
+    present = [view for view in VIEWS if (job.store / view / job.key).is_dir()]
+    entry = job.entry or _described(job)
+    state = VideoState(job.key, entry.id if entry else job.key, entry)
+    if entry is not None and entry.reason is None:
+        _check_frames(job, state, entry)
+        if state.entry and ("flow" in present or entry.flow is not None):
+            _check_flow(job, state, entry)
+    elif present:
+        what = "not in the index" if entry is None else "array of a video that failed"
+        state.reject(present, what, "remove it")
+    return state
 
 
-def _has_parameters(found: Any, settings: Settings) -> bool:
-    if settings.get("method") != "tvl1":
-        return isinstance(found, dict) and found.get("bound") == settings.get("bound")
-    return isinstance(found, dict) and all(settings.get(k) == v for k, v in found.items())
+def _described(job: VideoJob) -> Entry | None:
+    """Return the row that an array of frames describes, if it belongs to an array of this key."""
+    try:
+        array = ArrayReader(job.store / "frames" / job.key)
+    except DamagedChunk:
+        return None
+    entry = entry_of(array.attributes, array.shape)
+    return entry if entry and entry.key == job.key else None
 
 
-def _may_be_of(frames: ArrayState, settings: Settings) -> bool:
-    """Whether an array may be of these parameters: smaller videos keep their size."""
-    _, height, width, _ = frames.shape
-    side = settings.get("short_side")
-    return (
-        frames.codec == codec_in(settings) and isinstance(side, int) and min(height, width) <= side
-    )
+def _check_frames(job: VideoJob, state: VideoState, entry: Entry) -> None:
+    try:
+        state.bytes += _read(job, entry, "frames")
+    except DamagedChunk as error:
+        state.entry = None
+        state.reject(VIEWS, _reason(job, error), "remove it; `slic prep frames` makes it again")
+    else:
+        if job.entry is None:
+            state.problems.append(Problem("frames", "not in the index", ENTER))
 
 
-def _cells(entry: Entry) -> list[Any]:
-    return [getattr(entry, name) for name in COLUMNS]
+def _check_flow(job: VideoJob, state: VideoState, entry: Entry) -> None:
+    try:
+        if entry.flow is None:  # its writer was killed before it could enter the flow
+            attributes = ArrayReader(job.store / "flow" / job.key).attributes
+            entry = replace(entry, flow=attributes.get("fingerprint"))
+            if entry.flow is None:
+                raise DamagedChunk("not in the index")
+            if job.entry is not None:
+                state.problems.append(Problem("flow", "not in the index", ENTER))
+        state.bytes += _read(job, entry, "flow")
+        state.entry = entry
+    except DamagedChunk as error:
+        state.entry = replace(entry, flow=None)
+        state.reject(["flow"], _reason(job, error), "remove it; `slic prep flow` makes it again")
+
+
+def _read(job: VideoJob, entry: Entry, view: View) -> int:
+    """Read an array whole; return its number of bytes.
+
+    Raises:
+        DamagedChunk: it is damaged, or does not belong to the row and the store's parameters.
+    """
+    array = open_array(job.store, entry, view)
+    expected = described(entry) if view == "frames" else {"id": entry.id}
+    differing = [n for n, value in expected.items() if array.attributes.get(n, value) != value]
+    if differing:
+        raise DamagedChunk(f"array and index differ in {', '.join(differing)}")
+    if view in job.parameters and not matches(entry, view, job.parameters[view]):
+        raise DamagedChunk("of other parameters than the store's")
+    return array.check()
+
+
+def _reason(job: VideoJob, error: DamagedChunk) -> str:
+    return str(error).removeprefix(f"{job.key}: ")
+
+
+def matches(entry: Entry, view: str, parameters: Parameters) -> bool:
+    """Return whether a video's array has these parameters; of imported flow it is assumed."""
+    if view == "frames":
+        return entry.settings == fingerprint(parameters)
+    return parameters.get("method") != "tvl1" or entry.flow == flow_fingerprint(entry, parameters)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -15,14 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from slic.cache import EmbeddingCache
 from slic.encoders.checkpoints import load_checkpoint
 from slic.errors import CheckpointError
 from slic.runs import find_run, lock_run, open_run
 from slic.train.run import train
-from slic.upkeep.verify.caches import what_may_go
+from slic.upkeep.verify.caches import find_removable
 from slic.upkeep.verify.report import Report
-from slic.upkeep.verify.run import cache_fault, clusters_fault, verify_run
+from slic.upkeep.verify.run import cache_problem, verify_run
 from slic.upkeep.verify.targets import Target
 
 TINY = {"frames": 4, "stride": 1, "size": 16, "batch_size": 6, "epochs": 2, "retrieval_clips": 2}
@@ -113,69 +111,44 @@ def test_a_store_that_is_gone_or_changed_is_a_note(run: Path) -> None:
     assert report.sound
     assert "has changed" in report.notes[0]
     Path("ucf101.zarr").unlink()
-    assert "is not there" in verify_run(run).notes[0]
+    assert "no such store" in verify_run(run).notes[0]
 
 
 # --- caches ----------------------------------------------------------------------------------
 
 
-def edited(change: Callable[[h5py.File], Any]) -> Callable[[Path], None]:
-    def edit(file: Path) -> None:
-        with h5py.File(file, "r+") as content:
-            change(content)
-
-    return edit
-
-
 def put(name: str, value: object) -> Callable[[Path], None]:
-    def change(content: h5py.File) -> None:
-        content[name][0] = value
-
-    return edited(change)
-
-
-def flip_text(name: str) -> Callable[[Path], None]:
-    """A bit of the first row's text, where it stands in the file."""
-
-    def rows(file: Path) -> list[bytes]:
-        with h5py.File(file) as content:
-            return list(content[name])
-
     def change(file: Path) -> None:
-        before, whole = rows(file), file.read_bytes()
-        for found in re.finditer(re.escape(before[0]), whole):
-            flip(file, found.start())
-            if rows(file) != before:
-                return
-            file.write_bytes(whole)
-        raise AssertionError(name)
+        with h5py.File(file, "r+") as content:
+            content[name][0] = value
 
     return change
 
 
+def without_store(file: Path) -> None:
+    with h5py.File(file, "r+") as content:
+        content.attrs.pop("store_digest")
+
+
 BROKEN_CACHES: dict[str, Callable[[Path], Any]] = {
     "cut short": lambda file: os.truncate(file, file.stat().st_size // 2),
-    "empty": lambda file: os.truncate(file, 0),
+    "flipped bit": lambda file: flip(file, file.stat().st_size // 2),
     "not finite": put("backbone", np.nan),
     "infinite": put("projection", np.inf),
-    "another id": flip_text("video"),
-    "another label": flip_text("label"),
-    "another split": flip_text("split"),
-    "of another checkpoint": edited(lambda c: c.attrs.modify("checkpoint", "e00009.01234567")),
-    "without its store": edited(lambda c: c.attrs.pop("store_digest")),
+    "without its store": without_store,
     "another name": lambda file: file.rename(file.with_name(f"x{file.name}")),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN_CACHES)
 def test_a_broken_cache_is_found(files: Path, kind: str) -> None:
-    assert cache_fault(cache(files)) is None
+    assert cache_problem(cache(files)) is None
     BROKEN_CACHES[kind](cache(files))
-    assert cache_fault(cache(files)) is not None
+    assert cache_problem(cache(files)) is not None
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_a_broken_cache_goes(run: Path, training: bool) -> None:
+def test_a_broken_cache_is_removed(run: Path, training: bool) -> None:
     file = cache(run, training=training)
     put("backbone", np.nan)(file)
     report = verify_run(run, repair=True)
@@ -184,30 +157,11 @@ def test_a_broken_cache_goes(run: Path, training: bool) -> None:
     assert verify_run(run).faults == []
 
 
-def test_flipped_bits_of_a_cache_are_found_or_harmless(files: Path) -> None:
-    file = cache(files)
-    whole, before = file.read_bytes(), EmbeddingCache(file)
-    rng = np.random.default_rng(0)
-    harmless = 0
-    for place in rng.integers(0, len(whole), 200):
-        flip(file, int(place))
-        if cache_fault(file) is None:
-            now = EmbeddingCache(file)
-            assert now.ids.tolist() == before.ids.tolist()
-            np.testing.assert_array_equal(now.backbone, before.backbone)
-            np.testing.assert_array_equal(now.projection, before.projection)
-            harmless += 1
-        file.write_bytes(whole)
-    assert harmless < 150
-
-
 # --- checkpoints -----------------------------------------------------------------------------
 
 
 BROKEN_CHECKPOINTS: dict[str, Callable[[Path], Any]] = {
     "a flipped bit": lambda file: flip(file, file.stat().st_size // 2),
-    "cut short": lambda file: os.truncate(file, file.stat().st_size - 500),
-    "empty": lambda file: os.truncate(file, 0),
     "something else": lambda file: torch.save({"a": 1}, file),
     "of another encoder": lambda file: torch.save(
         {**load_checkpoint(file), "encoder": "s3d"}, file
@@ -268,20 +222,17 @@ def test_nothing_set_aside_is_replaced(run: Path) -> None:
     assert names == {"epoch00000.set-aside", "epoch00000.set-aside-2"}
 
 
-def test_what_cannot_be_mended_is_told_fault_by_fault(
+def test_a_repair_that_fails_does_not_stop_the_others(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    flip(cache(run), 5000)
+    put("backbone", np.nan)(cache(run))
     (run / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes()[:-3])
-    monkeypatch.setattr("slic.upkeep.verify.run.keep_lines", refuse)
+    monkeypatch.setattr("slic.upkeep.verify.run.atomic_write", refuse)
     report = verify_run(run, repair=True)
-    assert [(f.repaired, bool(f.hindrance)) for f in report.faults] == [
-        (False, True),
-        (True, False),
-    ]
+    assert [(f.repaired, bool(f.error)) for f in report.faults] == [(False, True), (True, False)]
     assert (report.repaired, report.sound) == (1, False)
     assert "No space left" in report.json()["notes"][-1]
 
@@ -294,7 +245,7 @@ def test_metrics_that_were_set_aside_are_mended_with_the_checkpoint(run: Path) -
     torn = (run / "metrics.jsonl").read_bytes()[:-3]
     (run / "metrics.jsonl").write_bytes(torn)
     report = verify_run(run, repair=True)
-    assert found(report) == ["checkpoints/latest", "metrics.jsonl"]
+    assert found(report) == ["checkpoints/latest", "metrics.jsonl: line 6"]
     assert (report.sound, report.json()["notes"]) == (True, report.notes)
     assert (run / "metrics.jsonl.set-aside").read_bytes() == torn
 
@@ -324,25 +275,10 @@ def test_lines_that_are_no_records_go(run: Path) -> None:
     text = file.read_text().splitlines(keepends=True)
     file.write_text("".join([*text[:2], '{"kind": 3}\n', *text[3:], '{"kind": "do']))
     report = verify_run(run, repair=True)
-    assert found(report) == ["metrics.jsonl: line 3", "metrics.jsonl"]
+    assert found(report) == ["metrics.jsonl: line 3", "metrics.jsonl: line 7"]
     assert lines(run) == [*history[:2], *history[3:]]
     after = verify_run(run)
     assert (after.faults, len(after.notes)) == ([], 1)  # a line is lost, which is said
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda file: os.truncate(file, file.stat().st_size // 2),
-        edited(lambda c: c.__delitem__("video")),
-        edited(lambda c: c.create_dataset("epoch00009", data=np.zeros(3, np.int64))),
-        edited(lambda c: c["video"].__setitem__(1, c["video"][0])),
-    ],
-)
-def test_broken_clusters_are_found(files: Path, change: Callable[[Path], Any]) -> None:
-    assert clusters_fault(files / "clusters.h5") is None
-    change(files / "clusters.h5")
-    assert clusters_fault(files / "clusters.h5") is not None
 
 
 def test_broken_clusters_are_set_aside(run: Path) -> None:
@@ -351,14 +287,6 @@ def test_broken_clusters_are_set_aside(run: Path) -> None:
     assert found(verify_run(run, repair=True)) == ["clusters.h5"]
     assert (run / "clusters.h5.set-aside").read_bytes() == broken
     assert verify_run(run).faults == []
-
-
-def test_flipped_clusters_are_found(files: Path) -> None:
-    file = files / "clusters.h5"
-    with h5py.File(file) as content:
-        place = content["epoch00001"].id.get_chunk_info(0).byte_offset
-    flip(file, place + 3)
-    assert clusters_fault(file) is not None
 
 
 def test_leftovers_go_but_not_what_an_evaluation_may_be_writing(run: Path) -> None:
@@ -405,7 +333,7 @@ def test_a_run_that_cannot_be_written_is_checked(
     monkeypatch.setattr(os, "open", read_only)
     leftovers = [] if trained else ["checkpoints/.latest.01234567"]
     assert found(verify_run(run)) == leftovers
-    going = [item.path for item in what_may_go([Target("run", run)])]
+    going = [str(item.path) for item in find_removable([Target("run", run)])]
     assert going == [str(run / name) for name in leftovers]
     monkeypatch.undo()
     if trained:

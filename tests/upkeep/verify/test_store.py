@@ -13,19 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import zarr
 
 from slic.cache import ClipStore, Entry, View
 from slic.cache.index import COLUMNS
 from slic.cache.metadata import SEAL, read_metadata, write_metadata
-from slic.cache.row_sums import SUM
 from slic.cache.writers import aside_name
 from slic.errors import StoreError
 from slic.prep.flow import prep_flow
-from slic.prep.frames import prep_frames
-from slic.upkeep.verify.arrays import check_array, drop_array
 from slic.upkeep.verify.store import verify_store
 
 Damage = Callable[[Path], Any]
@@ -84,8 +79,8 @@ def without(meta: dict, name: str) -> dict:
     return {**meta, "attributes": attributes}
 
 
-def forget_seals(path: Path) -> None:
-    """As before metadata and rows had checksums, and arrays told of their rows."""
+def remove_checksums(path: Path) -> None:
+    """Turn a store into one from before metadata and rows had checksums."""
     extra = {"path", "settings", "source_bytes", "remark", "fingerprint", SEAL}
     for file in path.rglob("zarr.json"):
         meta = json.loads(file.read_text())
@@ -120,6 +115,7 @@ def test_a_sound_store_has_no_faults_and_is_not_touched(own: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_finds(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flip(folder(own, "frames", 1) / "c.0.0.0.0", 50)
     flip(folder(own, "flow", 3) / "c.0.0.0.0", 50)
@@ -130,26 +126,8 @@ def test_processes_find_what_one_finds(own: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_store_of_before_there_were_checksums_is_sound(own: Path) -> None:
-    forget_seals(own)
+    remove_checksums(own)
     assert verify_store(own).faults == []
-    flow = folder(own, "flow") / "zarr.json"
-    meta = json.loads(flow.read_text())
-    meta["attributes"]["bound"] = 1.5
-    flow.write_text(json.dumps(meta))
-    report = verify_store(own, repair=True)
-    assert [f.what for f in report.faults] == [
-        f"flow: bound 1.5 where the store's parameters say {16 / 12}"
-    ]
-    assert verify_store(own).faults == []
-    assert len(ClipStore(own).ids) == 6
-
-
-def test_a_row_of_before_gains_a_checksum_when_it_is_written(own: Path) -> None:
-    forget_seals(own)
-    entry = entries(own)[0]
-    ClipStore(own, writable=True).index.put(entry)
-    sql(own, f"UPDATE videos SET label = 'x' WHERE id = '{entry.id}'")
-    assert [f.what for f in verify_store(own).faults] == ["damaged row"]
 
 
 # --- each kind of damage ---------------------------------------------------------------------
@@ -157,17 +135,12 @@ def test_a_row_of_before_gains_a_checksum_when_it_is_written(own: Path) -> None:
 CHUNK = "c.0.0.0.0"
 IN_VIEWS: dict[str, Callable[[Path], Any]] = {
     "bit of a chunk": lambda array: flip(array / CHUNK, 100),
-    "bit of a chunk's checksum": lambda array: flip(array / CHUNK, -16 * 4 - 4 - 1),
     "bit of the shard's index": lambda array: flip(array / CHUNK, -20),
     "bit of the metadata": lambda array: flip(array / "zarr.json", 700),
     "cut short": lambda array: os.truncate(array / CHUNK, 300),
-    "empty shard": lambda array: os.truncate(array / CHUNK, 0),
-    "longer shard": lambda array: (array / CHUNK).write_bytes((array / CHUNK).read_bytes() + b"x"),
     "no shard": lambda array: (array / CHUNK).unlink(),
     "no metadata": lambda array: (array / "zarr.json").unlink(),
     "no array": shutil.rmtree,
-    "a shard too many": lambda array: (array / "c.1.0.0.0").write_bytes(b"x"),
-    "no JSON": lambda array: (array / "zarr.json").write_text("{"),
     "other metadata": lambda array: (array / "zarr.json").write_text('{"attributes": {}}'),
 }
 
@@ -197,24 +170,27 @@ def flip_in_index(path: Path) -> None:
     flip(file, file.read_bytes().index(entries(path)[1].source_digest.encode()))  # type: ignore[union-attr]
 
 
+def forget_flow(path: Path) -> None:
+    """As a writer leaves it that is killed between an array of flow and its row."""
+    store = ClipStore(path, writable=True)
+    store.index.forget_flow([store.ids[2]])
+    store.index.close()
+
+
 IN_STORE: dict[str, Damage] = {
+    "flow that is not in the index": forget_flow,
     "row that slic did not write": broken_row,
     "bit of a row": flip_in_index,
     "lost row": lambda p: sql(p, f"DELETE FROM videos WHERE id = '{entries(p)[3].id}'"),
     "all rows lost": lambda p: sql(p, "DELETE FROM videos"),
     "no table": lambda p: sql(p, "DROP TABLE videos"),
     "failed, with an array": lambda p: sql(p, "UPDATE videos SET reason = 'no'"),
-    "no index": lambda p: (p / "index" / "index.sqlite").unlink(),
     "no folder of the index": lambda p: shutil.rmtree(p / "index"),
-    "empty index": lambda p: os.truncate(p / "index" / "index.sqlite", 0),
     "half an index": lambda p: os.truncate(p / "index" / "index.sqlite", 5000),
     "index that is none": lambda p: (p / "index" / "index.sqlite").write_bytes(b"none" * 500),
     "no root": lambda p: (p / "zarr.json").unlink(),
-    "root that is none": lambda p: (p / "zarr.json").write_text("[]"),
     "bit of the root": lambda p: flip(p / "zarr.json", 90),
     "no group": lambda p: (p / "flow" / "zarr.json").unlink(),
-    "group that is none": lambda p: (p / "frames" / "zarr.json").write_text("{}"),
-    "index node that is none": lambda p: (p / "index" / "zarr.json").write_text("{}"),
     "array under another key": lambda p: shutil.copytree(
         folder(p, "frames"), p / "frames" / "other-0123456789abcdef"
     ),
@@ -241,16 +217,6 @@ def test_swapped_arrays_are_both_found(own: Path, view: View) -> None:
     swap(folder(own, view, 1), folder(own, view, 4))
     report = verify_store(own, repair=True)
     assert [f.where for f in report.faults] == sorted([one.id, other.id])
-    assert verify_store(own).faults == []
-
-
-def test_bound_of_a_sealed_array_is_compared_with_the_parameters(own: Path) -> None:
-    file = folder(own, "flow") / "zarr.json"
-    meta = read_metadata(file)
-    for changed in ({"bound": 2.0}, {"parameters": {**meta["attributes"]["parameters"], "tau": 1}}):
-        write_metadata(file, {**meta, "attributes": {**meta["attributes"], **changed}})
-        assert [f.where for f in verify_store(own).faults] == [entries(own)[0].id]
-    write_metadata(file, meta)
     assert verify_store(own).faults == []
 
 
@@ -291,71 +257,11 @@ def test_a_newer_format_is_refused_and_left_alone(own: Path) -> None:
     assert (own / "zarr.json").read_bytes() == before
 
 
-# --- stores of before ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["no index", "empty index", "all rows lost"])
-def test_arrays_of_before_are_entered_again(
-    own: Path, small: Path, small_set: Path, kind: str
-) -> None:
-    forget_seals(own)
-    IN_STORE[kind](own)
-    assert not verify_store(own).sound
-    assert verify_store(own, repair=True).sound
-    assert verify_store(own).faults == []
-    before = ClipStore(small)
-    after = ClipStore(own)
-    assert after.ids == before.ids
-    assert all(entry.path == entry.id for entry in after.entries())
-    for entry in before.entries():
-        read = after.read(entry.id, 0, 4)
-        np.testing.assert_array_equal(read, before.read(entry.id, 0, 4))
-        assert (own / "flow" / entry.key / CHUNK).exists()
-    # Only the file that is no video is tried again.
-    result = prep_frames(str(small_set), store=str(own), workers=1)
-    assert (result.written, result.failed) == (0, 1)
-    names = ("id", "label", "group", "fps", "settings", "source_digest", "source_mtime_ns")
-    told, known = ([[getattr(e, n) for n in names] for e in s.entries()] for s in (after, before))
-    assert told == known
-    assert prep_flow(str(small_set), store=str(own), workers=1).written == 6
-    assert verify_store(own).faults == []
-
-
-def test_arrays_of_before_without_parameters_stay(own: Path, small: Path, small_set: Path) -> None:
-    forget_seals(own)
-    for name in ("zarr.json", "index/index.sqlite"):
-        (own / name).unlink()
-    lost = entries(small)[2]
-    flip(own / "frames" / lost.key / CHUNK, 100)
-    assert verify_store(own, repair=True).sound
-    assert verify_store(own).faults == []
-    assert ClipStore(own).ids == [video for video in ClipStore(small).ids if video != lost.id]
-    prep_flow(str(small_set), store=str(own), workers=1)
-    assert contents(own) == contents(small)
-
-
-def test_arrays_of_before_outlive_a_source_that_cannot_be_read(
-    own: Path, small_set: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path) -> None:
-        raise OSError(5, "Input/output error", str(path))
-
-    forget_seals(own)
-    (own / "index" / "index.sqlite").unlink()
-    verify_store(own, repair=True)
-    monkeypatch.setattr("slic.prep.frames.read_source", refuse)
-    assert prep_frames(str(small_set), store=str(own), workers=1).written == 0
-    monkeypatch.undo()
-    assert prep_frames(str(small_set), store=str(own), workers=1).written == 0
-    assert len(entries(own)) == 6
-
-
 # --- what is not slic's ----------------------------------------------------------------------
 
 
 def test_files_of_strangers_are_told_and_never_removed(own: Path) -> None:
     places = ["notes.txt", "frames/README", "index/dump.csv", "frames/my videos/a.avi"]
-    places.append(f"frames/{entries(own)[0].key}/thumbnail.png")
     for place in places:
         (own / place).parent.mkdir(exist_ok=True)
         (own / place).write_text("mine")
@@ -364,17 +270,6 @@ def test_files_of_strangers_are_told_and_never_removed(own: Path) -> None:
     assert {f.where for f in report.faults} == told
     assert (report.repaired, report.sound) == (0, False)
     assert all((own / place).read_text() == "mine" for place in places)
-
-
-def test_dropping_an_array_spares_a_strangers_file(own: Path) -> None:
-    array = folder(own, "frames")
-    (array / "mine.txt").write_text("mine")
-    flip(array / CHUNK, 60)
-    verify_store(own, repair=True)
-    assert [p.name for p in array.iterdir()] == ["mine.txt"]
-    shutil.rmtree(array)
-    drop_array(array)
-    assert check_array(array) is None
 
 
 # --- others ----------------------------------------------------------------------------------
@@ -401,7 +296,7 @@ def test_a_store_that_is_written_is_checked_but_not_repaired(own: Path, writer: 
     assert [f.where for f in verify_store(own).faults] == [entries(own)[0].id]
     with pytest.raises(StoreError, match="being written"):
         verify_store(own, repair=True)
-    assert check_array(folder(own, "flow")) is not None
+    assert folder(own, "flow").exists()
     writer.kill()
     writer.wait()
     assert len(verify_store(own, repair=True).faults) == 3
@@ -426,7 +321,7 @@ def test_without_locks_young_leftovers_hold_the_repair_off(
 # --- random damage, all at once --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_repaired_and_prepared_it_is_as_made_anew(
     own: Path, small: Path, small_set: Path, seed: int
 ) -> None:
@@ -446,13 +341,3 @@ def test_repaired_and_prepared_it_is_as_made_anew(
     assert verify_store(own).faults == []
     prep_flow(str(small_set), store=str(own), workers=1)
     assert contents(own) == contents(small)
-
-
-def test_sums_do_not_hide_the_columns(own: Path) -> None:
-    """What others read of a store is as it was: arrays by Zarr, rows by their names."""
-    array = zarr.open_array(folder(own, "frames"), mode="r")
-    np.testing.assert_array_equal(array[:], ClipStore(own).read(entries(own)[0].id, 0, 4))
-    connection = sqlite3.connect(own / "index" / "index.sqlite")
-    row = connection.execute(f"SELECT * FROM videos WHERE {SUM} IS NOT NULL").fetchone()
-    connection.close()
-    assert len(row) == len(COLUMNS) + 1
