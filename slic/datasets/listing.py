@@ -204,6 +204,29 @@ def _refuse_without_video(root: Path, notes: tuple[str, ...]) -> None:
 # --- csv -------------------------------------------------------------------------------------
 
 
+def csv_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and cells of the header, and of each row that is not blank.
+
+    Raises:
+        DatasetError: not UTF-8, not a csv, or a row is not as long as the header.
+    """
+    reader = csv.reader(
+        io.StringIO(read_text(file), newline=""), strict=True, skipinitialspace=True
+    )
+    try:
+        header = next(reader, [])
+        yield reader.line_num, header
+        for cells in filter(any, reader):
+            if len(cells) != len(header):
+                raise DatasetError(
+                    f"{escape(file)} line {reader.line_num}: {counted(len(cells), 'cell')} under a"
+                    f" header of {len(header)}; quote cells that contain a comma"
+                )
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise DatasetError(f"{escape(file)} line {reader.line_num}: not a csv: {error}") from None
+
+
 def read_csv(file: Path) -> list[Row]:
     """Read a csv with the column `path` and optionally `label`, `split`, `group`, in any order.
 
@@ -218,24 +241,17 @@ def read_csv(file: Path) -> list[Row]:
         DatasetError: not UTF-8 or not a csv, wrong columns, a row of another length, a path that
             is empty, absolute or contains `..`, a path listed twice, a line break in a cell.
     """
-    reader = csv.reader(
-        io.StringIO(read_text(file), newline=""), strict=True, skipinitialspace=True
-    )
-    try:
-        columns = _columns(file, next(reader, []))
-        rows: dict[str, Row] = {}
-        for cells in reader:
-            if not any(cells):
-                continue
-            row = _row(f"{escape(file)} line {reader.line_num}", columns, cells, reader.line_num)
-            first = rows.setdefault(row.path, row)
-            if first is not row:
-                raise DatasetError(
-                    f"{escape(file)} line {row.line}: {escape(row.path)} is already listed on "
-                    f"line {first.line}; remove one of them"
-                )
-    except csv.Error as error:
-        raise DatasetError(f"{escape(file)} line {reader.line_num}: not a csv: {error}") from None
+    lines = csv_lines(file)
+    columns = _columns(file, next(lines)[1])
+    rows: dict[str, Row] = {}
+    for number, cells in lines:
+        row = _row(f"{escape(file)} line {number}", columns, cells, number)
+        first = rows.setdefault(row.path, row)
+        if first is not row:
+            raise DatasetError(
+                f"{escape(file)} line {row.line}: {escape(row.path)} is already listed on "
+                f"line {first.line}; remove one of them"
+            )
     if not rows:
         raise DatasetError(f"{escape(file)}: no video is listed below the header")
     return list(rows.values())
@@ -263,11 +279,6 @@ def _nearest(column: str) -> str | None:
 
 
 def _row(where: str, columns: list[str], cells: list[str], line: int) -> Row:
-    if len(cells) != len(columns):
-        raise DatasetError(
-            f"{where}: {counted(len(cells), 'cell')} under a header of {len(columns)}; "
-            "quote cells that contain a comma"
-        )
     if not all(is_one_line(cell) for cell in cells if cell):
         raise DatasetError(f"{where}: a cell contains NUL or a line break; remove it")
     values = dict(zip(columns, cells, strict=True))

@@ -114,9 +114,7 @@ class ComputedFlow:
         if isinstance(executor, LocalProcesses):
             devices = devices_for(self.engine, self.device)
             notes.append(f"{by} on {', '.join(devices)}")
-            yield from flow_on_devices(
-                jobs, devices, threads=executor.workers, on_units=on_units, say=notes.append
-            )
+            yield from flow_on_devices(jobs, devices, threads=executor.workers, on_units=on_units)
             return
         notes.append(f"{by} on {self.device} of {executor.describe(len(jobs))}")
         work = partial(store_flow_on_device, device=self.device)

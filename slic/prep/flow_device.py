@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -49,7 +49,6 @@ def flow_on_devices(
     *,
     threads: int | None,
     on_units: Callable[[int], None],
-    say: Callable[[str], None],
 ) -> Iterator[FlowResult]:
     """Compute videos' flow on devices, in a process per device, or in this one if there is one.
 
@@ -58,7 +57,6 @@ def flow_on_devices(
         devices: such as `cuda:0`.
         threads: videos per device that are read and written at once. None: `default_threads`.
         on_units: receives the number of pairs of each block that is complete.
-        say: receives lines for the user.
 
     Yields:
         Results in order of completion.
@@ -67,11 +65,9 @@ def flow_on_devices(
         WorkError: the store cannot be written, a device failed, or a process died.
     """
     threads = threads or default_threads()
-    solvers = [
-        partial(DeviceSolver, jobs[0].engine, device, jobs[0].parameters) for device in devices
-    ]
+    solvers = [(jobs[0].engine, device, jobs[0].parameters) for device in devices]
     if len(solvers) == 1:
-        yield from _flow_on_device(jobs, solvers[0], threads, on_units=on_units, say=say)
+        yield from _flow_on_device(jobs, DeviceSolver(*solvers[0]), threads, on_units)
         return
     context = multiprocessing.get_context("spawn")
     inbox, outbox = context.Queue(), context.Queue()
@@ -83,13 +79,7 @@ def flow_on_devices(
         for process in processes:
             process.start()
     try:
-        for message in _messages(jobs, processes, threads, inbox, outbox):
-            if isinstance(message, FlowResult):
-                yield message
-            elif isinstance(message, int):
-                on_units(message)
-            else:
-                say(message)
+        yield from _hand_out(jobs, processes, threads, inbox, outbox, on_units)
     finally:
         inbox.cancel_join_thread()
         for process in processes:
@@ -98,14 +88,8 @@ def flow_on_devices(
 
 
 def _flow_on_device(
-    jobs: Iterable[FlowJob],
-    make_solver: Callable[..., DeviceSolver],
-    threads: int,
-    *,
-    on_units: Callable[[int], None],
-    say: Callable[[str], None],
+    jobs: Iterable[FlowJob], solver: DeviceSolver, threads: int, on_units: Callable[[int], None]
 ) -> Iterator[FlowResult]:
-    solver = make_solver(say=say)
     batcher = Batcher(solver)
     pool = ThreadPoolExecutor(threads)
 
@@ -122,10 +106,15 @@ def _flow_on_device(
         pool.shutdown(cancel_futures=True)
 
 
-def _messages(
-    jobs: Iterable[FlowJob], processes: list[Any], threads: int, inbox: Any, outbox: Any
-) -> Iterator[Any]:
-    """Hand jobs to the devices' processes, and yield what these send until all have ended.
+def _hand_out(
+    jobs: Iterable[FlowJob],
+    processes: list[Any],
+    threads: int,
+    inbox: Any,
+    outbox: Any,
+    on_units: Callable[[int], None],
+) -> Iterator[FlowResult]:
+    """Hand jobs to the devices' processes, and yield their results until all have ended.
 
     After a stop, no more jobs are handed out, and results are awaited for the grace period.
     """
@@ -144,24 +133,23 @@ def _messages(
                         "a process of a device died (out of memory?): run the same command again"
                     ) from None
                 continue
-            if isinstance(message, WorkError):
-                raise message
-            if message is None:
-                running -= 1
-                continue
-            yield message
             if isinstance(message, FlowResult):
+                yield message
                 inbox.put(next(waiting, None))
+            elif isinstance(message, int):
+                on_units(message)
+            elif message is None:
+                running -= 1
+            else:
+                raise message
 
 
-def _serve(make_solver: Callable[..., DeviceSolver], threads: int, inbox: Any, outbox: Any) -> None:
-    """Run a device's process: take jobs until None; send results, counts and lines, then None."""
+def _serve(solver: tuple[Any, ...], threads: int, inbox: Any, outbox: Any) -> None:
+    """Run a device's process: take jobs until None; send results and counts, and at last None."""
     init_worker()
     jobs = iter(inbox.get, None)
     try:
-        for result in _flow_on_device(
-            jobs, make_solver, threads, on_units=outbox.put, say=outbox.put
-        ):
+        for result in _flow_on_device(jobs, DeviceSolver(*solver), threads, outbox.put):
             outbox.put(result)
         outbox.put(None)
     except WorkError as error:

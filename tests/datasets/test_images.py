@@ -81,7 +81,7 @@ def test_views_by_name(prefix: str, view: str) -> None:
         (("0.jpg", "2.jpg"), "image number 1 is missing: the next is 2.jpg"),
         (("1.jpg", "01.jpg", "2.jpg"), "two images of number 1, such as 1.jpg"),
         (("a1.jpg", "a2.jpg", "a2.png"), "two images of number 2"),
-        (("a1.jpg", "b1.jpg"), r"images of 2 names, such as a\* and b\*"),
+        (("a1.jpg", "b1.jpg"), r"images with 2 prefixes, such as a\* and b\*"),
     ],
 )
 def test_no_sequence(tmp_path: Path, names: tuple[str, ...], reason: str) -> None:

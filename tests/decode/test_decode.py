@@ -73,6 +73,7 @@ def read(
         ("a.mkv", "mpeg4", 33, (32, 24)),
         ("one.avi", "mpeg4", 1, (64, 48)),
         ("block.avi", "mpeg4", 16, (32, 32)),
+        ("odd.avi", "mpeg4", 5, (33, 27)),
     ],
 )
 def test_frames_are_pyavs(
@@ -88,21 +89,6 @@ def test_frames_are_pyavs(
     assert found.shape == (frames, size[1], size[0], 3)
     np.testing.assert_array_equal(found, by_pyav(path))
     assert about == Decoding(fps=25.0, promised=frames, remark=None)
-
-
-def test_odd_sizes(tmp_path: Path, decoder: GuardedDecoder) -> None:
-    path = write_video(tmp_path / "odd.avi", 5, size=(33, 27))
-    found, _ = read(decoder, path)
-    expected = by_pyav(path)
-    assert found.shape == expected.shape == (5, 27, 33, 3)
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_colours_are_rgb(tmp_path: Path) -> None:
-    found = decode_video(write_video(tmp_path / "a.avi", 2))
-    # Written red at the left and blue at the right; MPEG-4 changes them by a few levels.
-    assert np.abs(found[0, :, 0].astype(int) - (200, 40, 90)).max() < 25
-    assert np.abs(found[0, :, 30:].astype(int) - (30, 60, 200)).max() < 25
 
 
 @pytest.mark.parametrize("height", [48, 32])
@@ -137,21 +123,11 @@ def test_fitted_size(size: tuple[int, int], short_side: int, fitted: tuple[int, 
     assert fitted_size(size[1], size[0], short_side=short_side) == fitted[::-1]
 
 
-@pytest.mark.parametrize("size", [(320, 240), (240, 320)])
-def test_large_video_is_shrunk_by_area(
-    tmp_path: Path, decoder: GuardedDecoder, size: tuple[int, int]
-) -> None:
-    path = write_video(tmp_path / "a.avi", 3, size=size)
-    shape = (128, 171) if size[0] > size[1] else (171, 128)
-    expected = [cv2.resize(f, shape[::-1], interpolation=cv2.INTER_AREA) for f in by_pyav(path)]
+def test_large_video_is_shrunk_by_area(tmp_path: Path, decoder: GuardedDecoder) -> None:
+    path = write_video(tmp_path / "a.avi", 3, size=(240, 320))
+    expected = [cv2.resize(f, (128, 171), interpolation=cv2.INTER_AREA) for f in by_pyav(path)]
     found, _ = read(decoder, path)
     np.testing.assert_array_equal(found, np.stack(expected))
-
-
-def test_small_video_is_not_enlarged(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.avi", 2, size=(64, 48))
-    assert decode_video(path, short_side=128).shape == (2, 48, 64, 3)
-    assert decode_video(path, short_side=24).shape == (2, 24, 32, 3)
 
 
 def test_frame_rate_that_is_no_whole_number(tmp_path: Path, decoder: GuardedDecoder) -> None:
@@ -178,20 +154,6 @@ def test_cut_file_keeps_what_decodes(tmp_path: Path) -> None:
     assert 10 <= len(found) < 30
     # The frame that the cut went through may be half there.
     np.testing.assert_array_equal(found[:-1], expected[: len(found) - 1])
-
-
-def test_damage_in_the_middle_is_remarked_or_survived(
-    tmp_path: Path, decoder: GuardedDecoder
-) -> None:
-    path = write_video(tmp_path / "a.avi", 40, noisy=True)
-    expected = by_pyav(path)
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 3000] = bytes(3000)
-    path.write_bytes(data)
-    found, about = read(decoder, path)
-    np.testing.assert_array_equal(found[:10], expected[:10])
-    assert len(found) >= 30 or about.remark is not None
 
 
 def _cut_mp4(path: Path) -> None:
@@ -228,12 +190,6 @@ def test_what_does_not_decode_is_one_line(tmp_path: Path, name: str) -> None:
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-
-
-def test_audio_alone_is_named(tmp_path: Path, decoder: GuardedDecoder) -> None:
-    _audio(tmp_path / "a.mkv")
-    with pytest.raises(DecodeError, match="pyav: no video stream"):
-        read(decoder, tmp_path / "a.mkv")
 
 
 def test_child_answers_after_errors_without_a_restart(tmp_path: Path) -> None:
@@ -335,17 +291,6 @@ def test_reading_that_is_broken_off_does_not_mix_videos(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(decoder, short)[0], by_pyav(short))
     finally:
         decoder.close()
-
-
-def test_close_ends_the_child_and_may_be_repeated(tmp_path: Path) -> None:
-    decoder = GuardedDecoder()
-    decoder.close()
-    read(decoder, write_video(tmp_path / "a.avi", 2))
-    assert decoder._child is not None
-    child = decoder._child.pid
-    decoder.close()
-    decoder.close()
-    assert gone(child)
 
 
 def test_more_open_files_than_select_takes(tmp_path: Path) -> None:

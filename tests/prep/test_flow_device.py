@@ -127,9 +127,7 @@ def jobs(path: Path) -> list[FlowJob]:
 
 def run(path: Path, devices: list[str], *, threads: int) -> tuple[list[str], int]:
     counts: list[int] = []
-    done = list(
-        flow_on_devices(jobs(path), devices, threads=threads, on_units=counts.append, say=print)
-    )
+    done = list(flow_on_devices(jobs(path), devices, threads=threads, on_units=counts.append))
     assert {item.reason for item in done} <= {None}
     return sorted(item.entry.id for item in done), sum(counts)
 

@@ -5,15 +5,13 @@ of these, have columns `label,youtube_id,time_start,time_end,split`; the label i
 secret.
 """
 
-import csv
-import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from slic.datasets.layouts.video import Video, missing_note
-from slic.datasets.listing import Listing, read_text, stem_of
+from slic.datasets.listing import Listing, csv_lines, stem_of
 from slic.datasets.splits import FOLDER_WORDS, part_of_word, val_note
 from slic.errors import DatasetError
 from slic.runtime.regular_files import open_regular
@@ -152,30 +150,19 @@ def _header(cells: list[str]) -> list[str]:
 
 def _read_table(file: Path, table: _Table) -> None:
     """Add the rows of a csv to a table."""
-    reader = csv.reader(
-        io.StringIO(read_text(file), newline=""), strict=True, skipinitialspace=True
-    )
-    try:
-        columns = _header(next(reader, []))
-        missing = [name for name in _COLUMNS if name not in columns]
-        if missing:
-            raise DatasetError(
-                f"{escape(file)}: no column {missing[0]}; expected: label,{','.join(_COLUMNS)}"
-            )
-        places = [columns.index(name) for name in _COLUMNS]
-        label = columns.index("label") if "label" in columns else None
-        for cells in reader:
-            if any(cells):
-                where = f"{escape(file)} line {reader.line_num}"
-                if len(cells) != len(columns):
-                    raise DatasetError(
-                        f"{where}: {counted(len(cells), 'cell')} under a header of {len(columns)};"
-                        " quote cells that contain a comma"
-                    )
-                values = [cells[place].strip() for place in places]
-                _add(table, where, values, None if label is None else cells[label].strip() or None)
-    except csv.Error as error:
-        raise DatasetError(f"{escape(file)} line {reader.line_num}: not a csv: {error}") from None
+    lines = csv_lines(file)
+    columns = _header(next(lines)[1])
+    missing = [name for name in _COLUMNS if name not in columns]
+    if missing:
+        raise DatasetError(
+            f"{escape(file)}: no column {missing[0]}; expected: label,{','.join(_COLUMNS)}"
+        )
+    places = [columns.index(name) for name in _COLUMNS]
+    label = columns.index("label") if "label" in columns else None
+    for number, cells in lines:
+        values = [cells[place].strip() for place in places]
+        name = None if label is None else cells[label].strip() or None
+        _add(table, f"{escape(file)} line {number}", values, name)
 
 
 def _add(table: _Table, where: str, values: list[str], label: str | None) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from slic.cache.flow_levels import ZERO_LEVEL
 from slic.errors import InputError, WorkError
 from slic.prep.tvl1.parameters import Tvl1Parameters
+from slic.runtime.console import say
 
 
 def check_device(engine: str, device: str | None) -> str:
@@ -81,21 +82,12 @@ class DeviceSolver:
         engine: "cuda" or "torch".
         device: PyTorch's name of it.
         parameters: of TV-L1.
-        say: receives a line for the user when a batch had to be halved.
     """
 
-    def __init__(
-        self,
-        engine: str,
-        device: str,
-        parameters: Tvl1Parameters,
-        *,
-        say: Callable[[str], object] = str,
-    ) -> None:
+    def __init__(self, engine: str, device: str, parameters: Tvl1Parameters) -> None:
         self.device = torch.device(device)
         self._engine = _module(engine)
         self._parameters = parameters
-        self._say = say
         self._most_pixels: int | None = None  # of a batch, once memory was short
         self._halving = threading.Lock()
 
@@ -174,7 +166,7 @@ class DeviceSolver:
                 return  # another thread has already halved it
             self._most_pixels = half
         torch.cuda.empty_cache()
-        self._say(f"{what} {pairs} pairs of {width}x{height} at once: half as many from now on")
+        say(f"{what} {pairs} pairs of {width}x{height} at once: half as many from now on")
 
 
 def _module(engine: str) -> ModuleType:

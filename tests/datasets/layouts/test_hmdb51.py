@@ -191,8 +191,8 @@ def test_generated_sets_of_any_size(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("1.avi 3\n", "line 1: '1.avi 3' cannot be parsed; expected '<name>.avi' and 1 (train)"),
-        ("1.avi 1\n1.avi\n", "line 2: '1.avi' makes no sense"),
-        ("1.avi train\n", "line 1: '1.avi train' makes no sense"),
+        ("1.avi 1\n1.avi\n", "line 2: '1.avi' cannot be parsed"),
+        ("1.avi train\n", "line 1: '1.avi train' cannot be parsed"),
         ("1.avi 1\n1.AVI 2\n", "line 2: 1.AVI is listed above with another number"),
         ("2.avi 1\n", "HMDB51's lists name none of the 1 videos; remove the lists"),
         ("\x1b[31m 5\n", r"\x1b[31m 5"),

@@ -184,7 +184,7 @@ def test_images_without_numbers(tmp_path: Path) -> None:
 
 
 def test_line_break_in_a_folder(tmp_path: Path) -> None:
-    assert "holds a line break" in message(make(tmp_path, images("a/b\nc")))
+    assert "contains a line break" in message(make(tmp_path, images("a/b\nc")))
 
 
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:

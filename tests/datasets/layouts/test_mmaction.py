@@ -62,7 +62,7 @@ def test_lists_of_one_name(tmp_path: Path, base: str, given: str, end: str, bom:
     assert dataset.notes == (
         "1 listed video is not on disk",
         "no test split: val is used as test",
-        "no label_map.txt beside the list: classes are numbers",
+        "no label_map.txt in the folder of the list: classes are numbers",
     )
 
 
@@ -122,15 +122,15 @@ def test_rawframes_with_flow_are_imported(tmp_path: Path) -> None:
     ("lines", "expected"),
     [
         (("a.mp4",), "line 1: 'a.mp4' cannot be parsed; expected '<video> <class number>'"),
-        (("a.mp4 x",), "line 1: 'a.mp4 x' makes no sense"),
-        (("a.mp4 -1",), "makes no sense"),
-        (("a.mp4 1.5",), "makes no sense"),
-        (("b 12",), "line 1: 'b 12' makes no sense"),
-        (("b x 12",), "line 1: 'b x 12' makes no sense"),
+        (("a.mp4 x",), "line 1: 'a.mp4 x' cannot be parsed"),
+        (("a.mp4 -1",), "cannot be parsed"),
+        (("a.mp4 1.5",), "cannot be parsed"),
+        (("b 12",), "line 1: 'b 12' cannot be parsed"),
+        (("b x 12",), "line 1: 'b x 12' cannot be parsed"),
         (("a.mp4 0", "a.mp4 0"), "line 2: a.mp4 is already listed on line 1"),
-        (("../a.mp4 0",), "line 1: ../a.mp4 leads outside"),
-        (("/etc/a.mp4 0",), "line 1: /etc/a.mp4 leads outside"),
-        (("../x 3 0",), "line 1: ../x leads outside"),
+        (("../a.mp4 0",), "line 1: ../a.mp4 is outside of the data set"),
+        (("/etc/a.mp4 0",), "line 1: /etc/a.mp4 is outside of the data set"),
+        (("../x 3 0",), "line 1: ../x is outside of the data set"),
         (("no.mp4 0",), "none of the listed videos is on disk"),
         (("", " "), "no video is listed"),
         (("a.mp4 3",), "line 1: class 3, where the label map has 2 lines"),
@@ -147,10 +147,10 @@ def test_bad_lists(tmp_path: Path, lines: tuple[str, ...], expected: str) -> Non
 def test_more_that_is_wrong(tmp_path: Path) -> None:
     make(tmp_path, ("a.mp4",))
     train = write(tmp_path / "s_train.txt", "a.mp4 0")
-    assert "says neither train, val nor test" in message(write(tmp_path / "list.txt", "a.mp4 0"))
-    assert "layout mmaction wants one of the lists" in message(tmp_path, "mmaction")
+    assert "contains neither train, val nor test" in message(write(tmp_path / "list.txt", "a.mp4 0"))
+    assert "give one of the lists" in message(tmp_path, "mmaction")
     write(tmp_path / "s_val.txt", "a.mp4 0")
-    assert "s_val.txt line 1: a.mp4 stands in another list" in message(train)
+    assert "s_val.txt line 1: a.mp4 is in another list" in message(train)
     (tmp_path / "s_val.txt").write_bytes(b"\xff.mp4 0\n")
     assert "s_val.txt: not UTF-8" in message(train)
     (tmp_path / "s_val.txt").unlink()

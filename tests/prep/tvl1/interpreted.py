@@ -1,4 +1,4 @@
-"""Run by test_tvl1_triton in a process whose Triton interprets its kernels.
+"""Run by test_triton_kernels in a process whose Triton interprets its kernels.
 
 Reads cases from an .npz file (frames) and a list of parameters, and writes the flows beside it.
 """

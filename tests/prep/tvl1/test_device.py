@@ -1,7 +1,5 @@
 """Batches of pairs on a device: what is solved together, and what happens without memory."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -18,8 +16,8 @@ SHORT = Tvl1Parameters(nscales=2, warps=2, outer_iterations=2, inner_iterations=
 CLIP = moving(20, 27, 6, seed=0)
 
 
-def solver(say: Callable[[str], object] = str) -> DeviceSolver:
-    return DeviceSolver("torch", "cpu", SHORT, say=say)
+def solver() -> DeviceSolver:
+    return DeviceSolver("torch", "cpu", SHORT)
 
 
 @pytest.fixture
@@ -41,8 +39,8 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_flow_is_that_of_the_cpu_engine() -> None:
     found = solver().flow(CLIP)
     assert (found.shape, found.dtype) == ((5, 20, 27, 2), np.float32)
-    wanted = tvl1_flow(CLIP, engine="cpu", **SHORT.__dict__)
-    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    expected = tvl1_flow(CLIP, engine="cpu", **SHORT.__dict__)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
     np.testing.assert_array_equal(tvl1_flow(CLIP, engine="torch", **SHORT.__dict__), found)
 
 
@@ -62,11 +60,13 @@ def test_blocks_are_solved_together_and_no_pair_spans_two(
         assert (levels == alone).mean() > 0.999
 
 
-def test_without_memory_batches_halve_and_nothing_is_lost(sizes: list[int]) -> None:
-    said: list[str] = []
-    few = solver(said.append)
+def test_without_memory_batches_halve_and_nothing_is_lost(
+    sizes: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = solver()
     found = few.flow(CLIP)
     assert sizes == [5, 2, 1, 1, 1, 1, 1]
+    said = capsys.readouterr().err.splitlines()
     assert [line.split(" pairs of ")[0].split()[-1] for line in said] == ["5", "2"]
     assert all("too little memory for the flow of" in line for line in said)
     np.testing.assert_allclose(found, tvl1_flow(CLIP, engine="cpu", **SHORT.__dict__), atol=2e-3)

@@ -1,4 +1,4 @@
-"""TV-L1 flow: engines against OpenCV and known motion, bad input."""
+"""TV-L1: parameters, choice of engine, bad input, and the median filter of the CPU engine."""
 
 import itertools
 import json
@@ -11,138 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from slic.cache import quantise
 from slic.errors import InputError, SettingsError
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, resolve_engine, tvl1_flow
 from slic.prep.tvl1.parameters import parse_parameters
-
-
-def texture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """Smooth random gray values, float32 (H, W), 0 to 255."""
-    noise = np.random.default_rng(seed).standard_normal((height, width)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
-    return cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).reshape(height, width)
-
-
-def moving_scene(count: int, height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """A drifting texture under a turning textured disc, uint8 (T, H, W)."""
-    back = texture(height + 40, width + 40, seed=seed)
-    disc = texture(height, width, seed=seed + 1)
-    centre, radius = (width / 2, height / 2), min(height, width) / 3
-    y, x = np.mgrid[:height, :width]
-    inside = np.hypot(x - centre[0], y - centre[1]) < radius
-    frames = []
-    for t in range(count):
-        drift = np.float32([[1, 0, 1.3 * t - 20], [0, 1, -0.7 * t - 20]])
-        turn = cv2.getRotationMatrix2D(centre, 4.0 * t, 1)
-        moved = cv2.warpAffine(back, drift, (width, height), flags=cv2.INTER_CUBIC)
-        turned = cv2.warpAffine(disc, turn, (width, height), flags=cv2.INTER_CUBIC)
-        frames.append(np.where(inside, turned, moved))
-    return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
-
-
-def end_point_error(flow: np.ndarray, other: np.ndarray) -> float:
-    return float(np.linalg.norm(flow - other, axis=-1).mean())
-
-
-@pytest.mark.parametrize(
-    "size", [(96, 128), (61, 83), (128, 171), (45, 33), (19, 150), (16, 16), (15, 40)]
-)
-def test_cpu_engine_agrees_with_opencv(size: tuple[int, int]) -> None:
-    frames = moving_scene(3, *size)
-    ours, theirs = tvl1_flow(frames, engine="cpu"), tvl1_flow(frames, engine="opencv")
-    assert ours.shape == (2, *size, 2)
-    assert ours.dtype == np.float32
-    assert np.abs(theirs).mean() > 0.3  # there is motion to agree on
-    assert end_point_error(ours, theirs) <= 0.02
-    levels = quantise(ours, 20).astype(int) - quantise(theirs, 20)
-    assert (np.abs(levels) <= 1).mean() >= 0.99
-
-
-@pytest.mark.parametrize("size", [(2, 2), (2, 9), (3, 40), (5, 4)])
-def test_tiny_frames_agree_with_opencv(size: tuple[int, int]) -> None:
-    frames = np.random.default_rng(3).integers(0, 256, (2, *size)).astype(np.uint8)
-    ours, theirs = tvl1_flow(frames, engine="cpu"), tvl1_flow(frames, engine="opencv")
-    assert ours.shape == (1, *size, 2)
-    np.testing.assert_allclose(ours, theirs, atol=0.05)
-
-
-def test_a_line_of_pixels_flows_along_itself() -> None:
-    line = moving_scene(2, 32, 40)[:, :1]
-    across = tvl1_flow(line, engine="cpu")
-    down = tvl1_flow(line.transpose(0, 2, 1), engine="cpu")
-    assert np.abs(across[..., 0]).mean() > 0.3
-    assert not across[..., 1].any()
-    np.testing.assert_allclose(down.transpose(0, 2, 1, 3)[..., ::-1], across, atol=1e-4)
-    assert not tvl1_flow(line[:, :, :1], engine="cpu").any()
-    with pytest.raises(InputError, match=r"frames \(1, 40\): use engine 'cpu'"):
-        tvl1_flow(line, engine="opencv")
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"median_filtering": 1},
-        {"median_filtering": 3},
-        {"scale_step": 0.5, "nscales": 3},
-        {"nscales": 1, "warps": 2},
-        {"inner_iterations": 7, "outer_iterations": 2},
-        {"tau": 0.15, "lambda_": 0.05, "theta": 0.5, "epsilon": 0.05},
-    ],
-)
-def test_every_parameter_means_what_it_means_in_opencv(parameters: dict) -> None:
-    frames = moving_scene(2, 64, 80)
-    ours = tvl1_flow(frames, engine="cpu", **parameters)
-    theirs = tvl1_flow(frames, engine="opencv", **parameters)
-    assert end_point_error(ours, theirs) <= 0.005
-    assert end_point_error(tvl1_flow(frames, engine="cpu"), ours) > 0.01
-
-
-def test_converging_slowly_agrees_with_opencv() -> None:
-    frames = moving_scene(2, 48, 48)
-    parameters = {"epsilon": 1e-4}  # runs through median filters between outer iterations
-    ours = tvl1_flow(frames, engine="cpu", **parameters)
-    assert end_point_error(ours, tvl1_flow(frames, engine="opencv", **parameters)) <= 0.02
-
-
-@pytest.mark.parametrize("engine", ["cpu", "opencv"])
-@pytest.mark.parametrize("shift", [(1.5, -0.75), (-6.25, 3.5)])
-def test_known_translation_is_recovered(engine: str, shift: tuple[float, float]) -> None:
-    height, width = 96, 120
-    back = texture(height + 40, width + 40)
-    frames = []
-    for t in range(2):
-        move = np.float32([[1, 0, t * shift[0] - 20], [0, 1, t * shift[1] - 20]])
-        frames.append(cv2.warpAffine(back, move, (width, height), flags=cv2.INTER_CUBIC))
-    flow = tvl1_flow(np.rint(np.clip(frames, 0, 255)).astype(np.uint8), engine=engine)[0]
-    inside = flow[10:-10, 10:-10]
-    assert np.abs(inside - np.float32(shift)).mean() < 0.15
-
-
-@pytest.mark.parametrize("engine", ["cpu", "opencv"])
-@pytest.mark.parametrize("size", [(40, 56), (2, 2)])
-def test_a_static_pair_has_exactly_no_flow(engine: str, size: tuple[int, int]) -> None:
-    frame = np.random.default_rng(1).integers(0, 256, size).astype(np.uint8)
-    flow = tvl1_flow(np.stack([frame, frame]), engine=engine)
-    assert not flow.any()
-    assert (quantise(flow, 20) == 128).all()
-
-
-def test_a_video_equals_its_pairs_one_at_a_time() -> None:
-    frames = moving_scene(4, 50, 67)
-    whole = tvl1_flow(frames, engine="cpu")
-    pairs = [tvl1_flow(frames[t : t + 2], engine="cpu")[0] for t in range(3)]
-    np.testing.assert_array_equal(whole, pairs)
-
-
-def test_frames_need_not_be_contiguous_and_stay_as_they_are() -> None:
-    frames = moving_scene(2, 40, 48)
-    mirrored = frames[:, :, ::-1]
-    before = mirrored.copy()
-    np.testing.assert_array_equal(tvl1_flow(mirrored), tvl1_flow(before))
-    np.testing.assert_array_equal(tvl1_flow(mirrored, engine="opencv"),
-                                  tvl1_flow(before, engine="opencv"))  # fmt: skip
-    np.testing.assert_array_equal(mirrored, before)
 
 
 @pytest.mark.parametrize("engine", ["auto", "cpu", "opencv"])
@@ -151,12 +22,6 @@ def test_fewer_than_two_frames_have_no_flow(engine: str, count: int) -> None:
     flow = tvl1_flow(np.zeros((count, 6, 8), np.uint8), engine=engine)
     assert flow.shape == (0, 6, 8, 2)
     assert flow.dtype == np.float32
-
-
-def test_absurd_parameters_stay_finite() -> None:
-    frames = moving_scene(2, 32, 32)
-    flow = tvl1_flow(frames, engine="cpu", tau=1e6, lambda_=1e6, theta=1e-9)
-    assert np.isfinite(flow).all()
 
 
 @pytest.mark.parametrize(
