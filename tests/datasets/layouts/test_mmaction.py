@@ -147,7 +147,8 @@ def test_bad_lists(tmp_path: Path, lines: tuple[str, ...], expected: str) -> Non
 def test_more_that_is_wrong(tmp_path: Path) -> None:
     make(tmp_path, ("a.mp4",))
     train = write(tmp_path / "s_train.txt", "a.mp4 0")
-    assert "contains neither train, val nor test" in message(write(tmp_path / "list.txt", "a.mp4 0"))
+    unnamed = write(tmp_path / "list.txt", "a.mp4 0")
+    assert "contains neither train, val nor test" in message(unnamed)
     assert "give one of the lists" in message(tmp_path, "mmaction")
     write(tmp_path / "s_val.txt", "a.mp4 0")
     assert "s_val.txt line 1: a.mp4 is in another list" in message(train)
