@@ -102,7 +102,7 @@ class ComputedFlow:
         """Yield the results of jobs in order of completion; add to the notes who computed them."""
         by = f"flow computed by engine {engine_version(self.engine)}"
         if self.engine not in ON_DEVICES:
-            notes.append(f"{by} in {executor.describe(len(jobs))}")
+            notes.append(f"{by} {executor.describe(len(jobs))}")
             yield from executor.run(Stage(store_flow_here, jobs, no_flow, on_units))
             return
         from slic.prep.flow_device import (  # they need torch
@@ -116,6 +116,6 @@ class ComputedFlow:
             notes.append(f"{by} on {', '.join(devices)}")
             yield from flow_on_devices(jobs, devices, threads=executor.workers, on_units=on_units)
             return
-        notes.append(f"{by} on {self.device} of {executor.describe(len(jobs))}")
+        notes.append(f"{by} ({self.device}) {executor.describe(len(jobs))}")
         work = partial(store_flow_on_device, device=self.device)
         yield from executor.run(Stage(work, jobs, no_flow, on_units, self.device))

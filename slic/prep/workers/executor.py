@@ -40,9 +40,9 @@ class LocalProcesses:
         return resolve_engine(engine, device)
 
     def describe(self, jobs: int) -> str:
-        """Return who runs so many jobs, for people: `2 processes`."""
+        """Return where so many jobs run, for people: `in 2 processes`."""
         count = self._count(jobs)
-        return f"{count} process{'es' * (count > 1)}"
+        return f"in {count} process{'es' * (count > 1)}"
 
     def _count(self, jobs: int) -> int:
         return max(1, min(self.workers or available_cores(), jobs))

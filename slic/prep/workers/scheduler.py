@@ -198,9 +198,9 @@ class DaskCluster:
         return engine, device
 
     def describe(self, jobs: int) -> str:
-        """Return who runs the jobs, for people: `2 workers of tcp://host:8786`."""
+        """Return where jobs run, for people: `on 2 workers of tcp://host:8786`."""
         count = len(self._workers())
-        return f"{count} worker{'s' * (count != 1)} of {self.address}"
+        return f"on {count} worker{'s' * (count != 1)} of {self.address}"
 
     def threads(self, resource: str | None = None) -> int:
         """Count the threads of all workers, or of those that offer a resource."""

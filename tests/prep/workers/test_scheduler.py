@@ -1,6 +1,7 @@
 """`--scheduler` on a cluster within this process: what it refuses, and what it comes to."""
 
 import asyncio
+import contextlib
 import re
 import shutil
 import socket
@@ -31,7 +32,7 @@ from slic.prep.flow_batches import DeviceFailed
 from slic.prep.frames import prep_frames
 from slic.prep.frames_video import FrameJob, close_decoder, not_stored, store_frames
 from slic.prep.store import PrepResult
-from slic.prep.workers import on_worker, scheduler
+from slic.prep.workers import executor, on_worker, scheduler
 from slic.prep.workers.jobs import Stage, check_claim, new_claim
 from slic.prep.workers.on_worker import Requirements, run_job, versions
 
@@ -94,8 +95,9 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(videos: Path) -> Path:
     """The store that this machine makes of them, with flow. Tests read it only."""
     store = videos.with_name("here.zarr")
-    result = prep_flow(str(videos), store=str(store), engine="cpu", bound=BOUND, workers=1)
-    assert (result.written, result.failed, result.frames) == (6, 1, 42)
+    with in_this_process():
+        result = prep_flow(str(videos), store=str(store), engine="cpu", bound=BOUND)
+    assert (result.written, result.failed) == (6, 1)
     return store
 
 
@@ -103,6 +105,15 @@ def here(videos: Path) -> Path:
 def own(here: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return Path(shutil.copytree(here, tmp_path / "own.zarr"))
+
+
+@contextlib.contextmanager
+def in_this_process() -> Iterator[None]:
+    """Local jobs run here: starting a process takes longer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor, "run_jobs", lambda work, jobs, **_: map(work, jobs))
+        yield
+    close_decoder()
 
 
 def files(store: Path) -> dict[str, bytes]:
@@ -123,7 +134,7 @@ def test_flow_of_a_cluster_is_that_of_this_machine(
     monkeypatch.chdir(tmp_path)
     found = prep_flow("there/few", store="s.zarr", engine="cpu", bound=BOUND, scheduler=address)
     assert (found.written, found.failed, found.frames) == (6, 1, 42)
-    assert "in 2 workers of" in found.notes[-1]
+    assert "on 2 workers of" in found.notes[-1]
     assert ClipStore("s.zarr").index.entries() == ClipStore(here).index.entries()
     assert files(Path("s.zarr")) == files(here)
     assert not list(Path("s.zarr/index/writing").iterdir())
@@ -152,6 +163,7 @@ def test_what_fails_here_ends_the_command_for_the_workers_too(
     del caught
 
 
+@pytest.mark.slow
 def test_imported_flow(address: str, tmp_path: Path) -> None:
     for number in range(3):
         folder = tmp_path / "set" / "a" / f"v{number}"
@@ -162,19 +174,20 @@ def test_imported_flow(address: str, tmp_path: Path) -> None:
             for side in "xy":
                 level = rng.integers(0, 256, (24, 32))
                 cv2.imwrite(str(folder / f"flow_{side}_{frame:05d}.jpg"), level)
-    stores = tmp_path / "here.zarr", tmp_path / "there.zarr"
-    for store, how in zip(stores, ({"workers": 1}, {"scheduler": address}), strict=True):
-        result = prep_flow(
-            str(tmp_path / "set"), store=str(store), engine="imported", bound=20.0, **how
-        )
-        assert (result.written, result.frames) == (3, 9)
-    assert files(stores[0]) == files(stores[1])
+    data, how = str(tmp_path / "set"), {"engine": "imported", "bound": 20.0}
+    here, there = tmp_path / "here.zarr", tmp_path / "there.zarr"
+    with in_this_process():
+        assert prep_flow(data, store=str(here), **how).written == 3
+    result = prep_flow(data, store=str(there), **how, scheduler=address)
+    assert (result.written, result.frames) == (3, 9)
+    assert files(here) == files(there)
     close_decoder()
 
 
 class TestGpus:
     """What is for GPUs, on a worker that only says it has one."""
 
+    @pytest.mark.slow
     def test_one_batcher_serves_all_threads_of_a_worker(
         self, gpus: str, here: Path, own: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -192,7 +205,7 @@ class TestGpus:
         assert result.written + result.failed == 4
         assert result.frames == 7 * result.written >= 21
         assert len(made) == 1
-        assert "engine cuda-1 on cuda of 1 worker of" in result.notes[-1]
+        assert "engine cuda-1 (cuda) on 1 worker of" in result.notes[-1]
         made[0].close()
         for video in ClipStore(here).ids:
             ours, theirs = (
@@ -355,6 +368,7 @@ def held(job: FrameJob) -> str:
     return job.id
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_the_jobs(both: LocalCluster, videos: Path, tmp_path: Path) -> None:
     root = both.dashboard_link.removesuffix("/status")
 
@@ -380,6 +394,7 @@ def test_the_dashboard_shows_the_jobs(both: LocalCluster, videos: Path, tmp_path
         assert done.result() == ["a"]
 
 
+@pytest.mark.slow
 class TestAScheduler:
     """One that ends."""
 
