@@ -17,6 +17,7 @@ from slic.commands.options import (
     Retry,
     StoreOption,
     Workers,
+    option,
 )
 from slic.errors import InputError, WorkError
 from slic.runtime.console import console, new_table, say, show
@@ -28,43 +29,49 @@ prep_app = typer.Typer(
 )
 Scheduler = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--scheduler",
+        "Run on the workers of the Dask scheduler at this address, such as tcp://host:8786.",
+        "this machine",
         metavar="ADDRESS",
-        help="Run on the workers of the Dask scheduler at this address, such as tcp://host:8786.",
-        show_default="this machine",
-    ),
-]
-FlowEngine = Annotated[
-    Engine,
-    typer.Option(
-        "--engine",
-        help="auto is cuda with a GPU, else cpu; imported reads flow images of the data set.",
-    ),
-]
-Parameters = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--param", metavar="NAME=VALUE", help="Parameter of TV-L1, named as in OpenCV; repeatable."
-    ),
-]
-Bound = Annotated[
-    float | None,
-    typer.Option(
-        "--bound",
-        help="Largest flow that can be stored, in pixels; of flow images, what level 255 means.",
-        show_default="short side / 12",
     ),
 ]
 ShortSide = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--short-side",
+        "Short side of stored frames, in pixels; smaller videos keep theirs.",
+        "128",
         min=8,
-        help="Short side of stored frames, in pixels; smaller videos keep theirs.",
-        show_default="128",
     ),
 ]
+FrameCodec = Annotated[Codec, option("--codec", "jpeg is small (quality 90), zstd lossless.")]
+Fps = Annotated[float | None, option("--fps", "Frames per second of folders of images.", "unknown")]
+FlowEngine = Annotated[
+    Engine,
+    option("--engine", "auto: cuda with a GPU, else cpu. imported: the data set's flow images."),
+]
+Parameters = Annotated[
+    list[str] | None,
+    option("--param", "Parameter of TV-L1, named as in OpenCV.", metavar="NAME=VALUE"),
+]
+Bound = Annotated[
+    float | None,
+    option(
+        "--bound",
+        "Largest flow that can be stored, in pixels; of flow images, what level 255 means.",
+        "short side / 12",
+    ),
+]
+Check = Annotated[
+    int | None,
+    option(
+        "--check",
+        "Write nothing; compare N random stored pairs with OpenCV's flow.",
+        metavar="N",
+    ),
+]
+Seed = Annotated[int, option("--seed", "Seed of the pairs of --check.")]
 CHECK_ROWS = (
     ("error_px", "end-point error", "{:.4f} px"),
     ("worst_px", "  worst pair", "{:.4f} px"),
@@ -81,13 +88,8 @@ def prep_frames_command(
     store: StoreOption = None,
     layout: LayoutOption = "auto",
     short_side: ShortSide = 128,
-    codec: Annotated[
-        Codec, typer.Option("--codec", help="jpeg is small (quality 90), zstd lossless.")
-    ] = "jpeg",
-    fps: Annotated[
-        float | None,
-        typer.Option("--fps", help="Frame rate of folders of images.", show_default="unknown"),
-    ] = None,
+    codec: FrameCodec = "jpeg",
+    fps: Fps = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     limit: Limit = None,
@@ -119,15 +121,8 @@ def prep_flow_command(
     limit: Limit = None,
     overwrite: Overwrite = False,
     retry: Retry = False,
-    check: Annotated[
-        int | None,
-        typer.Option(
-            "--check",
-            metavar="N",
-            help="Write nothing; compare N random stored pairs with OpenCV's flow.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the pairs of --check.")] = 0,
+    check: Check = None,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Compute TV-L1 optical flow of the stored frames; store missing frames first."""
