@@ -1,4 +1,4 @@
-"""`slic demo`: its options, and what it prints."""
+"""`slic demo`: options and printed results."""
 
 from typing import Annotated
 
@@ -10,19 +10,23 @@ from slic.runtime.progress import format_duration
 
 
 def demo_command(
-    folder: Annotated[str, typer.Option("--folder", help="Where everything goes.")] = "slic-demo",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of drawing and training.")] = 0,
+    folder: Annotated[
+        str, typer.Option("--folder", help="Folder for data, runs and the report.")
+    ] = "slic-demo",
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Random seed of videos and training.")
+    ] = 0,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="Of each training.", show_default="preset's"),
+        typer.Option("--epochs", min=1, help="Epochs of each training.", show_default="preset's"),
     ] = None,
     groups: Annotated[
-        int, typer.Option("--groups", min=2, help="Scenes an action, of 4 clips each.")
+        int, typer.Option("--groups", min=2, max=99, help="Scenes per action, with 4 clips each.")
     ] = 16,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """All of it on video that it draws itself: draw, prep, train, eval, report."""
+    """Run the whole pipeline on generated videos (about 4 minutes on a laptop CPU)."""
     from slic.demo.demo import demo
 
     result = demo(folder, seed=seed, epochs=epochs, groups=groups, workers=workers, say=say)
@@ -34,6 +38,6 @@ def demo_command(
     rows = {
         "linear probe": f"top-1 {result['top1']:.3f}",
         "time": format_duration(result["seconds"]),
-        "look at": f"{result['report']}, in a browser",
+        "report": f"{result['report']} (open it in a browser)",
     }
     show(result, as_json=as_json, rows=rows)

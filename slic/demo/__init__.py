@@ -1,1 +1,1 @@
-"""The demo, and the video that it draws."""
+"""The demo, and the generator of its videos."""

@@ -1,26 +1,27 @@
-"""`slic demo`: the whole pipeline on video that it draws itself, with an honest comparison."""
+"""`slic demo`: the whole pipeline on generated videos, compared with simple baselines."""
 
 import contextlib
 import dataclasses
 import io
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import torch
 
-from slic.cache import ClipStore
+from slic.cache import ClipStore, Entry
 from slic.clips.reading import ReaderPool
 from slic.config import make_settings
-from slic.demo.drawn import ACTIONS, draw_dataset
-from slic.embed.cached import Parts, evaluation_protocol, split_parts
-from slic.embed.embedding import CacheName, embed, write_cache
-from slic.encoders.encoder import new_encoder, weights_digest
+from slic.demo.drawn import draw_dataset
+from slic.demo.figures import ACTIONS
+from slic.embed.cached import Parts, evaluation_protocol
+from slic.embed.embedding import embed
+from slic.encoders.encoder import new_encoder
 from slic.errors import InputError
 from slic.eval.classify import classify
 from slic.eval.retrieve import recall_of, retrieve
@@ -36,7 +37,8 @@ FOLDER = "slic-demo"
 PRESET = "demo"
 STORE = "ucf101.zarr"
 GROUPS, CLIPS, FRAMES, SIZE = 16, 4, 24, (96, 72)
-# A sixth of the moving values saturate; the usual bound, 6 here, would leave the others faint.
+# A sixth of the values of moving pixels saturate. The default, 6 for videos this small, would
+# leave too few levels for the others.
 BOUND_PX = 2.25
 KS = (1, 5, 10)
 PLAIN, CLUSTERED = "without-clusters", "slic"
@@ -44,21 +46,17 @@ PLAIN, CLUSTERED = "without-clusters", "slic"
 
 @contextlib.contextmanager
 def inside(folder: str) -> Iterator[None]:
-    """Work inside a folder, made if need be: runs and stores lie there as a user's would.
+    """Work inside a folder, which is made if it is missing.
 
     Raises:
         InputError: it cannot be made.
     """
-    before = Path.cwd()
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}; choose another --folder") from None
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         yield
-    finally:
-        os.chdir(before)
 
 
 def demo(
@@ -71,25 +69,26 @@ def demo(
     device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Draw action videos, prepare them, pretrain with and without clusters, evaluate, and report.
+    """Generate action videos, prepare them, pretrain with and without clusters, and evaluate.
 
-    Run again, it goes on where it was, or shows the results that are there.
+    A second call continues an interrupted one, or returns the existing results.
 
     Args:
-        folder: where everything goes.
-        seed: of the drawing and of the training.
-        epochs: of each training; the preset's if None.
-        groups: of clips that share scene and figure, an action.
-        workers: processes for preparing.
-        device: where to train.
-        say: takes lines meant for the user.
+        folder: folder for data, runs and the report.
+        seed: random seed of the videos and of the training.
+        epochs: epochs of each training; None takes the preset's number.
+        groups: groups per action; the clips of a group share scene and person.
+        workers: processes that prepare videos; None takes one per core.
+        device: device to train on.
+        say: called with each progress message.
 
     Returns:
         `recall` ({method: {k: fraction}} on the test groups), `top1` of the linear probe,
-        `videos`, `seconds`, `folder`, `run`, `report` (the page to look at).
+        `videos` (their number), `seed`, `seconds`, and the paths `folder`, `run` and `report`.
 
     Raises:
-        InputError and its kinds: a folder that holds something else.
+        InputError: `folder` cannot be made.
+        DatasetError: `folder` contains a data set made with other arguments.
     """
     begin = time.monotonic()
     with inside(folder):
@@ -113,8 +112,22 @@ def demo(
 def drawn_store(
     seed: int, *, groups: int = GROUPS, workers: int | None, say: Callable[[str], None]
 ) -> int:
-    """Draw the demo's videos here, and prepare them into `STORE`; how many there are."""
-    videos = _draw(seed, groups, say)
+    """Generate the demo's videos in the current folder and prepare them into `STORE`.
+
+    Returns:
+        Number of videos.
+    """
+    say("draw: people performing ten actions, as video files in UCF101's layout")
+    with progress(len(ACTIONS) * groups * CLIPS, "draw") as advance:
+        videos = draw_dataset(
+            Path("ucf101"),
+            groups=groups,
+            clips=CLIPS,
+            frames=FRAMES,
+            size=SIZE,
+            seed=seed,
+            on_video=lambda: advance(1, 1),
+        )
     say("prep: frames, then TV-L1 flow")
     prep_frames("ucf101", workers=workers)
     prep_flow("ucf101", bound=BOUND_PX, workers=workers)
@@ -124,33 +137,31 @@ def drawn_store(
 def _compare(
     seed: int, epochs: int | None, device: str, say: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
-    """Recall of the test groups by each method, cheapest first."""
+    """Measure the recall of each method on the test groups, cheapest method first."""
     recall = {
         "mean frame, no network": mean_frame_recall(STORE),
         "random weights": random_recall(STORE, seed, device),
     }
-    say("train: without clusters and with them, side by side")
+    say("train: without clusters and with clusters, side by side")
     jobs = [
-        TrainJob(PLAIN, "none", seed, epochs, device),
-        TrainJob(CLUSTERED, "finch", seed, epochs, device),
+        TrainJob(name, device, {"cluster": cluster, "seed": seed, "epochs": epochs})
+        for name, cluster in ((PLAIN, "none"), (CLUSTERED, "finch"))
     ]
-    found = dict(run_jobs(train_and_retrieve, jobs, workers=len(jobs)))
-    return recall | {job.name: found[job.name] for job in jobs}
+    results = dict(run_jobs(train_and_retrieve, jobs, workers=len(jobs)))
+    return recall | {job.name: results[job.name] for job in jobs}
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One training of the comparison; the fields are `train`'s settings."""
+    """One training of the comparison: name of its run, device, and settings."""
 
     name: str
-    cluster: str
-    seed: int
-    epochs: int | None
     device: str
+    options: dict[str, Any]
 
 
-class Named(io.TextIOBase):
-    """A stream that puts a name before each line, for two trainings that report at once."""
+class PrefixedLines(io.TextIOBase):
+    """A stream that puts a name before each line, for trainings that run at the same time."""
 
     def __init__(self, name: str, stream: TextIO) -> None:
         self.name, self.stream, self._line = name, stream, ""
@@ -164,46 +175,24 @@ class Named(io.TextIOBase):
 
 
 def train_and_retrieve(job: TrainJob) -> tuple[str, dict[str, float]]:
-    """Train on half of the cores, in the current folder: (name, recall of the test groups).
+    """Train on half of the cores, in the current folder, and measure recall.
 
-    Two small trainings side by side take less time than in turn, as small steps do not spread
-    well over cores.
+    Two small trainings side by side are faster than one after the other, because small steps do
+    not scale well over cores.
+
+    Returns:
+        Name of the run, and recall of the test groups at each k.
     """
     torch.set_num_threads(max(1, available_cores() // 2))
-    options = {"cluster": job.cluster, "seed": job.seed, "epochs": job.epochs}
-    with contextlib.redirect_stderr(Named(job.name, sys.stderr)):
-
-        def say(line: str) -> None:
-            print(line, file=sys.stderr)
-
-        train(STORE, preset=PRESET, options=options, run=job.name, device=job.device, say=say)
-        found = retrieve(open_run(RUNS / job.name), ks=KS, device=job.device, say=say)
-    return job.name, found["recall"]
-
-
-def _draw(seed: int, groups: int, say: Callable[[str], None]) -> int:
-    say("draw: people in ten actions, as video files in UCF101's own tree")
-    done = 0
-    with progress(len(ACTIONS) * groups * CLIPS, "draw") as advance:
-
-        def drawn(count: int) -> None:
-            nonlocal done
-            advance(count - done, count - done)
-            done = count
-
-        return draw_dataset(
-            Path("ucf101"),
-            groups=groups,
-            clips=CLIPS,
-            frames=FRAMES,
-            size=SIZE,
-            seed=seed,
-            on_video=drawn,
-        )
+    with contextlib.redirect_stderr(PrefixedLines(job.name, sys.stderr)):
+        say = partial(print, file=sys.stderr)
+        train(STORE, preset=PRESET, options=job.options, run=job.name, device=job.device, say=say)
+        result = retrieve(open_run(RUNS / job.name), ks=KS, device=job.device, say=say)
+    return job.name, result["recall"]
 
 
 def mean_frame_recall(path: str) -> dict[str, float]:
-    """What the scene alone gives away: recall of each video's mean frame, 32 pixels small."""
+    """Measure what the scene alone reveals: recall of each video's mean frame, 32x32 pixels."""
     import cv2
 
     store = ClipStore(path)
@@ -217,28 +206,21 @@ def mean_frame_recall(path: str) -> dict[str, float]:
     return _recall(pixels - pixels.mean(axis=0), entries)
 
 
-def _recall(rows: np.ndarray, entries: list) -> dict[str, float]:
-    words = np.array([entry.split1 for entry in entries])
-    labels = np.array([entry.label for entry in entries])
-    test, train_ = words == "test", words == "train"
-    return recall_of(Parts(rows[test], labels[test], rows[train_], labels[train_]), KS)[0]
-
-
 def random_recall(path: str, seed: int, device: str) -> dict[str, float]:
-    """Recall of the encoder as it is before training."""
+    """Measure the recall of the encoder before any training."""
     settings = dataclasses.replace(make_settings(PRESET), seed=seed)
     store, where = ClipStore(path), torch.device(device)
     encoder = new_encoder(settings.encoder, seed=seed).to(where)
-    protocol = evaluation_protocol(settings, None)
-    name = CacheName(
-        store.name, store.digest(), f"random.{weights_digest(encoder.state_dict())}", protocol
-    )
     entries = store.entries()
     with progress(len(entries), "embed", unit="clips") as advance:
+        protocol = evaluation_protocol(settings, None)
         readers = ReaderPool(store, workers=1)
-        backbone, projection = embed(
-            encoder, readers, entries, protocol=protocol, device=where, advance=advance
-        )
-    cache = write_cache(Path("runs"), name, entries, backbone=backbone, projection=projection)
-    parts = split_parts(cache, split=1, feature=settings.retrieval_feature, where=Path(path))
-    return recall_of(parts, KS)[0]
+        found = embed(encoder, readers, entries, protocol=protocol, device=where, advance=advance)
+    return _recall(found[0 if settings.retrieval_feature == "backbone" else 1], entries)
+
+
+def _recall(rows: np.ndarray, entries: list[Entry]) -> dict[str, float]:
+    parts = np.array([entry.split1 for entry in entries])
+    labels = np.array([entry.label for entry in entries])
+    test, training = parts == "test", parts == "train"
+    return recall_of(Parts(rows[test], labels[test], rows[training], labels[training]), KS)[0]

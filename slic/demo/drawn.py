@@ -1,49 +1,23 @@
-"""A data set of drawn action videos in UCF101's own tree, for demos and tests."""
+"""A generated data set of action videos in UCF101's layout, for the demo and the tests."""
 
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
 from slic.demo.figures import ACTIONS
-from slic.demo.scenes import draw_clip, iterate_clip
-from slic.errors import DatasetError, SettingsError
+from slic.demo.scenes import iterate_clip
+from slic.errors import DatasetError
 from slic.runtime.disk import atomic_write
 
-__all__ = ["ACTIONS", "draw_clip", "draw_dataset", "groups_tested", "iterate_clip"]
-
 _STAMP = "drawn.json"
-_VERSION = 1  # of the drawing: another look, another number
-_SPLITS = (1, 2, 3)
+_VERSION = 1  # to be raised when the videos look different
 _QUANTISER = "3"  # of MPEG-4, from 1 (best) to 31: no visible blocks
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a drawn data set is made from; its stamp on disk."""
-
-    version: int
-    actions: int
-    groups: int
-    clips: int
-    frames: int
-    width: int
-    height: int
-    fps: float
-    scene_bias: float
-    seed: int
-
-    def videos(self) -> Iterator[tuple[str, int, int]]:
-        """(action, group, clip) of every video, group and clip from 1."""
-        for action in ACTIONS[: self.actions]:
-            for group in range(1, self.groups + 1):
-                for clip in range(1, self.clips + 1):
-                    yield action, group, clip
 
 
 def draw_dataset(
@@ -57,115 +31,84 @@ def draw_dataset(
     fps: float = 25.0,
     scene_bias: float = 0.4,
     seed: int = 0,
-    on_video: Callable[[int], None] | None = None,
+    on_video: Callable[[], object] = lambda: None,
 ) -> int:
-    """Draw a set of action videos: `UCF-101/<Class>/*.avi` beside `ucfTrainTestlist/`.
+    """Generate a data set: `UCF-101/<Class>/*.avi` and the lists in `ucfTrainTestlist/`.
 
-    Videos that an earlier call with the same arguments left in `root` are kept, so that an
-    interrupted call goes on where it stopped and a finished one has nothing to do.
+    Videos left by an earlier call with the same arguments are kept, so an interrupted call can
+    be repeated to continue.
 
     Args:
-        root: A folder of its own: missing, empty, or of an earlier call.
-        actions: How many of `ACTIONS`, from the first.
-        groups: Groups an action, from 2; `groups_tested` says which ones are tested on.
-        clips: Clips a group.
-        frames: Frames a clip.
-        size: Width and height in pixels, both even.
-        fps: Frames a second.
-        scene_bias: See `draw_clip`.
-        seed: Another seed, another data set.
-        on_video: Called after each video drawn with the number of videos there are by then.
+        root: folder of its own: missing, empty, or made by an earlier call.
+        actions: number of classes, the first of `ACTIONS`.
+        groups: groups per action, 2 to 99; see `groups_tested`.
+        clips: clips per group, 1 to 99.
+        frames: frames per clip.
+        size: width and height in pixels, both even and at least 16.
+        fps: frames per second.
+        scene_bias: as in `iterate_clip`.
+        seed: random seed.
+        on_video: called for each video, once it is there.
 
     Returns:
-        Videos in the data set.
+        Number of videos in the data set.
 
     Raises:
-        SettingsError: An argument is out of range.
-        DatasetError: `root` holds something else, or a set drawn with other arguments.
+        DatasetError: `root` contains something else, or a set with other arguments.
+        DiskError: the file system refuses to write.
     """
-    width, height = size
-    plan = _Plan(
-        version=_VERSION,
-        actions=actions,
-        groups=groups,
-        clips=clips,
-        frames=frames,
-        width=width,
-        height=height,
-        fps=float(fps),
-        scene_bias=float(scene_bias),
-        seed=seed,
-    )
-    _check(plan)
-    _claim(Path(root), plan)
-    _write_lists(Path(root) / "ucfTrainTestlist", plan)
-    wanted = {Path(root) / "UCF-101" / _name(*video): video for video in plan.videos()}
-    missing = {path: video for path, video in wanted.items() if not path.exists()}
-    kept = len(wanted) - len(missing)
-    for done, (path, video) in enumerate(missing.items(), start=kept + 1):
-        _write_video(path, video, plan=plan)
-        if on_video is not None:
-            on_video(done)
-    return len(wanted)
+    stamp: dict[str, Any] = {"version": _VERSION, "actions": actions, "groups": groups}
+    stamp |= {"clips": clips, "frames": frames, "width": size[0], "height": size[1], "fps": fps}
+    _claim(root, {**stamp, "scene_bias": scene_bias, "seed": seed})
+    videos = [
+        (action, group, clip)
+        for action in ACTIONS[:actions]
+        for group in range(1, groups + 1)
+        for clip in range(1, clips + 1)
+    ]
+    _write_lists(root / "ucfTrainTestlist", videos, groups=groups)
+    for action, group, clip in videos:
+        path = root / "UCF-101" / _name(action, group, clip)
+        if not path.exists():
+            look: dict[str, Any] = {"frames": frames, "size": size, "scene_bias": scene_bias}
+            pictures = iterate_clip(action, group=group, clip=clip, seed=seed, **look)
+            _write(path, _encoded(pictures, size=size, fps=fps))
+        on_video()
+    return len(videos)
 
 
 def groups_tested(split: int, *, groups: int = 25) -> tuple[int, ...]:
-    """Groups that a split tests on; the others it trains on.
+    """Return the groups that a split tests on; it trains on the others.
 
     Each split takes the next block of `max(1, round(7 * groups / 25))` groups, as UCF101's
-    do (of 25 groups: 1-7, 8-14, 15-21). A block that reaches the last group goes on with the
-    first, so that of 2 groups splits 1 and 3 test on the same one.
+    splits do (of 25 groups: 1-7, 8-14, 15-21), and wraps around after the last group.
 
     Args:
         split: 1, 2 or 3.
-        groups: Groups an action.
+        groups: groups per action.
     """
     count = max(1, round(7 * groups / 25))
     first = (split - 1) * count
     return tuple((first + i) % groups + 1 for i in range(count))
 
 
-def _check(plan: _Plan) -> None:
-    if not 1 <= plan.actions <= len(ACTIONS):
-        raise SettingsError(f"{plan.actions} drawn actions: ask for 1 to {len(ACTIONS)}")
-    if not 2 <= plan.groups <= 99:
-        raise SettingsError(f"{plan.groups} groups an action: ask for 2 to 99, to train and test")
-    if not 1 <= plan.clips <= 99:
-        raise SettingsError(f"{plan.clips} clips a group: ask for 1 to 99")
-    if plan.width % 2 or plan.height % 2:
-        raise SettingsError(f"videos of {plan.width}x{plan.height} pixels: ask for even numbers")
-    if plan.fps <= 0:
-        raise SettingsError(f"videos of {plan.fps} frames a second: ask for more than 0")
-    draw_clip(
-        ACTIONS[0],
-        group=1,
-        clip=1,
-        frames=min(plan.frames, 1),
-        size=(plan.width, plan.height),
-        scene_bias=plan.scene_bias,
-        seed=plan.seed,
-    )
-
-
-def _claim(root: Path, plan: _Plan) -> None:
-    """Put the stamp into an empty root; refuse a root that is not this plan's."""
-    stamp = root / _STAMP
-    if not stamp.exists():
+def _claim(root: Path, stamp: dict[str, Any]) -> None:
+    """Write the stamp into an empty folder; refuse a folder that has other content."""
+    path = root / _STAMP
+    if not path.exists():
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise DatasetError(f"{root} holds something else: give a new or an empty folder")
-        _write_text(stamp, json.dumps(asdict(plan), indent=1) + "\n")
+            raise DatasetError(f"{root}: is not empty; choose a new or an empty folder")
+        _write(path, (json.dumps(stamp, indent=1) + "\n").encode())
         return
     try:
-        found = json.loads(stamp.read_text())
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise DatasetError(f"{stamp} does not read as JSON: remove {root} or give another folder")
-    for key, value in asdict(plan).items():
+        found = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise DatasetError(f"{path}: is damaged; remove {root} or choose another folder") from None
+    for key, value in stamp.items():
         if found.get(key) != value:
             raise DatasetError(
-                f"{root} was drawn with {key} {found.get(key)}, not {value}: "
-                "remove it or give another folder"
+                f"{root}: was generated with {key} {found.get(key)}, not {value};"
+                " remove it or choose another folder"
             )
 
 
@@ -173,54 +116,34 @@ def _name(action: str, group: int, clip: int) -> str:
     return f"{action}/v_{action}_g{group:02d}_c{clip:02d}.avi"
 
 
-def _write_lists(folder: Path, plan: _Plan) -> None:
-    """UCF101's official lists: 1-based class numbers, and labels in the training lists only."""
-    numbers = {name: number for number, name in enumerate(ACTIONS[: plan.actions], start=1)}
+def _write_lists(folder: Path, videos: list[tuple[str, int, int]], *, groups: int) -> None:
+    """Write UCF101's lists: class numbers begin at 1, and only training lists give labels."""
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(a for a, _, _ in videos), start=1)}
     classes = "".join(f"{number} {name}\n" for name, number in numbers.items())
-    _write_text(folder / "classInd.txt", classes)
-    for split in _SPLITS:
-        tested = groups_tested(split, groups=plan.groups)
-        train, test = "", ""
-        for action, group, clip in plan.videos():
-            name = _name(action, group, clip)
-            if group in tested:
-                test += f"{name}\n"
-            else:
-                train += f"{name} {numbers[action]}\n"
-        _write_text(folder / f"trainlist{split:02d}.txt", train)
-        _write_text(folder / f"testlist{split:02d}.txt", test)
+    _write(folder / "classInd.txt", classes.encode())
+    for split in (1, 2, 3):
+        tested = groups_tested(split, groups=groups)
+        test = [_name(*video) for video in videos if video[1] in tested]
+        train = [f"{_name(*v)} {numbers[v[0]]}" for v in videos if v[1] not in tested]
+        for kind, lines in (("train", train), ("test", test)):
+            text = "".join(f"{line}\n" for line in lines)
+            _write(folder / f"{kind}list{split:02d}.txt", text.encode())
 
 
-def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as file:
-        file.write(text.encode())
-
-
-def _write_video(path: Path, video: tuple[str, int, int], *, plan: _Plan) -> None:
-    """Draw one video into `path`, which appears only once whole."""
-    action, group, clip = video
-    pictures = iterate_clip(
-        action,
-        group=group,
-        clip=clip,
-        frames=plan.frames,
-        size=(plan.width, plan.height),
-        scene_bias=plan.scene_bias,
-        seed=plan.seed,
-    )
-    content = _encoded(pictures, plan=plan)
+def _write(path: Path, content: bytes) -> None:
     with atomic_write(path) as file:
         file.write(content)
 
 
-def _encoded(pictures: Iterator[np.ndarray], *, plan: _Plan) -> bytes:
-    """MPEG-4 in AVI, as UCF101's files are; in memory, as FFmpeg may not tell of a full disk."""
+def _encoded(pictures: Iterator[np.ndarray], *, size: tuple[int, int], fps: float) -> bytes:
+    """Encode as MPEG-4 in AVI, like UCF101; in memory, as FFmpeg may not report a full disk."""
     content = io.BytesIO()
     with av.open(content, "w", format="avi") as container:
-        rate = Fraction(plan.fps).limit_denominator(1001)
+        rate = Fraction(fps).limit_denominator(1001)
         options = {"qmin": _QUANTISER, "qmax": _QUANTISER}
         stream = container.add_stream("mpeg4", rate=rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = plan.width, plan.height, "yuv420p"
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.codec_tag = "XVID"
         for picture in pictures:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

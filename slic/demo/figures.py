@@ -1,68 +1,58 @@
-"""Articulated figures and ten actions: joint angles over a cycle, and how they are drawn."""
+"""Stick figures with joints, their ten actions as cycles of poses, and how they are drawn."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 
-Action = Literal[
-    "ArmCircles",
-    "Bowing",
-    "Boxing",
-    "Clapping",
-    "JumpingJacks",
-    "Kicking",
-    "Running",
-    "Squatting",
-    "Walking",
-    "Waving",
-]
-ACTIONS: tuple[str, ...] = get_args(Action)
-
-# (angle of the upper part, bend of the lower part against it), in radians; 0 hangs down and
-# positive turns towards the right of the picture, so pi points up.
+# Angle of the upper part and bend of the lower part against it, in radians. 0 hangs down and a
+# positive angle turns towards the right of the picture, so pi points up.
 Limb: TypeAlias = tuple[float, float]
+Limbs: TypeAlias = tuple[Limb, ...]
 Point: TypeAlias = tuple[float, float]
-Colour: TypeAlias = tuple[int, int, int]
+Colour: TypeAlias = tuple[int, ...]
+Skeleton: TypeAlias = dict[str, np.ndarray]
 
-_SUBPIXEL_BITS = 4  # cv2 takes coordinates in sixteenths of a pixel
+_SUBPIXEL_BITS = 4  # OpenCV takes coordinates in sixteenths of a pixel
 
 
 @dataclass(frozen=True)
 class Pose:
-    """One moment of a body: limbs as (left, right) of the picture, angles in radians.
+    """Joint angles of a body at one moment; limbs are (left, right) as seen in the picture.
 
     Attributes:
-        arms: Upper arm and elbow of both arms.
-        legs: Thigh and knee of both legs.
-        lean: Angle of the torso from upright, positive to the right.
-        lift: Height of the lower foot above the ground, as a fraction of the body's height.
+        arms: upper arm and elbow of both arms.
+        legs: thigh and knee of both legs.
+        lean: angle of the torso from upright in radians, positive to the right.
+        lift: height of the lower foot above the ground, as a fraction of the body's height.
     """
 
-    arms: tuple[Limb, Limb]
-    legs: tuple[Limb, Limb]
+    arms: Limbs
+    legs: Limbs
     lean: float = 0.0
     lift: float = 0.0
 
     def mirrored(self) -> "Pose":
-        """The same pose seen in a mirror."""
-        return Pose(
-            arms=_swapped(self.arms), legs=_swapped(self.legs), lean=-self.lean, lift=self.lift
+        """Return the pose as seen in a mirror."""
+        arms, legs = (
+            tuple((-angle, -bend) for angle, bend in reversed(limbs))
+            for limbs in (self.arms, self.legs)
         )
+        return Pose(arms, legs, -self.lean, self.lift)
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How a person does things: what idle limbs do, and how far moving limbs go.
+    """How a person moves.
 
     Attributes:
-        arm: Idle arm, outward angle and bend in radians.
-        stance: Outward angle of standing legs, in radians.
-        vigour: Factor on the range of a motion, about 1.
+        arm: outward angle and bend of an idle arm, in radians.
+        stance: outward angle of standing legs, in radians.
+        vigour: factor on the range of every motion, about 1.
     """
 
     arm: Limb = (0.2, 0.0)
@@ -72,7 +62,7 @@ class Manner:
 
 @dataclass(frozen=True)
 class Body:
-    """Lengths as fractions of the body's height, and RGB colours."""
+    """Proportions as fractions of the body's height, and RGB colours."""
 
     thigh: float = 0.24
     shin: float = 0.23
@@ -89,52 +79,25 @@ class Body:
     outline: Colour = (20, 20, 20)
 
 
-def pose_of(action: str, phase: float, *, manner: Manner | None = None) -> Pose:
-    """Pose of an action at a phase of its cycle.
-
-    Args:
-        action: One of `ACTIONS`.
-        phase: Radians; a cycle is 2 pi.
-        manner: The person's way; a plain one by default.
-
-    Raises:
-        KeyError: The action is none of `ACTIONS`.
-    """
-    return _CYCLES[action](phase, manner or Manner())
-
-
-def _swapped(limbs: tuple[Limb, Limb]) -> tuple[Limb, Limb]:
-    (left, left_bend), (right, right_bend) = limbs
-    return (-right, -right_bend), (-left, -left_bend)
-
-
-def _both(angle: float, bend: float = 0.0) -> tuple[Limb, Limb]:
-    """Both limbs alike, angles counted outward from the body."""
+def _both(angle: float, bend: float = 0.0) -> Limbs:
+    """Return two symmetric limbs; angles are measured outward from the body."""
     return (-angle, -bend), (angle, bend)
 
 
-def _idle_arms(manner: Manner) -> tuple[Limb, Limb]:
-    return _both(*manner.arm)
-
-
-def _standing(manner: Manner) -> tuple[Limb, Limb]:
-    return _both(manner.stance)
-
-
 def _rise(phase: float) -> float:
-    """From 0 to 1 and back in a cycle."""
+    """Go from 0 to 1 and back in one cycle."""
     return 0.5 - 0.5 * math.cos(phase)
 
 
 def _arm_circles(phase: float, manner: Manner) -> Pose:
-    return Pose(arms=_both(phase), legs=_standing(manner))
+    return Pose(arms=_both(phase), legs=_both(manner.stance))
 
 
 def _bowing(phase: float, manner: Manner) -> Pose:
     lean = 1.35 * manner.vigour * _rise(phase)
-    (left, left_bend), (right, right_bend) = _idle_arms(manner)
+    (left, left_bend), (right, right_bend) = _both(*manner.arm)
     arms = (left - 0.5 * lean, left_bend), (right - 0.5 * lean, right_bend)
-    return Pose(arms=arms, legs=_standing(manner), lean=lean)
+    return Pose(arms=arms, legs=_both(manner.stance), lean=lean)
 
 
 def _boxing(phase: float, manner: Manner) -> Pose:
@@ -142,12 +105,12 @@ def _boxing(phase: float, manner: Manner) -> Pose:
         out = min(1.0, manner.vigour * _rise(when))
         return 0.3 + 1.2 * out, 2.0 * (1.0 - out)
 
-    return Pose(arms=(punch(phase), punch(phase + math.pi)), legs=_standing(manner))
+    return Pose(arms=(punch(phase), punch(phase + math.pi)), legs=_both(manner.stance))
 
 
 def _clapping(phase: float, manner: Manner) -> Pose:
-    apart = _rise(phase) * manner.vigour
-    return Pose(arms=_both(0.7 + 0.9 * apart, -2.0 + 2.0 * apart), legs=_standing(manner))
+    open_ = _rise(phase) * manner.vigour
+    return Pose(arms=_both(0.7 + 0.9 * open_, -2.0 + 2.0 * open_), legs=_both(manner.stance))
 
 
 def _jumping_jacks(phase: float, manner: Manner) -> Pose:
@@ -161,7 +124,7 @@ def _kicking(phase: float, manner: Manner) -> Pose:
     high = _rise(phase)
     kick = -0.6 + 2.4 * manner.vigour * high, -0.7 * (1.0 - high)
     legs = (-manner.stance, 0.0), kick
-    return Pose(arms=_idle_arms(manner), legs=legs, lean=-0.35 * high)
+    return Pose(arms=_both(*manner.arm), legs=legs, lean=-0.35 * high)
 
 
 def _running(phase: float, manner: Manner) -> Pose:
@@ -195,11 +158,12 @@ def _walking(phase: float, manner: Manner) -> Pose:
 
 def _waving(phase: float, manner: Manner) -> Pose:
     sway = manner.vigour * math.sin(phase)
-    arms = _idle_arms(manner)[0], (2.4 + 0.35 * sway, 0.3 + 0.9 * sway)
-    return Pose(arms=arms, legs=_standing(manner))
+    arms = _both(*manner.arm)[0], (2.4 + 0.35 * sway, 0.3 + 0.9 * sway)
+    return Pose(arms=arms, legs=_both(manner.stance))
 
 
-_CYCLES: dict[str, Callable[[float, Manner], Pose]] = {
+# From a phase in radians, 2 pi to a cycle, to the pose of a person.
+CYCLES: dict[str, Callable[[float, Manner], Pose]] = {
     "ArmCircles": _arm_circles,
     "Bowing": _bowing,
     "Boxing": _boxing,
@@ -211,121 +175,86 @@ _CYCLES: dict[str, Callable[[float, Manner], Pose]] = {
     "Walking": _walking,
     "Waving": _waving,
 }
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """Joints in pixels (x to the right, y down): a limb is its root, its middle and its end."""
-
-    neck: Point
-    hip: Point
-    head: Point
-    arms: tuple[tuple[Point, Point, Point], ...]
-    legs: tuple[tuple[Point, Point, Point], ...]
+ACTIONS = tuple(CYCLES)
 
 
 def skeleton_of(pose: Pose, body: Body, *, foot: Point, height: float) -> Skeleton:
-    """Joints of a posed body.
+    """Compute the joints of a body in a pose.
 
     Args:
-        pose: Angles of the joints.
-        body: Proportions.
-        foot: Where on the ground the body stands, (x, y) in pixels; the lower foot touches
-            this y, or hangs `pose.lift` above it.
-        height: Height of the upright body, in pixels.
+        pose: joint angles.
+        body: proportions.
+        foot: point of the ground under the body, (x, y) in pixels. The lower foot is
+            `pose.lift` above it.
+        height: height of the upright body in pixels.
+
+    Returns:
+        Arrays of joints `(J, 2)` in pixels, x to the right and y down: `trunk` (hip and neck),
+        `head`, and `arm0`, `arm1`, `leg0`, `leg1` (root, middle and end).
     """
-    x, ground = foot
-    legs = [_limb((0.0, 0.0), limb, body.thigh, body.shin) for limb in pose.legs]
-    lowest = max(leg[2][1] for leg in legs)
-    up = -math.sin(pose.lean), math.cos(pose.lean)
-    neck = -up[0] * body.torso, -up[1] * body.torso
-    reach = body.torso + body.head + 0.02
-    head = -up[0] * reach, -up[1] * reach
-    half = 0.5 * body.breadth
-    arms = [
-        _limb(
-            (neck[0] + side * half * up[1], neck[1] - side * half * up[0]),
-            limb,
-            body.upper_arm,
-            body.forearm,
-        )
-        for side, limb in zip((-1.0, 1.0), pose.arms, strict=True)
-    ]
-
-    def place(point: Point) -> Point:
-        return x + height * point[0], ground + height * (point[1] - lowest - pose.lift)
-
-    return Skeleton(
-        neck=place(neck),
-        hip=place((0.0, 0.0)),
-        head=place(head),
-        arms=tuple((place(a), place(b), place(c)) for a, b, c in arms),
-        legs=tuple((place(a), place(b), place(c)) for a, b, c in legs),
-    )
+    up = np.array([-math.sin(pose.lean), math.cos(pose.lean)])
+    neck, head = -up * body.torso, -up * (body.torso + body.head + 0.02)
+    across = 0.5 * body.breadth * np.array([up[1], -up[0]])
+    joints = {"trunk": np.array([np.zeros(2), neck]), "head": np.array([head, head])}
+    for i, side in enumerate((-1.0, 1.0)):
+        joints[f"arm{i}"] = _limb(neck + side * across, pose.arms[i], body.upper_arm, body.forearm)
+        joints[f"leg{i}"] = _limb(np.zeros(2), pose.legs[i], body.thigh, body.shin)
+    lowest = max(joints["leg0"][2, 1], joints["leg1"][2, 1])
+    return {
+        name: foot + height * (points - (0.0, lowest) - (0.0, pose.lift))
+        for name, points in joints.items()
+    }
 
 
 def draw_figure(
     picture: np.ndarray, skeleton: Skeleton, *, body: Body, height: float, near: int = 1
 ) -> None:
-    """Draw a body over a picture, in place.
+    """Draw a body onto a picture, in place.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
-        skeleton: Joints in pixels.
-        body: Thickness and colours.
-        height: Height of the upright body, in pixels.
-        near: Which arm and leg, 0 or 1, pass before the body; the others pass behind it.
+        picture: `(H, W, 3)` uint8 RGB.
+        skeleton: joints, from `skeleton_of`.
+        body: thickness and colours.
+        height: height of the upright body in pixels.
+        near: index (0 or 1) of the arm and leg in front of the body; the others are behind it.
     """
-    limb, trunk = body.limb_radius * height, body.torso_radius * height
-    rim = 0.012 * height
-    far = 1 - near
-    parts: list[tuple[tuple[Point, ...], float, Colour]] = [
-        (skeleton.arms[far], limb, _shaded(body.skin)),
-        (skeleton.legs[far], limb * 1.15, _shaded(body.trousers)),
-        (skeleton.legs[near], limb * 1.15, body.trousers),
-        ((skeleton.hip, skeleton.neck), trunk, body.shirt),
-        ((skeleton.head, skeleton.head), body.head * height, body.skin),
-        (skeleton.arms[near], limb, body.skin),
-    ]
-    for joints, radius, colour in parts:
-        _draw_chain(picture, joints, radius=radius + rim, colour=body.outline)
-        _draw_chain(picture, joints, radius=radius, colour=colour)
-
-
-def _limb(root: Point, limb: Limb, upper: float, lower: float) -> tuple[Point, Point, Point]:
-    angle, bend = limb
-    middle = root[0] + upper * math.sin(angle), root[1] + upper * math.cos(angle)
-    end = (
-        middle[0] + lower * math.sin(angle + bend),
-        middle[1] + lower * math.cos(angle + bend),
+    limb, far = body.limb_radius, 1 - near
+    parts = (
+        (f"arm{far}", limb, _shaded(body.skin)),
+        (f"leg{far}", limb * 1.15, _shaded(body.trousers)),
+        (f"leg{near}", limb * 1.15, body.trousers),
+        ("trunk", body.torso_radius, body.shirt),
+        ("head", body.head, body.skin),
+        (f"arm{near}", limb, body.skin),
     )
-    return root, middle, end
+    for name, radius, colour in parts:
+        for extra, fill in ((0.012, body.outline), (0.0, colour)):
+            _draw_chain(picture, skeleton[name], (radius + extra) * height, fill)
+
+
+def _limb(root: np.ndarray, limb: Limb, upper: float, lower: float) -> np.ndarray:
+    angle, bend = limb
+    middle = root + upper * np.array([math.sin(angle), math.cos(angle)])
+    end = middle + lower * np.array([math.sin(angle + bend), math.cos(angle + bend)])
+    return np.array([root, middle, end])
 
 
 def _shaded(colour: Colour) -> Colour:
-    """A colour as it looks on the far side of a body."""
-    red, green, blue = (int(0.75 * channel) for channel in colour)
-    return red, green, blue
+    """Darken a colour, for the far side of a body."""
+    return tuple(int(0.75 * channel) for channel in colour)
 
 
-def _draw_chain(
-    picture: np.ndarray, joints: tuple[Point, ...], *, radius: float, colour: Colour
-) -> None:
-    """Thick anti-aliased strokes with round ends, to a sixteenth of a pixel."""
+def _draw_chain(picture: np.ndarray, joints: np.ndarray, radius: float, colour: Colour) -> None:
+    """Draw thick anti-aliased strokes with round ends."""
     scale = 1 << _SUBPIXEL_BITS
+    style = (colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
     for x, y in joints:
         centre = round(x * scale), round(y * scale)
-        cv2.circle(picture, centre, round(radius * scale), colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
-    for (ax, ay), (bx, by) in pairwise(joints):
-        length = math.hypot(bx - ax, by - ay)
+        cv2.circle(picture, centre, round(radius * scale), *style)
+    for a, b in pairwise(joints):
+        length = math.hypot(*(b - a))
         if length < 1e-6:
             continue
-        nx, ny = radius * (ay - by) / length, radius * (bx - ax) / length
-        corners = [(ax + nx, ay + ny), (bx + nx, by + ny), (bx - nx, by - ny), (ax - nx, ay - ny)]
-        cv2.fillConvexPoly(
-            picture,
-            np.rint(np.array(corners) * scale).astype(np.int32),
-            colour,
-            cv2.LINE_AA,
-            _SUBPIXEL_BITS,
-        )
+        side = radius * np.array([a[1] - b[1], b[0] - a[0]]) / length
+        corners = np.rint(np.array([a + side, b + side, b - side, a - side]) * scale)
+        cv2.fillConvexPoly(picture, corners.astype(np.int32), colour, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -1,25 +1,34 @@
-"""Drawn clips: a person doing an action before a scene, every detail drawn at random."""
+"""Generated clips: a person performing an action in front of a scene, all details random."""
 
 import colorsys
 import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
-from slic.demo.figures import ACTIONS, Body, Colour, Limb, Manner, draw_figure, pose_of, skeleton_of
-from slic.errors import SettingsError
+from slic.demo.figures import (
+    ACTIONS,
+    CYCLES,
+    Body,
+    Colour,
+    Limb,
+    Manner,
+    draw_figure,
+    skeleton_of,
+)
 
-_MARGIN = 0.06  # of the height: scenery beyond the frame, for the camera to drift over
+_MARGIN = 0.06  # scenery beyond the frame for the camera to drift over, in frame heights
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _IDLE_ARMS: tuple[Limb, ...] = ((0.15, 0.0), (0.4, 0.1), (0.75, -1.5))
 
 
 @dataclass(frozen=True)
 class _Actor:
-    """A person and where they stand, lengths as fractions of the frame's height."""
+    """A person and their place; lengths are fractions of the frame's height."""
 
     body: Body
     manner: Manner
@@ -32,51 +41,27 @@ class _Actor:
 class _Take:
     """What differs between the clips of one group; angles in radians, times in frames."""
 
+    drift: np.ndarray  # (2,): amplitude of the camera's drift in x and y, in frame heights
     period: float
     phase: float
     mirrored: bool
     near: int
     gain: float
-    drift: np.ndarray  # (2, 3): for x and y the amplitude (of the height), period, phase
+    drift_period: np.ndarray
+    drift_phase: np.ndarray
 
 
-def draw_clip(
-    action: str,
-    *,
-    group: int,
-    clip: int,
-    frames: int = 40,
-    size: tuple[int, int] = (128, 96),
-    scene_bias: float = 0.4,
-    seed: int = 0,
-) -> np.ndarray:
-    """One clip of an action, the same for the same arguments.
+def draw_clip(action: str, **options: Any) -> np.ndarray:
+    """Generate a clip as one array.
 
     Args:
-        action: One of `ACTIONS`.
-        group: Clips of a group share scene and person, as UCF101's do.
-        clip: Tempo, phase, camera drift and mirroring are this clip's own.
-        frames: Length T, from 1; a longer clip begins with the shorter one.
-        size: Width and height in pixels, from 16.
-        scene_bias: Fraction of an action's groups whose background has the action's colour.
-        seed: Another seed, another data set.
+        action: one of `ACTIONS`.
+        options: the other arguments of `iterate_clip`.
 
     Returns:
-        (T, H, W, 3) uint8 RGB.
-
-    Raises:
-        SettingsError: An argument is out of range.
+        `(T, H, W, 3)` uint8 RGB.
     """
-    pictures = iterate_clip(
-        action,
-        group=group,
-        clip=clip,
-        frames=frames,
-        size=size,
-        scene_bias=scene_bias,
-        seed=seed,
-    )
-    return np.stack(list(pictures))
+    return np.stack(list(iterate_clip(action, **options)))
 
 
 def iterate_clip(
@@ -89,26 +74,37 @@ def iterate_clip(
     scene_bias: float = 0.4,
     seed: int = 0,
 ) -> Iterator[np.ndarray]:
-    """The frames of `draw_clip` one by one, each (H, W, 3) uint8 RGB, in flat memory."""
-    _check(action, frames=frames, size=size, scene_bias=scene_bias)
+    """Generate a clip frame by frame; the same arguments give the same clip.
+
+    Args:
+        action: one of `ACTIONS`.
+        group: number of the group, from 1. As in UCF101, the clips of a group share scene and
+            person.
+        clip: number of the clip in its group, from 1; it decides tempo, phase, camera drift and
+            mirroring.
+        frames: length; a longer clip begins with the shorter one.
+        size: width and height in pixels, at least 16.
+        scene_bias: fraction of an action's groups whose background has the action's own colour.
+        seed: random seed.
+
+    Yields:
+        `(H, W, 3)` uint8 RGB.
+    """
     rng = _generator(seed, action, group)
     hue = _background_hue(rng, action, group=group, scene_bias=scene_bias, seed=seed)
     scene, brightness = _draw_scene(rng, hue, size=size)
     actor = _cast(rng, brightness)
-    own = _generator(seed, action, group, clip)
-    take = _direct(own)
-    return _film(action, scene, actor=actor, take=take, rng=own, frames=frames, size=size)
-
-
-def _check(action: str, *, frames: int, size: tuple[int, int], scene_bias: float) -> None:
-    if action not in ACTIONS:
-        raise SettingsError(f"no action {action!r}: choose one of {', '.join(ACTIONS)}")
-    if frames < 1:
-        raise SettingsError(f"a drawn clip of {frames} frames: ask for 1 or more")
-    if min(size) < 16:
-        raise SettingsError(f"drawn clips of {size[0]}x{size[1]} pixels: ask for 16x16 or more")
-    if not 0.0 <= scene_bias <= 1.0:
-        raise SettingsError(f"scene_bias {scene_bias}: give a fraction from 0 to 1")
+    rng = _generator(seed, action, group, clip)
+    take = _direct(rng)
+    width, height = size
+    backdrop = np.clip(scene * take.gain, 0, 255).astype(np.uint8)
+    # One field of sensor noise, seen through a window at random places: cheaper than new noise.
+    noise = np.rint(rng.normal(0.0, 3.0, (2 * height, 2 * width, 3))).astype(np.int16)
+    for t in range(frames):
+        picture = _draw_frame(action, backdrop, actor, take, t, size)
+        top, left = rng.integers(height + 1), rng.integers(width + 1)
+        grain = noise[top : top + height, left : left + width]
+        yield np.clip(picture + grain, 0, 255).astype(np.uint8)
 
 
 def _generator(*key: object) -> np.random.Generator:
@@ -119,7 +115,7 @@ def _generator(*key: object) -> np.random.Generator:
 def _background_hue(
     rng: np.random.Generator, action: str, *, group: int, scene_bias: float, seed: int
 ) -> float:
-    """The action's own hue for its share of the groups, else any hue; in [0, 1)."""
+    """Choose the background's hue in [0, 1): the action's own for its share of the groups."""
     any_hue, shift = rng.uniform(0.0, 1.0), rng.normal(0.0, 0.03)
     # Steps of the golden ratio spread the biased groups evenly over training and test groups.
     turn = (_generator(seed, action).uniform() + group * _GOLDEN) % 1.0
@@ -128,14 +124,17 @@ def _background_hue(
 
 
 def _rgb(hue: float, saturation: float, value: float) -> Colour:
-    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
-    return red, green, blue
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
 
 
 def _draw_scene(
     rng: np.random.Generator, hue: float, *, size: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
-    """A textured wall with shapes, lit from one side; float32 RGB with margins, and its value."""
+    """Draw a textured wall with shapes, lit from one side.
+
+    Returns:
+        float32 RGB with margins, and the wall's brightness (HSV value).
+    """
     width, height = size
     pad = math.ceil(_MARGIN * height)
     shape = height + 2 * pad, width + 2 * pad
@@ -149,14 +148,18 @@ def _draw_scene(
         grid = 0.7 * grid.mean(axis=2, keepdims=True) + 0.3 * grid
         texture = cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC)
         scene += strength * rng.uniform(0.3, 1.0) * texture
-    scene *= _lighting(rng, shape)
+    # Light from one side: a plane of factors about 1.
+    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.35)
+    y, x = np.mgrid[-1.0 : 1.0 : shape[0] * 1j, -1.0 : 1.0 : shape[1] * 1j]
+    light = 1.0 + strength * (math.cos(angle) * x + math.sin(angle) * y)
+    scene *= light.astype(np.float32)[..., None]
     return np.clip(scene, 0.0, 255.0), value
 
 
 def _draw_distractor(
     rng: np.random.Generator, scene: np.ndarray, *, unit: int, value: float
 ) -> None:
-    """A rectangle, a disc or a pole of any colour, in place."""
+    """Draw a rectangle, an ellipse or a pole of random colour, in place."""
     rows, columns = scene.shape[:2]
     x, y = round(rng.uniform(0, columns)), round(rng.uniform(0, rows))
     a, b = (max(1, round(part)) for part in rng.uniform(0.05, 0.3, 2) * unit)
@@ -171,16 +174,8 @@ def _draw_distractor(
         cv2.line(scene, (x - tilt, 0), (x + tilt, rows), colour, max(1, a // 3))
 
 
-def _lighting(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """A plane of factors about 1, (H, W, 1) float32."""
-    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.35)
-    y, x = np.mgrid[-1.0 : 1.0 : shape[0] * 1j, -1.0 : 1.0 : shape[1] * 1j]
-    plane = 1.0 + strength * (math.cos(angle) * x + math.sin(angle) * y)
-    return plane.astype(np.float32)[..., None]
-
-
 def _cast(rng: np.random.Generator, brightness: float) -> _Actor:
-    """A person, in colours that stand out against a background of that HSV value."""
+    """Draw a random person whose colours stand out against the background's brightness."""
     low, high = (0.85, 1.0) if brightness < 0.6 else (0.05, 0.25)
     skin, shirt, trousers = (
         _rgb(*rng.uniform((0.0, 0.0, low), (1.0, 0.45, high))) for _ in range(3)
@@ -216,46 +211,31 @@ def _cast(rng: np.random.Generator, brightness: float) -> _Actor:
 
 
 def _direct(rng: np.random.Generator) -> _Take:
-    amplitude = rng.uniform(0.0, 0.015, 2)
     return _Take(
+        drift=rng.uniform(0.0, 0.015, 2),
         period=rng.uniform(9.0, 16.0),
         phase=rng.uniform(0.0, 2 * math.pi),
         mirrored=bool(rng.random() < 0.5),
         near=int(rng.integers(2)),
         gain=rng.uniform(0.92, 1.08),
-        drift=np.stack(
-            [amplitude, rng.uniform(50.0, 150.0, 2), rng.uniform(0.0, 2 * math.pi, 2)], axis=1
-        ),
+        drift_period=rng.uniform(50.0, 150.0, 2),
+        drift_phase=rng.uniform(0.0, 2 * math.pi, 2),
     )
 
 
-def _film(
-    action: str,
-    scene: np.ndarray,
-    *,
-    actor: _Actor,
-    take: _Take,
-    rng: np.random.Generator,
-    frames: int,
-    size: tuple[int, int],
-) -> Iterator[np.ndarray]:
+def _draw_frame(
+    action: str, backdrop: np.ndarray, actor: _Actor, take: _Take, t: int, size: tuple[int, int]
+) -> np.ndarray:
+    """Draw frame `t` without noise, `(H, W, 3)` uint8."""
     width, height = size
     pad = math.ceil(_MARGIN * height)
-    backdrop = np.clip(scene * take.gain, 0, 255).astype(np.uint8)
-    # One field of sensor noise, seen through a window that jumps: as good, and fast.
-    noise = np.rint(rng.normal(0.0, 3.0, (2 * height, 2 * width, 3))).astype(np.int16)
-    figure_height = actor.height * height
-    for t in range(frames):
-        amplitude, period, start = take.drift.T
-        dx, dy = height * amplitude * np.sin(start + 2 * math.pi * t / period)
-        move = np.array([[1.0, 0.0, dx - pad], [0.0, 1.0, dy - pad]])
-        picture = cv2.warpAffine(backdrop, move, size, flags=cv2.INTER_LINEAR)
-        phase = take.phase + 2 * math.pi * t / take.period
-        pose = pose_of(action, phase, manner=actor.manner)
-        pose = pose.mirrored() if take.mirrored else pose
-        foot = 0.5 * width + actor.x * height + dx, actor.ground * height + dy
-        skeleton = skeleton_of(pose, actor.body, foot=foot, height=figure_height)
-        draw_figure(picture, skeleton, body=actor.body, height=figure_height, near=take.near)
-        top, left = rng.integers(height + 1), rng.integers(width + 1)
-        grain = noise[top : top + height, left : left + width]
-        yield np.clip(picture + grain, 0, 255).astype(np.uint8)
+    dx, dy = height * take.drift * np.sin(take.drift_phase + 2 * math.pi * t / take.drift_period)
+    move = np.array([[1.0, 0.0, dx - pad], [0.0, 1.0, dy - pad]])
+    picture = cv2.warpAffine(backdrop, move, size, flags=cv2.INTER_LINEAR)
+    pose = CYCLES[action](take.phase + 2 * math.pi * t / take.period, actor.manner)
+    pose = pose.mirrored() if take.mirrored else pose
+    foot = 0.5 * width + actor.x * height + dx, actor.ground * height + dy
+    tall = actor.height * height
+    skeleton = skeleton_of(pose, actor.body, foot=foot, height=tall)
+    draw_figure(picture, skeleton, body=actor.body, height=tall, near=take.near)
+    return picture

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of what a run has learnt: data and pictures in, a file out."""
+"""HTML pages of reports and search results: data and pictures in, one file out."""
 
 from slic.page.writing import PAGES, room_for_images, write_page
 

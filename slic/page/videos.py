@@ -1,39 +1,30 @@
-"""The table of the videos that a report shows, each with a row of its own."""
+"""The table of videos that a page shows, one row each."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from slic.cache import ClipStore, EmbeddingCache, Entry
 from slic.datasets.segments import known_fps, window_name
 from slic.page.thumbnails import Scene
 
-LONGEST_S = 1e9  # frame rates are read from files, and may be as good as none
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A video or some of its frames; `entry` and `scene` are None where the store is gone."""
-
-    name: str
-    video: str
-    entry: Entry | None
-    scene: Scene | None
-
 
 class Videos:
-    """Collects the videos that any part of a report shows; every part refers to their rows.
+    """Collects the videos that the sections of a page show; sections refer to their rows.
 
-    Rows are numbered in the order of being asked for, which is also that in which they get
-    pictures: what a reader sees first is asked for first.
+    Rows are numbered in the order of the first request, which is also the order in which they
+    get pictures, so request first what a reader sees first.
 
     Args:
-        store: where frames are read from; None where it is gone.
-        entries: of the store's videos; empty where it is gone.
-        split: whose training and test videos are told apart.
-        clusters: `{video id: cluster}` of the clustering shown.
-        cache: has labels and splits of videos that `entries` lacks.
+        store: store to read frames from; None if it is missing.
+        entries: the store's videos; empty if it is missing.
+        split: number of the split that the column `split` is about.
+        clusters: `{video id: cluster}` of the clustering that is shown.
+        cache: embeddings, for labels and splits of videos that `entries` lacks.
+
+    Attributes:
+        ids: name of each row: an id, with `#t=1.5,3.5` (seconds) for a segment.
+        scenes: where the pictures of each row are read; None if unknown.
+        labels: label by video id, of all known videos; None where there is none.
     """
 
     def __init__(
@@ -45,94 +36,73 @@ class Videos:
         clusters: Mapping[str, int],
         cache: EmbeddingCache | None = None,
     ) -> None:
+        self.ids: list[str] = []
+        self.scenes: list[Scene | None] = []
         self._store = store
         self._entries = {entry.id: entry for entry in entries}
-        self._split = split
         self._clusters = clusters
-        self._cached = {} if cache is None else _facts(cache, split)
-        self._rows: list[_Row] = []
-        self._places: dict[tuple[object, ...], int] = {}
-
-    @property
-    def ids(self) -> list[str]:
-        """What each row is called: an id, with `#t=1.5,3.5` (seconds) where it is a segment."""
-        return [row.name for row in self._rows]
+        self.labels: dict[str, str | None] = {}
+        self._parts: dict[str, str | None] = {}
+        if cache is not None:
+            ids = cache.ids.tolist()
+            labels = (
+                dict.fromkeys(ids)
+                if cache.labels is None
+                else zip(ids, cache.labels.tolist(), strict=True)
+            )
+            self.labels = {video: label or None for video, label in dict(labels).items()}
+            if split in cache.splits:
+                self._parts = dict(zip(ids, cache.splits[split].tolist(), strict=True))
+        self.labels |= {entry.id: entry.label or None for entry in entries}
+        self._parts |= {entry.id: entry.split(split) for entry in entries}
+        self._videos: list[str] = []  # id of each row; empty for another store's video
+        self._rows: dict[tuple[object, ...], int] = {}
 
     def row_of(self, video: str, start: int | None = None, end: int | None = None) -> int:
-        """The row of a video, or of its frames `start` up to before `end`; made once."""
-        key = (video, start, end)
-        if key not in self._places:
-            entry = self._entries.get(video)
+        """Return the row of a video, or of its frames from `start` up to but excluding `end`."""
+        entry = self._entries.get(video)
+        scene = None
+        if self._store is not None and entry is not None:
             scene = _scene(self._store, entry, start, end)
-            self._add(key, _Row(_segment(video, entry, start, end), video, entry, scene))
-        return self._places[key]
+        return self._row((video, start, end), _name(video, entry, start, end), video, scene)
 
     def row_of_file(self, name: str, store: ClipStore, entry: Entry) -> int:
-        """The row of a video that is not of this store, such as a query: `entry` of `store`."""
-        key = (name, store.path)
-        if key not in self._places:
-            self._add(key, _Row(name, "", entry, _scene(store, entry, None, None)))
-        return self._places[key]
+        """Return the row of a video from another store, such as a query."""
+        return self._row((name, store.path), name, "", _scene(store, entry, None, None))
 
-    def _add(self, key: tuple[object, ...], row: _Row) -> None:
-        self._places[key] = len(self._rows)
-        self._rows.append(row)
-
-    def scenes(self) -> list[Scene | None]:
-        """Where the pictures of each row are read; None where that is unknown."""
-        return [row.scene for row in self._rows]
+    def _row(self, key: tuple[object, ...], name: str, video: str, scene: Scene | None) -> int:
+        if key not in self._rows:
+            self._rows[key] = len(self.ids)
+            self.ids.append(name)
+            self.scenes.append(scene)
+            self._videos.append(video)
+        return self._rows[key]
 
     def table(self) -> dict[str, Any]:
-        """`id, label, cluster, split, seconds` of all rows, without `still` (`thumbnails`)."""
-        facts = [self._facts_of(row) for row in self._rows]
+        """Return the columns id, label, cluster, split and seconds of all rows."""
         return {
             "id": self.ids,
-            "label": [label for label, _ in facts],
-            "cluster": [self._clusters.get(row.video) for row in self._rows],
-            "split": [part for _, part in facts],
-            "seconds": [_seconds(row.scene) for row in self._rows],
+            "label": [self.labels.get(video) for video in self._videos],
+            "cluster": [self._clusters.get(video) for video in self._videos],
+            "split": [self._parts.get(video) for video in self._videos],
+            "seconds": [
+                round((scene.end - scene.start) / scene.fps, 3) if scene and scene.fps else None
+                for scene in self.scenes
+            ],
         }
 
-    def _facts_of(self, row: _Row) -> tuple[str | None, str | None]:
-        if row.entry is None:
-            return self._cached.get(row.video, (None, None))
-        return row.entry.label or None, row.entry.split(self._split)
+
+def _scene(store: ClipStore, entry: Entry, start: int | None, end: int | None) -> Scene | None:
+    """Return the frames that exist; None if there are none."""
+    frames = entry.frames or 0
+    first, last = max(start or 0, 0), min(frames, frames if end is None else end)
+    fps = entry.fps if known_fps(entry.fps) == entry.fps else None
+    return Scene(store, entry.id, first, last, fps) if first < last else None
 
 
-def _facts(cache: EmbeddingCache, split: int) -> dict[str, tuple[str | None, str | None]]:
-    """Label and part of each video of a cache."""
-    nothing = [None] * len(cache.ids)
-    labels = nothing if cache.labels is None else cache.labels.tolist()
-    parts = cache.splits[split].tolist() if split in cache.splits else nothing
-    rows = zip(cache.ids.tolist(), labels, parts, strict=True)
-    return {video: (label or None, part) for video, label, part in rows}
-
-
-def _rate(fps: float | None) -> float | None:
-    return fps if fps is not None and math.isfinite(fps) and fps > 0 else None
-
-
-def _scene(
-    store: ClipStore | None, entry: Entry | None, start: int | None, end: int | None
-) -> Scene | None:
-    """The frames meant, of those there are; None where there is none."""
-    if store is None or entry is None:
-        return None
-    first = max(start or 0, 0)
-    last = min(entry.frames or 0, (entry.frames or 0) if end is None else end)
-    return Scene(store, entry.id, first, last, _rate(entry.fps)) if first < last else None
-
-
-def _segment(video: str, entry: Entry | None, start: int | None, end: int | None) -> str:
-    """What a video, or its frames `start` up to before `end`, is called."""
+def _name(video: str, entry: Entry | None, start: int | None, end: int | None) -> str:
     if start is None and end is None:
         return video
     rate = known_fps(None if entry is None else entry.fps)
     last = (entry.frames if entry is not None else None) or 0
     return window_name(video, (start or 0) / rate, (last if end is None else end) / rate)
-
-
-def _seconds(scene: Scene | None) -> float | None:
-    if scene is None or scene.fps is None:
-        return None
-    return round(min((scene.end - scene.start) / scene.fps, LONGEST_S), 3)

@@ -1,9 +1,8 @@
-"""The page as one file: markup, style, program, data and pictures; nothing is fetched."""
+"""Writing a page as one file: markup, style, program, data and pictures; nothing is fetched."""
 
 import base64
 import hashlib
 import html
-import io
 import json
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -12,7 +11,7 @@ from typing import Any
 
 from slic.runtime.disk import atomic_write
 
-# In the order in which they are put together: what is used stands before what uses it.
+# In the order in which they are joined: definitions come before their uses.
 SCRIPTS = (
     "base.js",
     "pictures.js",
@@ -28,54 +27,55 @@ SCRIPTS = (
 STYLES = ("style.css", "parts.css")
 PAGES = (".html", ".htm")
 LARGEST = 25_000_000  # bytes of a page
-SPARE = 200_000  # of them: elements around the pictures, and remarks on them
+RESERVE = 200_000  # bytes for the elements around the pictures, and remarks on them
 
 Report = Mapping[str, Any]
 
 
 def write_page(path: Path, report: Report, images: Mapping[str, bytes]) -> int:
-    """Write a report or the answer to a search as one HTML file, whole or not at all.
+    """Write a report or the answer to a search as one HTML file, atomically.
 
-    The file asks for nothing outside itself, and its own policy (Content-Security-Policy)
-    forbids it to: whatever stands in names of videos is shown and never run.
+    The file requests nothing from outside, and its own Content-Security-Policy forbids it to:
+    names of videos are shown as text and never run, whatever they contain.
 
     Args:
-        path: the file.
-        report: the sections, of what JSON can hold; docs/report.md lists them. Texts are raw.
-        images: WebP by name: sheets of stills `s<number>`, strips of frames `m<row>`.
+        path: HTML file to write.
+        report: JSON-serialisable sections, listed in docs/report.md; texts are not escaped.
+        images: WebP images by name: sheets of stills `s<number>`, strips of frames `m<row>`.
 
     Returns:
-        Bytes written.
+        Number of bytes written.
 
     Raises:
-        ValueError: a number of the report is NaN or infinite.
-        DiskError: the file system refuses; what was there before stays.
+        ValueError: a number in the report is NaN or infinite.
+        DiskError: the file system refuses; an existing file stays as it is.
     """
-    content = "".join(_parts(report, images)).encode()
+    # The name of a run's folder, the title, need not be UTF-8.
+    content = "".join(_parts(report, images)).encode(errors="replace")
     with atomic_write(path) as file:
         file.write(content)
     return len(content)
 
 
 def room_for_images(report: Report) -> int:
-    """Bytes of images with which the page of a report stays below 25 MB; 0 if none do."""
-    text = sum(len(part.encode()) for part in _parts(report, {}))
-    return max(0, LARGEST - SPARE - text) * 3 // 4  # base64 takes four bytes for three
+    """Return the bytes of images that keep a report's page below 25 MB; 0 if none do."""
+    text = sum(len(part) for part in _parts(report, {}))
+    return max(0, LARGEST - RESERVE - text) * 3 // 4  # base64 takes four bytes for three
 
 
 def _parts(report: Report, images: Mapping[str, bytes]) -> Iterator[str]:
-    style = "".join(_asset(name) for name in STYLES)
-    script = _script()
+    style = "".join(map(_asset, STYLES))
+    script = '"use strict";\n{\n' + "".join(map(_asset, SCRIPTS)) + "}\n"
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: blob:;"
         f" style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     )
-    head = _asset("page.html").replace("POLICY", policy)
-    head = head.replace("TITLE", html.escape(_shown_title(report)))
+    title = " ".join(str(report.get("title", "")).split()) or "slic"
+    head = _asset("page.html").replace("POLICY", policy).replace("TITLE", html.escape(title))
     before, after = head.split("<!-- style -->")
     yield f"{before}<style>{style}</style>{after}"
     yield f'<script type="application/json" id="report">{_json(report)}</script>\n'
-    # The program runs before the pictures are read: what it draws first needs none.
+    # The program runs before the browser has read the pictures: what it draws first needs none.
     yield f"<script>{script}</script>\n"
     for name, data in images.items():
         text = base64.b64encode(data).decode()
@@ -83,28 +83,12 @@ def _parts(report: Report, images: Mapping[str, bytes]) -> Iterator[str]:
     yield "</body>\n</html>\n"
 
 
-def _shown_title(report: Report) -> str:
-    """The title of the page, on one line."""
-    title = " ".join(str(report.get("title", "")).split()) or "slic"
-    # A folder's name need not be UTF-8.
-    return title.encode(errors="replace").decode()
-
-
-def _script() -> str:
-    text = io.StringIO()
-    text.write('"use strict";\n{\n')
-    for name in SCRIPTS:
-        text.write(_asset(name))
-    text.write("}\n")
-    return text.getvalue()
-
-
 def _asset(name: str) -> str:
     return resources.files("slic.page").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _json(report: Report) -> str:
-    """JSON that cannot end the element it stands in, nor hold what a browser takes for markup."""
+    """Return JSON without characters that could end its element or be parsed as markup."""
     text = json.dumps(report, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

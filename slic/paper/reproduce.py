@@ -15,7 +15,7 @@ import torch
 
 from slic.cache import ClipStore
 from slic.config import Settings, make_settings
-from slic.demo.demo import FOLDER, STORE, Named, drawn_store, inside
+from slic.demo.demo import FOLDER, STORE, PrefixedLines, drawn_store, inside
 from slic.errors import InputError, SlicError, StoreError
 from slic.eval.classify import classify
 from slic.eval.retrieve import retrieve
@@ -316,7 +316,7 @@ def work(jobs: Sequence[Job]) -> list[tuple[Job, dict[str, float] | str]]:
     first = jobs[0]
     if first.threads:
         torch.set_num_threads(first.threads)
-    with contextlib.redirect_stderr(Named(first.run, sys.stderr)):
+    with contextlib.redirect_stderr(PrefixedLines(first.run, sys.stderr)):
 
         def say(line: str) -> None:
             print(line, file=sys.stderr)

@@ -1,1 +1,1 @@
-"""`slic report`: what a run has learnt, gathered for one HTML page."""
+"""`slic report`: collect what a run has learnt for one HTML page."""

@@ -1,4 +1,4 @@
-"""`slic report`: everything worth looking at of a run, as one page."""
+"""`slic report`: write everything worth looking at in a run as one page."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,14 +10,14 @@ from slic.cache.names import read_names
 from slic.errors import InputError
 from slic.page import PAGES, write_page
 from slic.report.figure import SUFFIXES, write_figure
-from slic.report.material import gather
-from slic.report.sections import Built, build
+from slic.report.inputs import read_inputs
+from slic.report.sections import build
 from slic.runs import Run
 from slic.runtime.disk import check_writable
 
 FILE = "report.html"
 SAMPLE = 3000
-# Those that may be missing, in the order of the page.
+# Sections that may be missing, in the order of the page.
 SECTIONS = (
     "figures",
     "curves",
@@ -36,46 +36,6 @@ def report(
     *,
     output: str | None = None,
     figure: str | None = None,
-    say: Callable[[str], None] = print,
-    **how: Any,
-) -> dict[str, Any]:
-    """Write a run's report as one HTML file, whole or not at all.
-
-    Args:
-        run: whose latest checkpoint, and what it has recorded.
-        output: the file; `report.html` in the run's folder if None.
-        figure: also the gallery as a static figure, a `.pdf`, `.svg` or `.png`.
-        say: takes lines meant for the user.
-        how: as for `build_report`.
-
-    Returns:
-        path, bytes, figure (path or None), run, store, videos (shown), sections (their names),
-        remarks (what is missing, and why).
-
-    Raises:
-        InputError and its kinds: unusable input.
-        DiskError: the file system refuses; what was there before stays.
-    """
-    path = _checked("--output", run.path / FILE if output is None else Path(output), PAGES)
-    drawing = None if figure is None else _checked("--figure", Path(figure), SUFFIXES)
-    built, store = _built(run, say=say, **how)
-    if drawing is not None:
-        write_figure(drawing, built.report, built.scenes)
-    return {
-        "path": str(path),
-        "bytes": write_page(path, built.report, built.images),
-        "figure": None if drawing is None else str(drawing),
-        "run": str(run.path),
-        "store": str(store),
-        "videos": len(built.scenes),
-        "sections": [name for name in SECTIONS if built.report[name]],
-        "remarks": built.report["remarks"],
-    }
-
-
-def build_report(
-    run: Run,
-    *,
     store: str | None = None,
     split: int | None = None,
     sample: int = SAMPLE,
@@ -84,62 +44,69 @@ def build_report(
     device: str = "auto",
     workers: int | None = None,
     say: Callable[[str], None] = print,
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The sections of a run's report, which docs/report.md lists, and its images by name.
+) -> dict[str, Any]:
+    """Write a run's report as one HTML file, atomically.
 
-    What is missing or damaged is left out with a remark, but for what is asked for by name.
+    A section whose input is missing or damaged is left out, and a remark says why. Only a store
+    or split that is named explicitly must be there.
 
     Args:
-        run: whose latest checkpoint, and what it has recorded.
-        store: another store than the run's.
-        split: number; the run's if None.
-        sample: videos of the map at most.
-        seed: of all that is drawn.
-        names: csv of clusters' names, as the page saves them.
-        device, workers: for embeddings that are not cached yet.
-        say: takes lines meant for the user.
+        run: the run; its latest checkpoint is shown.
+        output: HTML file to write; `report.html` in the run's folder if None.
+        figure: `.pdf`, `.svg` or `.png` file for a static figure of the gallery; None for none.
+        store: store to show instead of the run's own.
+        split: number of the split; the run's own if None.
+        sample: largest number of videos on the map.
+        seed: random seed of all samples and of the map.
+        names: CSV file of names for the clusters, as saved by the page.
+        device: device for embeddings that are not cached yet.
+        workers: reader processes for such embeddings.
+        say: called with each progress message.
+
+    Returns:
+        path, bytes, figure (path or None), run, store, videos (number shown), sections (their
+        names) and remarks (what is missing, and why).
 
     Raises:
-        InputError and its kinds: unusable input, such as a split that the store does not have.
+        InputError: an argument is unusable; its subclasses for the store, split or checkpoint.
+        DiskError: the file system refuses; an existing report stays as it is.
     """
-    how: dict[str, Any] = {"store": store, "split": split, "device": device, "workers": workers}
-    built, _ = _built(run, sample=sample, seed=seed, names=names, say=say, **how)
-    return built.report, built.images
+    path = _target("--output", run.path / FILE if output is None else Path(output), PAGES)
+    drawing = None if figure is None else _target("--figure", Path(figure), SUFFIXES)
+    named = _names(run, names)
+    inputs = read_inputs(run, store=store, split=split, device=device, workers=workers, say=say)
+    page = build(inputs, sample=sample, seed=seed, names=named, say=say)
+    if drawing is not None:
+        write_figure(drawing, page.report, page.scenes)
+    return {
+        "path": str(path),
+        "bytes": write_page(path, page.report, page.images),
+        "figure": None if drawing is None else str(drawing),
+        "run": str(run.path),
+        "store": str(inputs.store_path),
+        "videos": len(page.scenes),
+        "sections": [name for name in SECTIONS if page.report[name]],
+        "remarks": page.report["remarks"],
+    }
 
 
-def _built(
-    run: Run,
-    *,
-    sample: int = SAMPLE,
-    seed: int = 0,
-    names: str | None = None,
-    say: Callable[[str], None],
-    **how: Any,
-) -> tuple[Built, Path]:
-    named = _named(run, names)  # before hours of embedding, maybe
-    material = gather(run, say=say, **how)
-    return build(material, sample=sample, seed=seed, names=named, say=say), material.path
-
-
-def _named(run: Run, names: str | None) -> dict[int, str]:
-    """Names of clusters of the last clustering, from a csv."""
+def _names(run: Run, names: str | None) -> dict[int, str]:
+    """Read the names of the last clustering's clusters from a CSV file."""
     if names is None:
         return {}
     file = run.path / CLUSTERS
-    found = read_clusterings(file).named if file.exists() else {}
-    if not found:
+    clusterings = read_clusterings(file).named if file.exists() else {}
+    if not clusterings:
         raise InputError(f"--names {names}: {run.path} has no clusters to name")
-    *_, (last, clusters) = found.items()
+    *_, (last, clusters) = clusterings.items()
     return read_names(Path(names), last, known=set(clusters.tolist()))
 
 
-def _checked(option: str, path: Path, suffixes: Sequence[str]) -> Path:
-    """A path to write to, refused before anything is computed for it."""
+def _target(option: str, path: Path, suffixes: Sequence[str]) -> Path:
+    """Check a file to be written, before anything is computed for it."""
     if path.is_dir():
-        raise InputError(f"{option} {path}: is a folder; name a file")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{option} {path}: is a device or a pipe; name a file")
+        raise InputError(f"{option} {path}: is a folder; give the name of a file")
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"{option} {path}: end its name in one of {', '.join(suffixes)}")
+        raise InputError(f"{option} {path}: the name must end in {' or '.join(suffixes)}")
     check_writable(path.parent)
     return path

@@ -7,29 +7,28 @@ from typing import Any
 import numpy as np
 
 from slic.cache.clusterings import epoch_of
-from slic.report.agreement import agreement
-from slic.report.partition import Labels, Numbers, Partition, tally
+from slic.report.partition import LabelCounts, Labels, Numbers, Partition
 from slic.runtime.text import counted
 
 MOST_COLUMNS = 6
 LARGEST = 15
 
 
-def drawn(names: Sequence[str]) -> list[str]:
-    """The clusterings to draw: at most six, evenly spaced, the first and the last among them."""
+def columns_of(names: Sequence[str]) -> list[str]:
+    """Choose the clusterings to draw: at most six, evenly spaced, with the first and the last."""
     places = np.linspace(0, len(names) - 1, min(MOST_COLUMNS, len(names))).round().astype(int)
     return [names[place] for place in dict.fromkeys(places.tolist())]
 
 
 def shared(before: Partition, after: Partition) -> Numbers:
-    """`(P, 3)`: place of a cluster before, of one after, and the videos that both hold."""
+    """Return `(P, 3)`: index of an earlier cluster, of a later one, and videos in both."""
     width = len(after.sizes)
-    cells, counts = np.unique(before.of * width + after.of, return_counts=True)
+    cells, counts = np.unique(before.codes * width + after.codes, return_counts=True)
     return np.stack([*np.divmod(cells, width), counts], axis=1)
 
 
 def merged(cells: Numbers, before: Partition, after: Partition) -> int:
-    """Later clusters that hold more than half of each of two or more earlier ones.
+    """Count the later clusters that contain more than half of each of two or more earlier ones.
 
     Earlier clusters of a single video do not count.
     """
@@ -38,78 +37,114 @@ def merged(cells: Numbers, before: Partition, after: Partition) -> int:
     return int((np.bincount(column[most], minlength=1) > 1).sum())
 
 
-def split(cells: Numbers, before: Partition, after: Partition) -> int:
-    """Earlier clusters that hold more than half of each of two or more later ones.
-
-    Later clusters of a single video do not count.
-    """
-    return merged(cells[:, [1, 0, 2]], after, before)
-
-
-def same(cells: Numbers, before: Partition, after: Partition) -> int:
-    """Clusters of the same videos before and after, those of a single video among them."""
-    row, column, videos = cells.T
-    return int(((videos == before.sizes[row]) & (videos == after.sizes[column])).sum())
-
-
-def changes(chosen: Sequence[Partition], labels: Labels) -> dict[str, Any]:
-    """What the section `clusters` says of several clusterings of the same videos.
+def changes(parts: Sequence[Partition], labels: Labels) -> dict[str, Any]:
+    """Compare successive clusterings of the same videos.
 
     Returns:
-        `changes`, from each to the next: from, to, agreement (adjusted mutual information),
-        merged, split, same, and flows [[node before, node after, videos]]; and `columns`, of
-        each: clustering, epoch, count, nodes: its 15 largest clusters and one of all others.
+        `changes`, one per pair of clusterings: from, to, agreement (adjusted mutual information),
+        merged, split (the reverse of merged), same (clusters of exactly the same videos) and
+        flows [[node before, node after, videos]]; and `columns`, one per clustering: clustering,
+        epoch, count, nodes (its 15 largest clusters, and one node for all others).
     """
-    nodes = [_nodes_of(found) for found in chosen]
-    steps = zip(pairwise(chosen), pairwise(nodes), strict=True)
     return {
-        "changes": [_change(*pair, *between) for pair, between in steps],
-        "columns": [_column(found, labels) for found in chosen],
+        "changes": [_change(before, after) for before, after in pairwise(parts)],
+        "columns": [_column(part, labels) for part in parts],
     }
 
 
-def _nodes_of(found: Partition) -> Numbers:
-    """`(K,)` the node that draws each cluster."""
-    nodes = np.full(len(found.sizes), LARGEST)
-    largest = found.by_size()[:LARGEST]
-    nodes[largest] = np.arange(len(largest))
-    return nodes
-
-
-def _change(
-    before: Partition, after: Partition, nodes_before: Numbers, nodes_after: Numbers
-) -> dict[str, Any]:
+def _change(before: Partition, after: Partition) -> dict[str, Any]:
     cells = shared(before, after)
+    row, column, videos = cells.T
+    same = (videos == before.sizes[row]) & (videos == after.sizes[column])
     flows = np.zeros((LARGEST + 1, LARGEST + 1), dtype=np.int64)
-    np.add.at(flows, (nodes_before[cells[:, 0]], nodes_after[cells[:, 1]]), cells[:, 2])
+    np.add.at(flows, (_nodes(before)[row], _nodes(after)[column]), videos)
     return {
         "from": before.name,
         "to": after.name,
         "agreement": agreement(cells, before.sizes, after.sizes),
         "merged": merged(cells, before, after),
-        "split": split(cells, before, after),
-        "same": same(cells, before, after),
+        "split": merged(cells[:, [1, 0, 2]], after, before),
+        "same": int(same.sum()),
         "flows": [[i, j, int(flows[i, j])] for i, j in np.argwhere(flows).tolist()],
     }
 
 
-def _column(found: Partition, labels: Labels) -> dict[str, Any]:
-    order = found.by_size()
-    counts = tally(found, labels)
-    nodes = []
-    for place in order[:LARGEST].tolist():
-        most = counts.of(place)[:1]
+def _nodes(part: Partition) -> Numbers:
+    """Return `(K,)` the node that each cluster is drawn in."""
+    nodes = np.full(len(part.sizes), LARGEST)
+    largest = part.order[:LARGEST]
+    nodes[largest] = np.arange(len(largest))
+    return nodes
+
+
+def _column(part: Partition, labels: Labels) -> dict[str, Any]:
+    counts = LabelCounts(part, labels)
+    nodes = [
+        {
+            "name": f"cluster {part.clusters[place]}",
+            "size": int(part.sizes[place]),
+            "label": next((label for label, _ in counts.of(place)), None),
+            "share": counts.purity(place),
+        }
+        for place in part.order[:LARGEST].tolist()
+    ]
+    if rest := part.order[LARGEST:].tolist():
+        size = int(part.sizes[rest].sum())
         nodes.append(
-            {
-                "name": f"cluster {found.clusters[place]}",
-                "size": int(found.sizes[place]),
-                "label": labels.names[most[0][0]] if most else None,
-                "share": counts.share(place),
-            }
+            {"name": counted(len(rest), "other"), "size": size, "label": None, "share": None}
         )
-    if len(order) > LARGEST:
-        name = counted(len(order) - LARGEST, "other")
-        size = int(found.sizes[order[LARGEST:]].sum())
-        nodes.append({"name": name, "size": size, "label": None, "share": None})
-    count = len(order)
-    return {"clustering": found.name, "epoch": epoch_of(found.name), "count": count, "nodes": nodes}
+    about = {"clustering": part.name, "epoch": epoch_of(part.name), "count": len(part.sizes)}
+    return {**about, "nodes": nodes}
+
+
+def agreement(cells: Numbers, rows: Numbers, columns: Numbers) -> float:
+    """Compute the adjusted mutual information (arithmetic mean) of two clusterings.
+
+    1 for equal clusterings, about 0 for unrelated ones: Vinh et al., "Information Theoretic
+    Measures for Clusterings Comparison", JMLR 2010. scikit-learn's takes a step for every pair
+    of clusters, hours for two clusterings of 50,000. Its expectation depends only on the sizes
+    of the clusters, of which there are few, so here it takes a step for every pair of sizes.
+
+    Args:
+        cells: `(P, 3)`, from `shared`.
+        rows: `(R,)` sizes of one clustering's clusters.
+        columns: `(C,)` sizes of the other's.
+    """
+    from scipy.stats import entropy
+
+    if len(cells) == len(rows) == len(columns):
+        return 1.0  # equal clusterings
+    videos, total = cells[:, 2], int(rows.sum())
+    independent = rows[cells[:, 0]].astype(float) * columns[cells[:, 1]]
+    information = float((videos / total * np.log(videos * total / independent)).sum())
+    sizes = zip(*np.unique(rows, return_counts=True), strict=True)
+    others, times = np.unique(columns, return_counts=True)
+    expected = sum(n * _expected_share(int(size), others, times, total) for size, n in sizes)
+    mean = (entropy(rows) + entropy(columns)) / 2
+    # Some clusterings leave nothing to chance, such as one cluster of all videos.
+    if mean - expected <= np.finfo(float).eps:
+        return 0.0
+    return float((information - expected) / (mean - expected))
+
+
+def _expected_share(size: int, others: Numbers, times: Numbers, total: int) -> float:
+    """Compute one cluster's expected share of the information, with `times` clusters of `others`.
+
+    The number of videos that two random clusters share is hypergeometric.
+    """
+    from scipy.special import gammaln
+
+    def log_choose(n: Any, k: Any) -> Any:
+        return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+
+    least = np.maximum(1, size + others - total)
+    count = np.minimum(size, others) - least + 1
+    other = np.repeat(others, count)
+    videos = np.arange(len(other)) - np.repeat(np.cumsum(count) - count - least, count)
+    chance = np.exp(
+        log_choose(other, videos)
+        + log_choose(total - other, size - videos)
+        - log_choose(total, size)
+    )
+    gain = videos / total * np.log(videos * (total / (size * other.astype(float))))
+    return float((np.repeat(times, count) * gain * chance).sum())

@@ -1,39 +1,29 @@
 """Curves of a training, from the lines of its metrics.jsonl."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MOST_POINTS = 1000
-Point = tuple[float, float]
+from slic.report.summary import is_number
+
 Records = Sequence[Mapping[str, Any]]
 
 HELD_OUT = "held-out groups of the training split"
 TESTED = "test videos, recorded for this figure only"
-# Key, title, whether it is in percent, and its series: name, and where its value stands.
-_OF_EPOCHS = (
+# In the order of the page: key, title, whether values are fractions, kind of line in
+# metrics.jsonl, and the series: name, and key of the value in a line.
+CURVES: tuple[tuple[str, str, bool, str, dict[str, str]], ...] = (
     (
         "loss",
         "Loss",
         False,
+        "epoch",
         {"loss": "loss", "instance loss": "instance_loss", "temporal loss": "temporal_loss"},
     ),
     (
-        "rates",
-        "False positives and false negatives",
-        True,
-        {"false positives": "false_positive_rate", "false negatives": "false_negative_rate"},
-    ),
-    ("lr", "Learning rate", False, {"learning rate": "lr"}),
-    ("seconds", "Seconds an epoch", False, {"since the last stop": "seconds"}),
-)
-_OF_CLUSTERINGS = (
-    ("agreement", "Clusters and labels", False, {"NMI": "nmi", "AMI": "ami"}),
-    ("clusters", "Number of clusters", False, {"clusters": "clusters"}),
-    (
         "recall",
-        "Recall during training, one clip a video",
+        "Recall during training, one clip per video",
         True,
+        "clustering",
         {
             f"at 1, {HELD_OUT}": "recall.1",
             f"at 5, {HELD_OUT}": "recall.5",
@@ -41,75 +31,65 @@ _OF_CLUSTERINGS = (
             f"at 5, {TESTED}": "test_recall.5",
         },
     ),
-    ("distance", "Mean cosine distance of the embeddings", False, {"distance": "distance"}),
+    (
+        "agreement",
+        "Agreement of clusters and labels",
+        False,
+        "clustering",
+        {"NMI": "nmi", "AMI": "ami"},
+    ),
+    ("clusters", "Number of clusters", False, "clustering", {"clusters": "clusters"}),
+    (
+        "rates",
+        "False positives and false negatives",
+        True,
+        "epoch",
+        {"false positives": "false_positive_rate", "false negatives": "false_negative_rate"},
+    ),
+    (
+        "distance",
+        "Mean cosine distance of the embeddings",
+        False,
+        "clustering",
+        {"distance": "distance"},
+    ),
+    ("lr", "Learning rate", False, "epoch", {"learning rate": "lr"}),
+    ("seconds", "Seconds per epoch", False, "epoch", {"since the last interruption": "seconds"}),
 )
-_ORDER = ("loss", "recall", "agreement", "clusters", "rates", "distance", "lr", "seconds")
 
 
 def curves(epochs: Records, clusterings: Records) -> list[dict[str, Any]]:
-    """The section `curves` of a report; without the series that hold no number at all.
+    """Build the section `curves`; series without any number are left out.
 
     Args:
-        epochs, clusterings: the lines of these kinds of a metrics.jsonl. An epoch's value stands
-            at its end (epoch 0 at x = 1), a clustering's before the epoch that it begins, so
-            that x is epochs trained by then.
+        epochs: lines of kind `epoch`. Their values belong to the end of the epoch: epoch 0 has
+            x = 1, the number of epochs trained by then.
+        clusterings: lines of kind `clustering`. Their values belong to the beginning of the epoch.
 
     Returns:
-        `[{key, title, x, percent, series: [{name, points: [[x, y], ...]}]}]`, of each series at
-        most 1,000 points.
+        `[{key, title, x, percent, series: [{name, points: [[x, y], ...]}]}]`.
     """
-    made = {}
-    for kinds, records, after in ((_OF_EPOCHS, epochs, 1), (_OF_CLUSTERINGS, clusterings, 0)):
-        for key, title, percent, names in kinds:
-            series = [
-                {"name": name, "points": thinned(points)}
-                for name, place in names.items()
-                if (points := _points(records, place.split("."), after))
-            ]
-            if series:
-                made[key] = {"key": key, "title": title, "x": "epoch", "percent": percent}
-                made[key]["series"] = series
-    return [made[key] for key in _ORDER if key in made]
+    found = []
+    for key, title, percent, kind, names in CURVES:
+        records, offset = (epochs, 1) if kind == "epoch" else (clusterings, 0)
+        series = [
+            {"name": name, "points": points}
+            for name, value_key in names.items()
+            if (points := _points(records, value_key.split("."), offset))
+        ]
+        if series:
+            about = {"key": key, "title": title, "x": "epoch", "percent": percent}
+            found.append({**about, "series": series})
+    return found
 
 
-def _points(records: Records, place: Sequence[str], after: int) -> list[Point]:
-    found: dict[float, float] = {}
+def _points(records: Records, keys: Sequence[str], offset: int) -> list[tuple[float, float]]:
+    """Return the points of a series, by ascending x; of an epoch recorded twice, the last."""
+    points: dict[float, float] = {}
     for record in records:
         value: Any = record
-        for name in place:
-            value = value.get(name) if isinstance(value, Mapping) else None
-        x, y = number(record.get("epoch")), number(value)
-        if x is not None and y is not None:
-            found[x + after] = y
-    return sorted(found.items())
-
-
-def number(value: Any) -> float | None:
-    """A finite number as JSON can hold it, or None; files of strangers hold anything."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return value if math.isfinite(value) else None
-    except OverflowError:  # a whole number beyond all floats
-        return None
-
-
-def thinned(points: Sequence[Point], *, most: int = MOST_POINTS) -> list[Point]:
-    """At most so many of the points: the first, the last, and lowest and highest of each stretch.
-
-    Args:
-        points: of ascending x.
-        most: 4 or more.
-    """
-    if len(points) <= most:
-        return list(points)
-    stretches = (most - 2) // 2
-    inner = points[1:-1]
-    kept = [points[0]]
-    for i in range(stretches):
-        begin, end = len(inner) * i // stretches, len(inner) * (i + 1) // stretches
-        stretch = range(begin, end)
-        low = min(stretch, key=lambda place: inner[place][1])
-        high = max(stretch, key=lambda place: inner[place][1])
-        kept += [inner[place] for place in sorted({low, high})]
-    return [*kept, points[-1]]
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if is_number(record.get("epoch")) and is_number(value):
+            points[record["epoch"] + offset] = value
+    return sorted(points.items())

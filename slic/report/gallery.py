@@ -1,6 +1,6 @@
-"""Queries and their nearest videos: a random sample, and those of the worst and best classes."""
+"""Queries and their nearest videos: a random sample, and the worst and the best classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,55 +11,56 @@ from slic.cache import EmbeddingCache
 from slic.clips.seeding import seeded
 from slic.config import Feature
 from slic.metrics import per_class_recall
-from slic.neighbours.exact import FloatRows, nearest
+from slic.neighbours.exact import FloatRows, nearest, unit_float32
 from slic.page.videos import Videos
 from slic.runtime.text import counted
 
-NEIGHBOURS = 6  # shown
-SEARCHED = 10  # the largest k of the recall that a report tells
+NEIGHBOURS = 6  # per query, as many as a row of the page has room for
+SEARCHED = 10  # the largest k of the report's recall
 RANDOM_QUERIES = 24
-SHOWN_CLASSES = 8
-CLASS_QUERIES = 3
+CLASSES_PER_VIEW = 8
+QUERIES_PER_CLASS = 3
 
-Places = NDArray[np.int64]
+Rows = NDArray[np.int64]
 Section = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Found:
-    """The nearest training videos of each test video of a split, among labelled ones.
+class Neighbours:
+    """The nearest training videos of each test video; rows are positions in the cache.
 
     Attributes:
-        queries: `(Q,)` positions in the cache.
-        neighbours: `(Q, K)` positions in the cache, nearest first.
-        similarity: `(Q, K)` float32, cosine.
-        among: how many training videos there are.
+        queries: `(Q,)` rows of the queries.
+        neighbours: `(Q, K)` rows of the neighbours, nearest first.
+        similarity: `(Q, K)` float32 cosine similarities.
+        gallery_size: number of videos that were searched.
     """
 
-    queries: Places
-    neighbours: Places
+    queries: Rows
+    neighbours: Rows
     similarity: NDArray[np.float32]
-    among: int
+    gallery_size: int
 
 
-def split_neighbours(cache: EmbeddingCache, *, split: int, feature: Feature) -> Found | None:
-    """The retrieval of a split, once for gallery and confusion; None without labels or split.
+def split_neighbours(cache: EmbeddingCache, *, split: int, feature: Feature) -> Neighbours | None:
+    """Find the neighbours of a split's test videos, among videos with label and finite embedding.
 
-    Videos whose embedding holds NaN or infinity are left out.
+    Returns:
+        None without labels, or without test or training videos in the split.
     """
     if cache.labels is None or split not in cache.splits:
         return None
     rows, usable = embeddings(cache, feature)
-    known, words = usable & (cache.labels != ""), cache.splits[split]
-    test, train = (np.flatnonzero(known & (words == word)) for word in ("test", "train"))
+    known, parts = usable & (cache.labels != ""), cache.splits[split]
+    test, train = (np.flatnonzero(known & (parts == part)) for part in ("test", "train"))
     if not len(test) or not len(train):
         return None
     similarity, found = nearest(rows[test], rows[train], k=SEARCHED)
-    return Found(test, train[found], similarity, len(train))
+    return Neighbours(test, train[found], similarity, len(train))
 
 
 def embeddings(cache: EmbeddingCache, feature: Feature) -> tuple[FloatRows, NDArray[np.bool_]]:
-    """Embeddings `(N, D)` of a cache, and which are finite `(N,)`."""
+    """Return the embeddings `(N, D)` of a cache, and which are finite, `(N,)`."""
     rows = cache.backbone if feature == "backbone" else cache.projection
     return rows, np.asarray(np.isfinite(rows).all(axis=1))
 
@@ -68,58 +69,93 @@ def gallery(
     cache: EmbeddingCache,
     videos: Videos,
     *,
-    found: Found | None,
+    found: Neighbours | None,
     feature: Feature,
     clips: int,
     seed: int,
 ) -> tuple[Section | None, list[Section]]:
-    """The sections `gallery` and `classes` of a report; None and [] where there is nothing.
+    """Build the sections `gallery` and `classes`; None and [] without usable embeddings.
 
     Args:
         cache: embeddings.
-        videos: takes the videos that are shown.
-        found: of `split_neighbours`; with None, random videos among all others, none marked.
-        feature, clips: what the embeddings are, for the section.
-        seed: of what is drawn.
+        videos: receives the videos that are shown.
+        found: result of `split_neighbours`. With None, random videos are compared with all
+            others, and no neighbour counts as right or wrong.
+        feature: embedding that was compared.
+        clips: clips per video that were averaged.
+        seed: random seed of the samples.
     """
-    labelled = found is not None
-    if found is None:
-        found = _among_all(cache, feature, seed)
+    labels = None if found is None else np.asarray(cache.labels)
+    found = found or _unlabelled_neighbours(cache, feature, seed)
     if found is None:
         return None, []
-    rows = _Rows(cache, videos, found, labelled=labelled)
-    classes = _classes(cache, found) if labelled else []
-    views = [_random(rows, seed), *_by_class(rows, classes, seed)]
-    about = {"feature": feature, "clips": clips, "labelled": labelled}
-    about |= {"queries": len(found.queries), "among": found.among}
+
+    def rows_of(queries: Rows) -> list[Section]:
+        return [_row(cache, videos, found, labels, query) for query in queries.tolist()]
+
+    count = len(found.queries)
+    total = (
+        counted(count, "test video")
+        if labels is not None
+        else counted(found.gallery_size + 1, "video")
+    )
+    sample = _sample(np.arange(count), RANDOM_QUERIES, seed, "random")
+    note = f"{len(sample)} of {total}, drawn at random (seed {seed})"
+    group = {"title": None, "note": None, "rows": rows_of(sample)}
+    views = [{"key": "random", "title": "A random sample", "note": note, "groups": [group]}]
+    classes = []
+    if labels is not None:
+        classes = _classes(labels, found)
+        views += _class_views(labels[found.queries], classes, rows_of, seed)
+    about = {"feature": feature, "clips": clips, "labelled": labels is not None}
+    about |= {"queries": count, "among": found.gallery_size}
     return {**about, "views": views}, classes
 
 
-def _among_all(cache: EmbeddingCache, feature: Feature, seed: int) -> Found | None:
-    """Random videos and their nearest others."""
+def _unlabelled_neighbours(cache: EmbeddingCache, feature: Feature, seed: int) -> Neighbours | None:
+    """Compare random videos with all others."""
     rows, usable = embeddings(cache, feature)
     places = np.flatnonzero(usable)
     if not len(places):
         return None
-    queries = np.sort(_drawn(places, RANDOM_QUERIES, seed, "queries"))
-    similarity, near = nearest(rows[queries], rows[places], k=NEIGHBOURS + 1)
-    near = places[near]
-    # Among equal videos a query may come anywhere, or not at all: the last one then is too many.
-    own = near == queries[:, None]
-    own[~own.any(axis=1), -1] = True
-    shape = (len(queries), near.shape[1] - 1)
-    others, values = near[~own].reshape(shape), similarity[~own].reshape(shape)
-    return Found(queries, others, values, len(places) - 1)
+    units = unit_float32(rows[places], name="embeddings")
+    own = np.sort(_sample(np.arange(len(places)), RANDOM_QUERIES, seed, "queries"))
+    similarity = units[own] @ units.T
+    similarity[np.arange(len(own)), own] = -np.inf  # a video is not its own neighbour
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(places) - 1)]
+    values = np.take_along_axis(similarity, order, axis=1)
+    return Neighbours(places[own], places[order], values, len(places) - 1)
 
 
-def _drawn(places: Places, count: int, seed: int, what: str) -> Places:
-    """Some of the places, or all where there are no more, in an order that `seed` decides."""
-    return seeded("gallery", seed, what).permutation(places)[:count]
+def _sample(rows: Rows, count: int, seed: int, purpose: str) -> Rows:
+    """Return at most `count` of the rows, in random order."""
+    return seeded("gallery", seed, purpose).permutation(rows)[:count]
 
 
-def _classes(cache: EmbeddingCache, found: Found) -> list[Section]:
-    """Recall at 1 of every class that is asked for, worst first."""
-    labels = np.asarray(cache.labels)
+def _row(
+    cache: EmbeddingCache,
+    videos: Videos,
+    found: Neighbours,
+    labels: NDArray[Any] | None,
+    number: int,
+) -> Section:
+    """Build a query and its neighbours, and add their videos to the table."""
+    query = int(found.queries[number])
+    own = videos.row_of(str(cache.ids[query]))
+    pairs = zip(found.neighbours[number].tolist(), found.similarity[number].tolist(), strict=True)
+    neighbours = [
+        {
+            "video": videos.row_of(str(cache.ids[place])),
+            "similarity": round(value, 4),
+            "right": None if labels is None else bool(labels[query] == labels[place]),
+        }
+        for place, value in list(pairs)[:NEIGHBOURS]
+    ]
+    return {"query": own, "neighbours": neighbours}
+
+
+def _classes(labels: NDArray[Any], found: Neighbours) -> list[Section]:
+    """Compute recall at 1 for every class of the queries, worst first."""
     asked = labels[found.queries]
     recall = per_class_recall(asked, labels[found.neighbours], 1)
     names, counts = np.unique(asked, return_counts=True)
@@ -128,75 +164,36 @@ def _classes(cache: EmbeddingCache, found: Found) -> list[Section]:
     return [{"label": n, "queries": queries[n], "recall": recall[n]} for n in worst_first]
 
 
-class _Rows:
-    """Rows of the gallery, whose videos enter the table as they are shown."""
+def _class_views(
+    asked: NDArray[Any],
+    classes: Sequence[Section],
+    rows_of: Callable[[Rows], list[Section]],
+    seed: int,
+) -> list[Section]:
+    """Build the views of the worst and of the best classes; no class is in both.
 
-    def __init__(
-        self, cache: EmbeddingCache, videos: Videos, found: Found, *, labelled: bool
-    ) -> None:
-        self._cache, self._videos, self.found = cache, videos, found
-        self.labels = np.asarray(cache.labels) if labelled else None
-
-    def of(self, queries: Places) -> list[Section]:
-        """Rows of some queries, by their places in `found`."""
-        return [self._row(query) for query in queries.tolist()]
-
-    def _row(self, number: int) -> Section:
-        found, query = self.found, int(self.found.queries[number])
-        near, similarity = found.neighbours[number], found.similarity[number]
-        pairs = zip(near[:NEIGHBOURS].tolist(), similarity[:NEIGHBOURS], strict=True)
-        return {
-            "query": self._shown(query),
-            "neighbours": [
-                {
-                    "video": self._shown(place),
-                    "similarity": round(float(value), 4),
-                    "right": self._right(query, place),
-                }
-                for place, value in pairs
-            ],
-        }
-
-    def _shown(self, place: int) -> int:
-        return self._videos.row_of(str(self._cache.ids[place]))
-
-    def _right(self, query: int, place: int) -> bool | None:
-        return None if self.labels is None else bool(self.labels[query] == self.labels[place])
-
-
-def _random(rows: _Rows, seed: int) -> Section:
-    count = len(rows.found.queries)
-    drawn = _drawn(np.arange(count), RANDOM_QUERIES, seed, "random")
-    whole = counted(count, "test video")
-    if rows.labels is None:  # the queries are a sample themselves
-        whole = counted(rows.found.among + 1, "video")
-    note = f"{len(drawn)} of {whole}, drawn at random (seed {seed})"
-    group = {"title": None, "note": None, "rows": rows.of(drawn)}
-    return {"key": "random", "title": "A random sample", "note": note, "groups": [group]}
-
-
-def _by_class(rows: _Rows, classes: Sequence[Section], seed: int) -> list[Section]:
-    """The views of the worst and of the best classes, none of which is in both."""
-    differ = bool(classes) and classes[0]["recall"] < classes[-1]["recall"]
-    half = len(classes) // 2 if differ else 0
-    best = classes[::-1][: min(SHOWN_CLASSES, half)]
-    worst = classes[: min(SHOWN_CLASSES, len(classes) - half)]
-    sides = (("worst", "lowest", worst), ("best", "highest", best))
-    return [_class_view(rows, *side, len(classes), seed) for side in sides if side[2]]
-
-
-def _class_view(
-    rows: _Rows, key: str, which: str, classes: Sequence[Section], count: int, seed: int
-) -> Section:
-    asked = np.asarray(rows.labels)[rows.found.queries]
-    groups = []
-    for one in classes:
-        own = np.flatnonzero(asked == one["label"])
-        drawn = _drawn(own, CLASS_QUERIES, seed, one["label"])
-        note = f"recall at 1 {100 * one['recall']:.0f} % of {counted(one['queries'], 'video')}"
-        groups.append({"title": one["label"], "note": note, "rows": rows.of(drawn)})
-    note = (
-        f"{len(classes)} of {count} classes, those of the {which} recall at 1, with"
-        f" {CLASS_QUERIES} queries each or all there are, drawn at random (seed {seed})"
-    )
-    return {"key": key, "title": f"The {key} classes", "note": note, "groups": groups}
+    Args:
+        asked: `(Q,)` labels of the queries.
+        classes: section `classes`, worst first.
+        rows_of: returns the gallery's rows for positions of queries.
+        seed: random seed of the samples.
+    """
+    half = len(classes) // 2 if classes[0]["recall"] < classes[-1]["recall"] else 0
+    best = classes[::-1][: min(CLASSES_PER_VIEW, half)]
+    worst = classes[: min(CLASSES_PER_VIEW, len(classes) - half)]
+    views = []
+    for key, which, chosen in (("worst", "lowest", worst), ("best", "highest", best)):
+        groups = []
+        for one in chosen:
+            own = np.flatnonzero(asked == one["label"])
+            sample = _sample(own, QUERIES_PER_CLASS, seed, one["label"])
+            note = f"recall at 1 {100 * one['recall']:.0f} % of {counted(one['queries'], 'video')}"
+            groups.append({"title": one["label"], "note": note, "rows": rows_of(sample)})
+        note = (
+            f"the {len(chosen)} of {len(classes)} classes with the {which} recall at 1;"
+            f" {QUERIES_PER_CLASS} queries of each, or all, drawn at random (seed {seed})"
+        )
+        if groups:
+            title = f"The {key} classes"
+            views.append({"key": key, "title": title, "note": note, "groups": groups})
+    return views

@@ -1,4 +1,4 @@
-"""The paper's figures beside a run's, where the run's preset is one of the paper's."""
+"""The paper's figures and a run's, if the run's preset is one of the paper's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ TABLE_OF = {
     "kinetics400-16f": CLASSIFICATION,
     "kinetics400-32f": CLASSIFICATION,
 }
-# In the table of classification: whichever there is, the better one.
+# In the table of classification, the first of these that was measured.
 CLASSIFIED = ("finetune", "linear-augmented", "linear")
 
 
@@ -25,74 +25,53 @@ def paper(
     changed: list[str],
     trained: str,
 ) -> dict[str, Any] | None:
-    """The section `paper` of a report: the table that fits the preset, and this run in its own row.
+    """Build the section `paper`: the table that belongs to the preset, with a row for this run.
 
     Args:
-        run: whose preset counts.
+        run: the run.
         store: name of the store that was evaluated.
-        recall: fractions by k.
-        top1: fractions by mode of `slic eval classify`.
+        recall: recall by k, as fractions.
+        top1: accuracy by mode of `slic eval classify`, as fractions.
         changed: names of the settings that differ from the preset's.
-        trained: how far, for the note.
+        trained: how far the run is trained, for the note.
 
     Returns:
-        title, columns, note, rows (method, network, own, published, ours; in percent by column);
-        None where the preset is another, or nothing was measured.
+        title, columns, note and rows (method, network, own, published, ours; in percent by
+        column); None with another preset, or if nothing was measured.
     """
     table = TABLE_OF.get(run.preset)
-    if table is None:
+    ours = {} if table is None else _ours(table, store, recall, top1)
+    if table is None or not ours:
         return None
-    ours = _ours(table, store, recall, top1)
-    if not ours:
-        return None
-    rows = [
-        _row(row.method, row.network, own=False, columns=table.columns, figures=row.published)
+    nothing = [None] * len(table.columns)
+    rows: list[dict[str, Any]] = [
+        {
+            "method": row.method,
+            "network": row.network,
+            "own": False,
+            "published": [row.published.get(column) for column in table.columns],
+            "ours": nothing,
+        }
         for row in table.rows
     ]
-    own = _row("this run", f"{run.settings.encoder}, {store}", own=True, columns=table.columns)
-    own["ours"] = [ours.get(column) for column in table.columns]
-    return {
-        "title": table.title,
-        "columns": list(table.columns),
-        "note": _note(store, changed, trained),
-        "rows": [*rows, own],
-    }
+    own = {"method": "this run", "network": f"{run.settings.encoder}, {store}", "own": True}
+    own |= {"published": nothing, "ours": [ours.get(column) for column in table.columns]}
+    other = f"; settings that differ from the preset: {', '.join(changed)}" if changed else ""
+    note = (
+        f"In percent; all rows but the last are as published. This run: {trained}{other}. It was"
+        f" evaluated on the store {store}: compare its row with the paper's only if that store"
+        " holds the data set and the split named by the column."
+    )
+    columns = list(table.columns)
+    return {"title": table.title, "columns": columns, "note": note, "rows": [*rows, own]}
 
 
 def _ours(
     table: Table, store: str, recall: Mapping[int, float], top1: Mapping[str, float]
 ) -> dict[str, float]:
-    """Percent by column; which data set a store holds, only its name can say."""
+    """Return percent by column; only the name of a store says which data set it holds."""
     data = "HMDB51" if "hmdb" in store.lower() else "UCF101"
     if table is CLASSIFICATION:
         mode = next((mode for mode in CLASSIFIED if mode in top1), None)
         return {} if mode is None else {f"{data} top-1": 100 * top1[mode]}
     return {f"{data} R@{k}": 100 * recall[k] for k in (1, 5) if k in recall}
-
-
-def _row(
-    method: str,
-    network: str,
-    *,
-    own: bool,
-    columns: tuple[str, ...],
-    figures: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    published = [(figures or {}).get(column) for column in columns]
-    nothing = [None] * len(columns)
-    return {
-        "method": method,
-        "network": network,
-        "own": own,
-        "published": published,
-        "ours": nothing,
-    }
-
-
-def _note(store: str, changed: list[str], trained: str) -> str:
-    other = f"; other settings than the preset's: {', '.join(changed)}" if changed else ""
-    return (
-        f"In percent; rows but the last are as published. This run: {trained}{other}. Its figures"
-        f" are of the store {store}: they compare with the paper's only if that holds the data set"
-        " and the split that the column names."
-    )

@@ -1,10 +1,11 @@
-"""One clustering in a form that is quick to count in, and the labels in its clusters."""
+"""Clusterings and labels as arrays that are quick to count in."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 Numbers = NDArray[np.int64]
 
@@ -14,26 +15,24 @@ class Partition:
     """A clustering of N videos into K clusters.
 
     Attributes:
-        name: such as `epoch00019`.
-        clusters: `(K,)` their numbers in clusters.h5, ascending.
-        of: `(N,)` place in `clusters` of each video's.
-        sizes: `(K,)` videos in each.
+        name: name in clusters.h5, such as `epoch00019`.
+        clusters: `(K,)` numbers of the clusters in clusters.h5, ascending.
+        codes: `(N,)` index into `clusters` of each video.
+        sizes: `(K,)` videos per cluster.
+        order: `(K,)` indices of the clusters, the largest first.
     """
 
     name: str
     clusters: Numbers
-    of: Numbers
+    codes: Numbers
     sizes: Numbers
-
-    def by_size(self) -> Numbers:
-        """`(K,)` places of the clusters, the largest first, of equal ones the lower number."""
-        return np.argsort(-self.sizes, kind="stable")
+    order: Numbers
 
 
 def partition(name: str, clusters: Numbers) -> Partition:
-    """A clustering `(N,)` as clusters.h5 has it."""
-    numbers, of, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
-    return Partition(name, numbers, of, sizes)
+    """Convert a clustering `(N,)` from clusters.h5."""
+    numbers, codes, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    return Partition(name, numbers, codes, sizes, np.argsort(-sizes, kind="stable"))
 
 
 @dataclass(frozen=True)
@@ -41,61 +40,44 @@ class Labels:
     """Labels of N videos.
 
     Attributes:
-        names: L, sorted.
-        of: `(N,)` place in `names`, or -1 where a video has none.
+        names: distinct labels, sorted.
+        codes: `(N,)` index into `names`, or -1 without a label.
     """
 
     names: list[str]
-    of: Numbers
+    codes: Numbers
 
 
 def labels_of(ids: Sequence[str], known: Mapping[str, str | None]) -> Labels:
-    """The labels of videos by id; of one that is not known, none."""
-    found = [known.get(video) for video in ids]
-    names = sorted({label for label in found if label})
+    """Look up the labels of videos."""
+    found = [known.get(video) or "" for video in ids]
+    names = sorted(set(found) - {""})
     places = {label: place for place, label in enumerate(names)}
-    return Labels(names, np.array([places.get(label or "", -1) for label in found], np.int64))
+    return Labels(names, np.array([places.get(label, -1) for label in found], np.int64))
 
 
-@dataclass(frozen=True)
-class Tally:
-    """How often each label occurs in each of K clusters.
+class LabelCounts:
+    """How often each label occurs in each cluster."""
 
-    Attributes:
-        labels, counts: `(M,)`, cluster by cluster, in each the most frequent label first.
-        edges: `(K + 1,)`: those of cluster c stand from `edges[c]` up to before `edges[c + 1]`.
-        labelled: `(K,)` videos with a label.
-    """
+    def __init__(self, clusters: Partition, labels: Labels) -> None:
+        known = labels.codes >= 0
+        shape = (len(clusters.sizes), max(1, len(labels.names)))
+        cells = (clusters.codes[known], labels.codes[known])
+        self._counts = csr_array((np.ones(known.sum(), np.int64), cells), shape=shape)
+        self._names = labels.names
 
-    labels: Numbers
-    counts: Numbers
-    edges: Numbers
-    labelled: Numbers
+    def of(self, cluster: int) -> list[tuple[str, int]]:
+        """Return the labels in a cluster with their counts, the most frequent first."""
+        row = slice(*self._counts.indptr[cluster : cluster + 2])
+        pairs = zip(self._counts.indices[row], self._counts.data[row].tolist(), strict=True)
+        return [(self._names[i], n) for i, n in sorted(pairs, key=lambda pair: (-pair[1], pair[0]))]
 
-    def of(self, cluster: int) -> list[tuple[int, int]]:
-        """Label and count of one cluster, the most frequent first."""
-        part = slice(self.edges[cluster], self.edges[cluster + 1])
-        return list(zip(self.labels[part].tolist(), self.counts[part].tolist(), strict=True))
+    def purity(self, cluster: int) -> float | None:
+        """Return the share of the most frequent label among a cluster's labelled videos."""
+        counts = [count for _, count in self.of(cluster)]
+        return counts[0] / sum(counts) if counts else None
 
-    def share(self, cluster: int) -> float | None:
-        """Purity: the share of its most frequent label among its videos with one."""
-        found = self.of(cluster)
-        return found[0][1] / int(self.labelled[cluster]) if found else None
-
-    def purity(self) -> float | None:
-        """Purity of all clusters, weighted by their videos with a label; None without any."""
-        total = int(self.labelled.sum())
-        firsts = self.edges[:-1][self.labelled > 0]
-        return int(self.counts[firsts].sum()) / total if total else None
-
-
-def tally(found: Partition, labels: Labels) -> Tally:
-    """Count the labels in the clusters."""
-    known = labels.of >= 0
-    width = max(1, len(labels.names))
-    cells, counts = np.unique(found.of[known] * width + labels.of[known], return_counts=True)
-    cluster, label = np.divmod(cells, width)
-    order = np.lexsort((label, -counts, cluster))
-    edges = np.searchsorted(cluster, np.arange(len(found.sizes) + 1))
-    labelled = np.bincount(found.of[known], minlength=len(found.sizes))
-    return Tally(label[order], counts[order], edges, labelled)
+    def mean_purity(self) -> float | None:
+        """Return the purity of all clusters, weighted by their labelled videos."""
+        total = int(self._counts.sum())
+        return int(self._counts.max(axis=1).sum()) / total if total else None

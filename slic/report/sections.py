@@ -1,12 +1,11 @@
-"""All sections of a run's report, one after another, from what there is of the run."""
+"""All sections of a run's report, from the inputs that are available."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from slic import __version__
-from slic.cache.clusterings import Clusterings
 from slic.page import room_for_images
 from slic.page.thumbnails import STILLS, STILLS_BYTES, STRIPS, STRIPS_BYTES, Scene, thumbnails
 from slic.page.videos import Videos
@@ -15,9 +14,8 @@ from slic.report.clusters import clusters, last_clustering
 from slic.report.confusion import confusions
 from slic.report.curves import curves
 from slic.report.embedding_map import embedding_map
-from slic.report.failed import failed
-from slic.report.gallery import Found, embeddings, gallery, split_neighbours
-from slic.report.material import Material
+from slic.report.gallery import Neighbours, embeddings, gallery, split_neighbours
+from slic.report.inputs import ReportInputs
 from slic.report.paper import paper
 from slic.runtime.progress import progress
 from slic.runtime.text import counted
@@ -26,8 +24,8 @@ Section = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Built:
-    """A report before it is written: its sections, WebP images, and where pictures are read."""
+class Page:
+    """A report before it is written: its sections, WebP images, and the scene of each video."""
 
     report: Section
     images: dict[str, bytes]
@@ -35,146 +33,127 @@ class Built:
 
 
 def build(
-    material: Material,
+    inputs: ReportInputs,
     *,
     sample: int,
     seed: int,
     names: Mapping[int, str],
     say: Callable[[str], None],
-) -> Built:
-    """All sections, with remarks on those that are not there.
+) -> Page:
+    """Build all sections, with remarks on those that are missing.
 
     Args:
-        material: what there is.
-        sample: videos of the map at most.
-        seed: of all that is drawn.
-        names: of clusters of the last clustering.
-        say: takes lines meant for the user.
+        inputs: what the report is made from.
+        sample: largest number of videos on the map.
+        seed: random seed of all samples and of the map.
+        names: names of the last clustering's clusters.
+        say: called with each progress message.
     """
-    videos = _videos(material)
-    # What a reader sees first gets its pictures first.
-    found, shown = _of_embeddings(material, videos, sample=sample, seed=seed, say=say)
-    of_clusters = _clusters(material, videos, seed)
-    return _with_pictures(
-        {
-            **_of_run(material),
-            "figures": summary.figures(
-                material, found, confusion=shown["confusion"], clusters=of_clusters
-            ),
-            "paper": _paper(material, found, shown["confusion"]),
-            **shown,
-            "clusters": of_clusters,
-            "names": {str(cluster): name for cluster, name in names.items()},
-        },
-        videos,
+    own = inputs.clusterings if inputs.own else None
+    last = {} if own is None else last_clustering(own)
+    videos = Videos(
+        inputs.store, inputs.entries, split=inputs.split, clusters=last, cache=inputs.cache
     )
-
-
-def _videos(material: Material) -> Videos:
-    of = _shown_clusterings(material)
-    return Videos(
-        material.store,
-        material.entries,
-        split=material.split,
-        clusters={} if of is None else last_clustering(of),
-        cache=material.cache,
-    )
-
-
-def _shown_clusterings(material: Material) -> Clusterings | None:
-    """The clusterings, if they are of the videos that the report is of."""
-    return material.clusterings if material.own else None
-
-
-def _of_run(material: Material) -> Section:
-    return {
+    # In the order in which a reader sees them: pictures of the first videos come first.
+    found, shown = _of_embeddings(inputs, videos, sample=sample, seed=seed, say=say)
+    of_clusters = _clusters(inputs, videos, seed)
+    settings = summary.settings(inputs)
+    report = {
         "kind": "report",
-        "title": material.run.path.resolve().name,
+        "title": inputs.run.path.resolve().name,
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "slic": __version__,
-        "remarks": material.remarks,
-        "facts": summary.facts(material),
-        "settings": summary.settings(material),
-        "curves": curves(material.lines("epoch"), material.lines("clustering")),
-        "failed": failed(material.failures, material.entries),
+        "remarks": inputs.remarks,
+        "facts": summary.facts(inputs, videos.labels),
+        "figures": summary.figures(
+            inputs, found, confusion=shown["confusion"], clusters=of_clusters
+        ),
+        "settings": settings,
+        "curves": curves(inputs.lines("epoch"), inputs.lines("clustering")),
+        "paper": paper(
+            inputs.run,
+            store=inputs.store_path.name.removesuffix(".zarr"),
+            recall=summary.recall(inputs, found),
+            top1=summary.top1(shown["confusion"]),
+            changed=summary.changed(settings),
+            trained=summary.epochs_done(inputs),
+        ),
+        **shown,
+        "clusters": of_clusters,
+        "names": {str(cluster): name for cluster, name in names.items()},
+        "failed": summary.failed(inputs.failures, inputs.entries),
     }
+    return _with_pictures(report, videos)
 
 
 def _of_embeddings(
-    material: Material,
+    inputs: ReportInputs,
     videos: Videos,
     *,
     sample: int,
     seed: int,
     say: Callable[[str], None],
-) -> tuple[Found | None, Section]:
-    """The sections that need embeddings, and the retrieval that several of them are of."""
-    cache, feature, split = material.cache, material.feature, material.split
+) -> tuple[Neighbours | None, Section]:
+    """Build the sections that need embeddings, and return the retrieval behind several of them."""
+    cache, feature, split = inputs.cache, inputs.feature, inputs.split
     if cache is None:
         return None, {"gallery": None, "classes": [], "confusion": [], "map": None}
     broken = int((~embeddings(cache, feature)[1]).sum())
     if broken:
-        what = f"{counted(broken, 'embedding')} of {len(cache.ids):,}"
-        material.remarks.append(f"{what} hold NaN or infinity and are left out of everything.")
+        inputs.remarks.append(
+            f"{counted(broken, 'embedding')} of {len(cache.ids):,} contain NaN or infinity; these"
+            " videos are left out of everything."
+        )
     found = split_neighbours(cache, split=split, feature=feature)
     clips = int(cache.attributes["clips"])
     shown, classes = gallery(cache, videos, found=found, feature=feature, clips=clips, seed=seed)
-    confusion, remarks = confusions(material.run, cache, found=found, split=split)
-    material.remarks.extend(remarks)
+    confusion, remarks = confusions(inputs.run, cache, found=found, split=split)
+    inputs.remarks.extend(remarks)
     say(f"map of {counted(min(sample, len(cache.ids)), 'video')}")
-    drawn = embedding_map(cache, videos, sample=sample, seed=seed, feature=feature)
-    return found, {"gallery": shown, "classes": classes, "confusion": confusion, "map": drawn}
+    points = embedding_map(cache, videos, sample=sample, seed=seed, feature=feature)
+    return found, {"gallery": shown, "classes": classes, "confusion": confusion, "map": points}
 
 
-def _clusters(material: Material, videos: Videos, seed: int) -> Section | None:
-    if material.clusterings is None:
+def _clusters(inputs: ReportInputs, videos: Videos, seed: int) -> Section | None:
+    if inputs.clusterings is None:
         return None
-    if not material.own:
-        what = "The clusters are of the run's own store, whose videos this report does not show."
-        material.remarks.append(what)
-    known = material.labels if material.own else {}
-    shown = videos if material.own else None
-    section, remarks = clusters(material.clusterings, shown, known=known, seed=seed)
-    material.remarks.extend(remarks)
+    if not inputs.own:
+        inputs.remarks.append(
+            "The clusters are those of the run's own store, whose videos are not in this report."
+        )
+    known = videos.labels if inputs.own else {}
+    shown = videos if inputs.own else None
+    section, remarks = clusters(inputs.clusterings, shown, known=known, seed=seed)
+    inputs.remarks.extend(remarks)
     return section
 
 
-def _paper(material: Material, found: Found | None, confusion: list[Section]) -> Section | None:
-    return paper(
-        material.run,
-        store=material.name,
-        recall=summary.recall(material, found),
-        top1=summary.top1(confusion),
-        changed=summary.changed(summary.settings(material)),
-        trained=summary.epochs_done(material),
+def _with_pictures(report: Section, videos: Videos) -> Page:
+    scenes = videos.scenes
+    rows = [
+        row
+        for view in (report["gallery"] or {"views": []})["views"]
+        for group in view["groups"]
+        for row in group["rows"]
+    ]
+    moving = dict.fromkeys(
+        video for row in rows for video in (row["query"], *(n["video"] for n in row["neighbours"]))
     )
-
-
-def _with_pictures(report: Section, videos: Videos) -> Built:
-    scenes, moving = videos.scenes(), list(dict.fromkeys(_gallery_rows(report["gallery"])))
     report["stills"], report["strips"] = STILLS, STRIPS
     report["videos"] = {**videos.table(), "still": list(range(len(scenes)))}
     room = room_for_images(report)
     if not room:
-        what = "The text of this file takes 25 MB alone: a smaller --sample makes it smaller."
-        report["remarks"].append(what)
+        report["remarks"].append(
+            "The text alone makes this file larger than 25 MB; lower --sample to shrink it."
+        )
     with progress(len(scenes) + len(moving), "pictures", unit="pictures") as advance:
-        pictures = thumbnails(
+        images, stills, remarks = thumbnails(
             scenes,
-            strips=moving,
+            strips=list(moving),
             stills_bytes=min(STILLS_BYTES, room // 2),
             strips_bytes=min(STRIPS_BYTES, room // 2),
             advance=advance,
         )
-    report["remarks"].extend(pictures.remarks)
-    report["videos"]["still"] = pictures.stills
-    return Built(report, pictures.images, scenes)
-
-
-def _gallery_rows(gallery: Section | None) -> Iterator[int]:
-    """Rows of all videos of the gallery, view by view."""
-    for view in (gallery or {}).get("views", []):
-        for group in view["groups"]:
-            for row in group["rows"]:
-                yield row["query"]
-                yield from (neighbour["video"] for neighbour in row["neighbours"])
+    report["remarks"].extend(remarks)
+    report["videos"]["still"] = stills
+    return Page(report, images, scenes)

@@ -1,16 +1,17 @@
-"""What a run is, in facts and a few large figures, and its settings beside the preset's."""
+"""Facts, main figures and settings of a run, and the videos of its store that failed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from slic.cache import Entry
 from slic.config import make_settings
 from slic.errors import SettingsError
 from slic.metrics import recall_at_k
-from slic.report.curves import number
-from slic.report.gallery import Found
-from slic.report.material import Material
+from slic.report.gallery import Neighbours
+from slic.report.inputs import ReportInputs
 from slic.runtime.text import counted
 
 KS = (1, 5, 10)
@@ -19,61 +20,59 @@ CLASSIFIED = {
     "linear-augmented": "Linear layer on augmented clips, top-1",
     "finetune": "Finetuned, top-1",
 }
+LISTED = 1000  # failed videos at most
+LONGEST_REASON = 400  # characters
 Section = dict[str, Any]
 
 
-def facts(material: Material) -> list[list[str]]:
-    """The section `facts` of a report: pairs of name and text."""
-    run, settings = material.run, material.run.settings
-    rows = [["run", run.path.resolve().name], ["store", material.path.name]]
-    rows += _of_store(material)
-    rows.append(["preset", run.preset])
-    rows.append(["encoder", settings.encoder])
-    clip = f"{settings.frames} frames, stride {settings.stride}, {settings.size} px"
-    rows.append(["clip", clip])
+def facts(inputs: ReportInputs, labels: Mapping[str, str | None]) -> list[list[str]]:
+    """Build the section `facts`: pairs of name and text; labels are by video id."""
+    run, settings = inputs.run, inputs.run.settings
     clips = counted(settings.retrieval_clips, "clip")
-    rows.append(["compared by", f"{material.feature} embeddings, mean of {clips} a video"])
+    rows = {"run": run.path.resolve().name, "store": inputs.store_path.name}
+    rows |= _of_store(inputs, labels)
+    rows |= {"preset": run.preset, "encoder": settings.encoder}
+    rows["clip"] = f"{settings.frames} frames, stride {settings.stride}, {settings.size} px"
+    rows["compared by"] = f"{inputs.feature} embeddings, mean of {clips} per video"
     if settings.init:
-        rows.append(["weights from", settings.init.partition("@")[0]])
-    if run.imported:
-        return rows
-    rows.append(["objective", settings.objective_in_words()])
-    rows.append(["trained on", f"split {settings.split}"])
-    finished = material.records is None or material.lines("done")
-    rows.append(["trained", epochs_done(material) + ("" if finished else ", unfinished")])
-    return rows
+        rows["weights from"] = settings.init.partition("@")[0]
+    if not run.imported:
+        finished = inputs.records is None or inputs.lines("done")
+        rows["objective"] = settings.objective_in_words()
+        rows["trained on"] = f"split {settings.split}"
+        rows["trained"] = epochs_done(inputs) + ("" if finished else ", unfinished")
+    return [[name, text] for name, text in rows.items()]
 
 
-def _of_store(material: Material) -> list[list[str]]:
-    labels = material.labels
+def _of_store(inputs: ReportInputs, labels: Mapping[str, str | None]) -> dict[str, str]:
     if not labels:
-        ids = [] if material.clusterings is None else material.clusterings.ids
-        return [["videos", f"{len(ids):,}, as clustered"]] if ids else []
+        ids = [] if inputs.clusterings is None else inputs.clusterings.ids
+        return {"videos": f"{len(ids):,}, as clustered"} if ids else {}
     names = {label for label in labels.values() if label}
     without = sum(not label for label in labels.values())
     some = f", {without:,} videos without a label" if names and without else ""
-    return [
-        ["videos", f"{len(labels):,}"],
-        ["classes", f"{len(names):,}{some}" if names else "no labels"],
-    ]
+    return {
+        "videos": f"{len(labels):,}",
+        "classes": f"{len(names):,}{some}" if names else "no labels",
+    }
 
 
-def epochs_done(material: Material) -> str:
-    """`15 of 600 epochs`, as far as is recorded."""
-    done = "an unknown number" if material.records is None else len(material.lines("epoch"))
-    return f"{done} of {counted(material.run.settings.epochs, 'epoch')}"
+def epochs_done(inputs: ReportInputs) -> str:
+    """Say how far a run is trained, such as `15 of 600 epochs`."""
+    done = "an unknown number" if inputs.records is None else len(inputs.lines("epoch"))
+    return f"{done} of {counted(inputs.run.settings.epochs, 'epoch')}"
 
 
-def recall(material: Material, found: Found | None) -> dict[int, float]:
-    """Recall at 1, 5, 10 as a fraction of the queries; nothing without labels."""
-    if found is None or material.cache is None or material.cache.labels is None:
+def recall(inputs: ReportInputs, found: Neighbours | None) -> dict[int, float]:
+    """Compute recall at 1, 5 and 10 as fractions of the queries; empty without labels."""
+    if found is None or inputs.cache is None or inputs.cache.labels is None:
         return {}
-    labels = material.cache.labels
+    labels = inputs.cache.labels
     return recall_at_k(labels[found.queries], labels[found.neighbours], KS)
 
 
 def top1(confusion: Sequence[Section]) -> dict[str, float]:
-    """Top-1 accuracy by mode of `slic eval classify`, of the sections `confusion`."""
+    """Compute the top-1 accuracy of each classifier in the section `confusion`, by mode."""
     shares = {}
     for section in confusion:
         cells = np.array(section["cells"], dtype=np.int64).reshape(-1, 3)
@@ -84,61 +83,48 @@ def top1(confusion: Sequence[Section]) -> dict[str, float]:
 
 
 def figures(
-    material: Material,
-    found: Found | None,
+    inputs: ReportInputs,
+    found: Neighbours | None,
     *,
     confusion: Sequence[Section],
     clusters: Section | None,
 ) -> list[dict[str, str]]:
-    """The section `figures` of a report: name, text and note of the few large ones."""
+    """Build the section `figures`: name, text and note of the main results."""
     rows = []
-    for k, value in recall(material, found).items():
-        rows.append(_figure(f"Recall at {k}", _percent(value), _note(material, found)))
+    if found is not None:
+        queries, gallery = len(found.queries), found.gallery_size
+        note = (
+            f"{counted(queries, 'test video')} among {counted(gallery, 'training video')},"
+            f" split {inputs.split}; one video is {100 / queries:.2g} points"
+        )
+        for k, value in recall(inputs, found).items():
+            rows.append((f"Recall at {k}", f"{100 * value:.1f} %", note))
     notes = {section["key"]: section["note"] for section in confusion}
     for mode, share in top1(confusion).items():
-        rows.append(_figure(CLASSIFIED[mode], _percent(share), notes[mode]))
-    rows += _of_clusters(material, clusters)
-    return rows
-
-
-def _note(material: Material, found: Found | None) -> str:
-    if found is None:
-        return ""
-    queries, among = len(found.queries), found.among
-    return (
-        f"{counted(queries, 'test video')} among {counted(among, 'training video')},"
-        f" split {material.split}; one is {100 / queries:.2g} points"
-    )
-
-
-def _of_clusters(material: Material, clusters: Section | None) -> list[dict[str, str]]:
-    last = (material.lines("clustering") or [{}])[-1]
-    after = f"after epoch {last['epoch']}" if number(last.get("epoch")) is not None else ""
-    rows = []
-    if (nmi := number(last.get("nmi"))) is not None:
-        rows.append(_figure("NMI of clusters and labels", f"{nmi:.3f}", after))
+        rows.append((CLASSIFIED[mode], f"{100 * share:.1f} %", notes[mode]))
+    last = (inputs.lines("clustering") or [{}])[-1]
+    if is_number(last.get("nmi")):
+        note = f"after epoch {last.get('epoch')}"
+        rows.append(("NMI of clusters and labels", f"{last['nmi']:.3f}", note))
     if clusters is not None:
         note = f"of {counted(clusters['videos'], 'video')}, after epoch {clusters['epoch']}"
-        rows.append(_figure("Clusters", f"{clusters['count']:,}", note))
-    return rows
+        rows.append(("Clusters", f"{clusters['count']:,}", note))
+    return [{"name": name, "text": text, "note": note} for name, text, note in rows]
 
 
-def _figure(name: str, text: str, note: str) -> dict[str, str]:
-    return {"name": name, "text": text, "note": note}
+def is_number(value: Any) -> bool:
+    """Whether a value from metrics.jsonl is a finite number."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def settings(inputs: ReportInputs) -> list[dict[str, str]]:
+    """Build the section `settings`: name, value, and the preset's value.
 
-
-def settings(material: Material) -> list[dict[str, str]]:
-    """The section `settings` of a report: name, value, and the preset's value.
-
-    A run of no preset, or of one that this version does not know, differs in nothing.
+    Without a preset, or with one that this version doesn't know, no setting differs.
     """
-    own = material.run.settings.as_dict()
+    own = inputs.run.settings.as_dict()
     try:
-        preset: Mapping[str, Any] = make_settings(material.run.preset).as_dict()
+        preset: Mapping[str, Any] = make_settings(inputs.run.preset).as_dict()
     except SettingsError:
         preset = own
     rows = own.items()
@@ -146,5 +132,28 @@ def settings(material: Material) -> list[dict[str, str]]:
 
 
 def changed(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Names of the settings that differ from the preset's."""
+    """Return the names of the settings that differ from the preset's."""
     return [row["name"] for row in rows if row["value"] != row["preset"]]
+
+
+def failed(failures: Sequence[Entry], entries: Sequence[Entry]) -> Section | None:
+    """Build the section `failed`: count, listed and damaged; None if nothing failed.
+
+    Args:
+        failures: videos that could not be stored; the first 1,000 are listed.
+        entries: stored videos; the first 1,000 that have a remark are listed as damaged.
+    """
+    damaged = [entry for entry in entries if entry.remark]
+    if not failures and not damaged:
+        return None
+    return {
+        "count": len(failures),
+        "listed": [_reason(entry.id, entry.reason) for entry in failures[:LISTED]],
+        "damaged": [_reason(entry.id, entry.remark) for entry in damaged[:LISTED]],
+    }
+
+
+def _reason(video: str, reason: str | None) -> dict[str, str]:
+    text = reason or ""
+    short = text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
+    return {"id": video, "reason": short}

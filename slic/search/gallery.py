@@ -42,10 +42,10 @@ def write_gallery(
     report, videos = gallery_report(result, sources, run=run, cache=cache)
     shown = list(range(len(videos.ids)))
     with progress(2 * len(shown), "pictures", unit="pictures") as advance:
-        pictures = thumbnails(videos.scenes(), strips=shown, advance=advance)
-    report["videos"]["still"] = pictures.stills
-    report["remarks"] += pictures.remarks
-    write_page(path, report, pictures.images)
+        images, stills, remarks = thumbnails(videos.scenes, strips=shown, advance=advance)
+    report["videos"]["still"] = stills
+    report["remarks"] += remarks
+    write_page(path, report, images)
     return str(path)
 
 

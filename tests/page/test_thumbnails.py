@@ -1,4 +1,5 @@
 import io
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -6,6 +7,16 @@ from PIL import Image
 
 from slic.page.thumbnails import Scene, thumbnails
 from slic.page.videos import Videos
+
+
+class Pictures(NamedTuple):
+    images: dict[str, bytes]
+    stills: list[int]
+    remarks: list[str]
+
+
+def made(scenes, **options) -> Pictures:
+    return Pictures(*thumbnails(scenes, **options))
 
 
 def opened(image: bytes) -> np.ndarray:
@@ -25,7 +36,7 @@ def all_of(store) -> list[Scene | None]:
     videos = Videos(store, store.entries(), split=1, clusters={})
     for video in store.ids:
         videos.row_of(video)
-    return videos.scenes()
+    return videos.scenes
 
 
 def cell(sheet: np.ndarray, number: int) -> np.ndarray:
@@ -34,7 +45,7 @@ def cell(sheet: np.ndarray, number: int) -> np.ndarray:
 
 
 def test_stills_are_the_middle_frames(store):
-    pictures = thumbnails(all_of(store), strips=[])
+    pictures = made(all_of(store), strips=[])
     assert pictures.stills == list(range(24))
     assert list(pictures.images) == ["s0"]
     assert pictures.remarks == []
@@ -49,7 +60,7 @@ def test_stills_are_the_middle_frames(store):
 
 def test_more_videos_take_more_sheets(store_of):
     store = store_of({f"{n:03}": grey([2 * n], 12, 16) for n in range(103)})
-    pictures = thumbnails(all_of(store), strips=[102, 5, 102])
+    pictures = made(all_of(store), strips=[102, 5])
     assert list(pictures.images) == ["s0", "s1", "m102", "m5"]
     assert pictures.stills == list(range(103))
     for number in (0, 57, 99, 100, 102):
@@ -74,7 +85,7 @@ def test_strips_are_frames_over_the_video(store_of, count, fps, span, wanted):
     store = store_of({"a": grey(range(20, 20 + count))}, fps=fps)
     videos = Videos(store, store.entries(), split=1, clusters={})
     videos.row_of("a", *span)
-    strip = opened(thumbnails(videos.scenes(), strips=[0]).images["m0"])
+    strip = opened(made(videos.scenes, strips=[0]).images["m0"])
     assert strip.shape == (96, 1024, 3)
     means = strip.reshape(96, 8, 128, 3)[:, :, 20:108].mean(axis=(0, 2, 3))
     assert np.abs(means - 20 - wanted).max() < 2.5
@@ -89,7 +100,7 @@ def test_frames_are_cropped_about_their_centre(store_of, height, width):
     top, left = (height - tall) // 2, (width - broad) // 2
     frame[:, top : top + tall, left : left + broad, 0] = 200
     store = store_of({"a": frame})
-    pictures = thumbnails(all_of(store), strips=[0])
+    pictures = made(all_of(store), strips=[0])
     assert cell(opened(pictures.images["s0"]), 0)[4:56, 4:76, 0].min() > 150
     assert opened(pictures.images["m0"])[4:92, 4:124, 0].min() > 150
 
@@ -98,7 +109,7 @@ def test_what_cannot_be_read_has_no_picture(store_of):
     store = store_of({name: grey([90, 91, 92]) for name in "abc"})
     shard = store.path / "frames" / store.entry("b").key / "c.0.0.0.0"
     shard.write_bytes(shard.read_bytes()[:40])
-    pictures = thumbnails([*all_of(store), None], strips=[0, 1, 2, 3])
+    pictures = made([*all_of(store), None], strips=[0, 1, 2, 3])
     assert pictures.stills == [0, -1, 2, -1]
     assert list(pictures.images) == ["s0", "m0", "m2"]
     assert len(pictures.remarks) == 1
@@ -107,8 +118,8 @@ def test_what_cannot_be_read_has_no_picture(store_of):
 
 
 def test_no_picture_at_all():
-    assert thumbnails([], strips=[]).images == {}
-    nothing = thumbnails([None] * 130, strips=[3])
+    assert made([], strips=[]).images == {}
+    nothing = made([None] * 130, strips=[3])
     assert (nothing.images, nothing.stills, nothing.remarks) == ({}, [-1] * 130, [])
 
 
@@ -121,9 +132,9 @@ def test_images_stay_within_their_bytes(store_of, share):
     noise = np.random.default_rng(0).integers(0, 256, (3, 130, 60, 80, 3)).astype(np.uint8)
     store = store_of({f"{n:03}": noise[:, n] for n in range(130)})
     scenes, rows = all_of(store), list(range(12))
-    free = thumbnails(scenes, strips=rows).images
+    free = made(scenes, strips=rows).images
     stills, strips = int(share * size_of(free, "s")), int(share * size_of(free, "m"))
-    pictures = thumbnails(scenes, strips=rows, stills_bytes=stills, strips_bytes=strips)
+    pictures = made(scenes, strips=rows, stills_bytes=stills, strips_bytes=strips)
     assert size_of(pictures.images, "s") <= stills
     assert size_of(pictures.images, "m") <= strips
     # What is left out is what comes last, and is told.
@@ -140,7 +151,7 @@ def test_images_stay_within_their_bytes(store_of, share):
 
 
 def test_without_room_nothing_is_made(store):
-    pictures = thumbnails(all_of(store), strips=[0, 1], stills_bytes=10, strips_bytes=0)
+    pictures = made(all_of(store), strips=[0, 1], stills_bytes=10, strips_bytes=0)
     assert (pictures.images, pictures.stills) == ({}, [-1] * 24)
     assert "24 videos with no picture" in pictures.remarks[0]
     assert "2 videos with no moving picture" in pictures.remarks[0]
@@ -148,8 +159,6 @@ def test_without_room_nothing_is_made(store):
 
 def test_progress_comes_to_the_whole(store):
     told = []
-    thumbnails(
-        [*all_of(store), None], strips=[1, 4, 1], advance=lambda n, units: told.append((n, units))
-    )
+    made([*all_of(store), None], strips=[1, 4], advance=lambda n, units: told.append((n, units)))
     assert sum(n for n, _ in told) == 25 + 2
     assert all(n == units for n, units in told)

@@ -24,7 +24,7 @@ def test_a_video_has_one_row(store):
         "split": [entry.split2 for entry in shown],
         "seconds": [round(entry.frames / entry.fps, 3) for entry in shown],
     }
-    assert [(s.video, s.start, s.end) for s in videos.scenes()] == [
+    assert [(s.video, s.start, s.end) for s in videos.scenes] == [
         (entry.id, 0, entry.frames) for entry in shown
     ]
 
@@ -37,7 +37,7 @@ def test_segments_are_rows_of_their_own(store_of):
     assert videos.ids == ["a", "a#t=0,2", "a#t=2,5", "a#t=7.6,39.96", "a#t=0.12,8"]
     assert videos.table()["seconds"] == [8.0, 2.0, 3.0, 0.4, 7.88]
     assert videos.table()["cluster"] == [4] * 5
-    assert [(s.start, s.end) for s in videos.scenes()][1:] == [
+    assert [(s.start, s.end) for s in videos.scenes][1:] == [
         (0, 50), (50, 125), (190, 200), (3, 200),
     ]  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_a_segment_beyond_the_end_has_no_picture(store_of):
     store = store_of({"a": frames(9)})
     videos = Videos(store, store.entries(), split=1, clusters={})
     videos.row_of("a", 9, 12)
-    assert videos.scenes() == [None]
+    assert videos.scenes == [None]
 
 
 def test_without_the_store_labels_are_the_cache_s(cache_of):
@@ -71,7 +71,7 @@ def test_without_the_store_labels_are_the_cache_s(cache_of):
         "split": ["unused", "test", "train", None],
         "seconds": [None] * 4,
     }
-    assert videos.scenes() == [None] * 4
+    assert videos.scenes == [None] * 4
     other = Videos(None, [], split=3, clusters={}, cache=cache)
     other.row_of("v0")
     assert other.table()["split"] == [None]
@@ -85,11 +85,11 @@ def test_a_video_of_another_store(store_of):
     assert [*rows, videos.row_of_file("my <clip>.mp4", queries, entry)] == [0, 1, 1]
     assert videos.ids == ["query0", "my <clip>.mp4"]
     assert videos.table()["cluster"] == [3, None]
-    assert [scene.store for scene in videos.scenes()] == [store, queries]
+    assert [scene.store for scene in videos.scenes] == [store, queries]
     assert videos.table()["seconds"] == [0.16, 2.0]
 
 
 def test_nothing_is_shown():
     videos = Videos(None, [], split=1, clusters={})
-    assert videos.scenes() == []
+    assert videos.scenes == []
     assert set(map(len, videos.table().values())) == {0}

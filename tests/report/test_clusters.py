@@ -11,12 +11,10 @@ from slic.cache.clusterings import (
     read_clusterings,
     record_clusters,
 )
-from slic.errors import CheckpointError
 from slic.page.videos import Videos
-from slic.report.agreement import agreement
-from slic.report.changes import changes, drawn, merged, same, shared, split
+from slic.report.changes import agreement, changes, columns_of, merged, shared
 from slic.report.clusters import clusters, last_clustering
-from slic.report.partition import labels_of, partition, tally
+from slic.report.partition import LabelCounts, labels_of, partition
 
 
 def of(*columns: list[int], ids: list[str] | None = None) -> Clusterings:
@@ -33,36 +31,12 @@ def section(found: Clusterings, known: dict | None = None, *, seed: int = 0) -> 
     return clusters(found, table(), known=known or {}, seed=seed)[0]
 
 
-# --- the file --------------------------------------------------------------------------------
-
-
-def test_clusterings_are_read_in_order_of_epoch(tmp_path):
-    path = tmp_path / "clusters.h5"
+def test_the_last_clustering_is_that_of_the_latest_epoch(tmp_path):
     for epoch in (99_999, 0, 100_000, 5):
-        record_clusters(path, epoch, {"b": epoch, "ä 🎬": 1})
-    found = read_clusterings(path)
-    assert found.ids == ["b", "ä 🎬"]
+        record_clusters(tmp_path / "clusters.h5", epoch, {"b": epoch, "ä 🎬": 1})
+    found = read_clusterings(tmp_path / "clusters.h5")
     assert [epoch_of(name) for name in found.named] == [0, 5, 99_999, 100_000]
     assert last_clustering(found) == {"b": 100_000, "ä 🎬": 1}
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "empty", "folder", "missing"])
-def test_a_damaged_file_is_one_line_that_names_it(tmp_path, damage):
-    path = tmp_path / "clusters.h5"
-    record_clusters(path, 0, {"b": 4, "a": 0})
-    body = bytearray(path.read_bytes())
-    if damage == "flipped":
-        body[len(body) // 2] ^= 1
-    cut = {"cut": bytes(body[:-30]), "flipped": bytes(body), "text": b"hello", "empty": b""}
-    path.unlink()
-    if damage in cut:
-        path.write_bytes(cut[damage])
-    elif damage == "folder":
-        path.mkdir()
-    with pytest.raises(CheckpointError) as caught:
-        read_clusterings(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert len(str(caught.value).splitlines()) == 1
 
 
 # --- agreement -------------------------------------------------------------------------------
@@ -73,7 +47,7 @@ def measured(a: list[int], b: list[int]) -> float:
     return agreement(shared(before, after), before.sizes, after.sizes)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(12))
 def test_agreement_is_scikit_learns(seed):
     from sklearn.metrics import adjusted_mutual_info_score
 
@@ -103,9 +77,9 @@ def test_agreement_at_its_ends():
 
 def counts(a: list[int], b: list[int]) -> tuple[int, int, int]:
     before, after = partition("epoch00000", np.array(a)), partition("epoch00005", np.array(b))
-    cells = shared(before, after)
-    args = (cells, before, after)
-    return merged(*args), split(*args), same(*args)
+    (change,) = changes([before, after], labels_of([""] * len(a), {}))["changes"]
+    assert merged(shared(before, after), before, after) == change["merged"]
+    return change["merged"], change["split"], change["same"]
 
 
 def test_changes_by_hand():
@@ -133,7 +107,7 @@ def naive(a: list[int], b: list[int]) -> tuple[int, int, int]:
     return joined(before, after), joined(after, before), sum(w in after for w in before)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(10))
 def test_changes_are_those_of_sets(seed):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 60))
@@ -165,7 +139,7 @@ def test_flows_add_up_to_the_nodes_of_both_sides():
 )
 def test_six_clusterings_are_drawn_the_ends_among_them(count, expected):
     names = [clustering_name(i) for i in range(count)]
-    found = [epoch_of(name) for name in drawn(names)]
+    found = [epoch_of(name) for name in columns_of(names)]
     assert found[0] == 0
     assert found[-1] == count - 1
     assert len(found) == min(6, count)
@@ -245,7 +219,7 @@ def test_clusters_of_other_videos_than_the_reports_show_none():
     assert [c["videos"] for c in found["listed"]] == [[], []]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_tally_is_that_of_counters(seed):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 50))
@@ -255,13 +229,13 @@ def test_tally_is_that_of_counters(seed):
     ids = [f"v{i}" for i in range(count)]
     found = partition("epoch00000", codes)
     truth = labels_of(ids, dict(zip(ids, labels, strict=True)))
-    counted = tally(found, truth)
+    counted = LabelCounts(found, truth)
     right = 0
     for place, cluster in enumerate(found.clusters.tolist()):
         own = Counter(x for x, c in zip(labels, codes, strict=True) if c == cluster and x)
-        assert {truth.names[i]: n for i, n in counted.of(place)} == own
+        assert dict(counted.of(place)) == own
         best = max(own.values(), default=0)
         right += best
-        assert counted.share(place) == (best / own.total() if own else None)
+        assert counted.purity(place) == (best / own.total() if own else None)
     total = sum(label != "" for label in labels)
-    assert counted.purity() == (right / total if total else None)
+    assert counted.mean_purity() == (right / total if total else None)

@@ -2,7 +2,6 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,7 +30,7 @@ def shown(store, rows: list[tuple], *, labels: dict[str, str] | None = None):
     table["label"] = [(labels or {}).get(video) for video in table["id"]]
     group = {"title": None, "note": None, "rows": listed}
     view = {"key": "random", "title": "", "note": "", "groups": [group]}
-    return {"gallery": {"views": [view]}, "videos": table}, videos.scenes()
+    return {"gallery": {"views": [view]}, "videos": table}, videos.scenes
 
 
 @pytest.fixture
@@ -137,16 +136,6 @@ def test_without_labels_names_are_of_the_files(store_of, tmp_path):
     assert ">a</text>" in (tmp_path / "figure.svg").read_text()
 
 
-def test_as_many_queries_as_asked_for(levels, tmp_path):
-    report, scenes = shown(levels, [(f"l{n}", [("l9", None)]) for n in range(9)])
-    heights = []
-    for queries in (1, 3, 20):
-        write_figure(tmp_path / "figure.png", report, scenes, queries=queries)
-        heights.append(len(opened(tmp_path / "figure.png")))
-    step = (heights[1] - heights[0]) / 2
-    assert heights[2] - heights[0] == pytest.approx(8 * step, abs=8)
-
-
 def test_a_video_without_a_picture(levels, tmp_path):
     shard = levels.path / "frames" / levels.entry("l1").key / "c.0.0.0.0"
     shard.write_bytes(b"")
@@ -155,17 +144,11 @@ def test_a_video_without_a_picture(levels, tmp_path):
     assert (tmp_path / "figure.svg").read_text().count("no picture") == 2
 
 
-def test_matplotlib_is_left_as_it_was(levels, tmp_path):
-    before = dict(matplotlib.rcParams)
-    write_figure(tmp_path / "figure.svg", *shown(levels, [("l0", [])]))
-    assert dict(matplotlib.rcParams) == before
-
-
-@pytest.mark.parametrize("name", ["figure", "figure.jpg", "figure.html"])
-def test_other_suffixes_are_refused(levels, tmp_path, name):
-    with pytest.raises(InputError, match=r"\.pdf, \.svg, \.png"):
-        write_figure(tmp_path / name, *shown(levels, [("l0", [])]))
-    assert not (tmp_path / name).exists()
+def test_at_most_eight_queries(levels, tmp_path):
+    write_figure(tmp_path / "one.png", *shown(levels, [("l0", [])]))
+    write_figure(tmp_path / "all.png", *shown(levels, [(f"l{n}", []) for n in range(10)]))
+    one, most = (len(opened(tmp_path / name)) for name in ("one.png", "all.png"))
+    assert most == pytest.approx(8 * one, rel=0.2)
 
 
 @pytest.mark.parametrize("gallery", [None, {"views": []}])

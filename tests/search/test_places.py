@@ -11,7 +11,8 @@ import pytest
 from slic.cache import ClipStore, EmbeddingCache
 from slic.clips.pixels import centre_view, normalise
 from slic.clips.positions import even_starts
-from slic.demo.drawn import ACTIONS, draw_clip
+from slic.demo.figures import ACTIONS
+from slic.demo.scenes import draw_clip
 from slic.embed.embedding import Protocol
 from slic.encoders.checkpoints import load_encoder
 from slic.errors import InputError

@@ -90,7 +90,9 @@ def probe_decoding() -> dict[str, Any]:
     import numpy as np
 
     from slic.decode.guarded import decode_video
-    from slic.demo.drawn import ACTIONS, draw_clip, draw_dataset
+    from slic.demo.drawn import draw_dataset
+    from slic.demo.figures import ACTIONS
+    from slic.demo.scenes import draw_clip
 
     frames = draw_clip(ACTIONS[0], group=1, clip=1, frames=CLIP_FRAMES, size=CLIP_SIZE)
     begin = time.monotonic()
