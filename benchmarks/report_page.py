@@ -33,7 +33,7 @@ from slic.config import make_settings
 from slic.embed.cached import evaluation_protocol
 from slic.embed.embedding import CacheName, write_cache
 from slic.encoders.encoder import new_encoder, weights_digest
-from slic.encoders.tensor_files import save_whole
+from slic.encoders.tensor_files import save_tensors
 from slic.eval.imported import checkpoint_content
 from slic.report.build import report
 from slic.runs import Run, create_run
@@ -124,7 +124,7 @@ def make_run(folder: Path, entries: Sequence[Entry], store: Path) -> Run:
         folder, settings, store=store, store_digest=digest, preset="cpu-small", fitted=False
     )
     encoder = new_encoder(settings.encoder, seed=0)
-    save_whole(run.checkpoint, checkpoint_content(encoder, settings, head=True))
+    save_tensors(run.checkpoint, checkpoint_content(encoder, settings, head=True))
     draw = np.random.default_rng(0)
     kinds = np.array([int(entry.label.split()[1]) for entry in entries if entry.label])
     centres = draw.standard_normal((CLASSES, 128))

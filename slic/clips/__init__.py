@@ -1,5 +1,5 @@
 """Clips: choose, read and augment them, and normalise their pixels."""
 
-from slic.clips.pixels import normalise
+from slic.encoders.encoder import normalise
 
 __all__ = ["normalise"]

@@ -13,13 +13,13 @@ from torch import Tensor
 from slic.cache import ClipStore, EmbeddingCache, Entry
 from slic.cache.embeddings import Places, write_embeddings
 from slic.cache.index import SPLITS
-from slic.clips.pixels import centre_view, normalise
+from slic.clips.pixels import centre_view
 from slic.clips.positions import section_starts
 from slic.clips.reading import ReaderPool
 from slic.clips.windows import Section, whole_video
 from slic.config import Precision
 from slic.datasets.segments import Windows
-from slic.encoders.encoder import Encoder
+from slic.encoders.encoder import Encoder, normalise
 from slic.encoders.precision import autocast
 from slic.runtime.oom_split import OOMSplitter
 

@@ -10,8 +10,7 @@ import torch
 
 from slic import __version__
 from slic.encoders.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, statistics_of
-from slic.encoders.restoring import fitting_state, unfit_weights
-from slic.encoders.tensor_files import save_whole
+from slic.encoders.tensor_files import optimiser_state, save_tensors, state_mismatch
 from slic.engine.distributed import ALONE, Ranks
 from slic.engine.task import Task
 from slic.errors import CheckpointError
@@ -48,7 +47,7 @@ def save_checkpoint(path: Path, task: Task, progress: Progress) -> None:
     Raises:
         DiskError: the file system refuses; what was there before stays.
     """
-    save_whole(path, _content(task, progress))
+    save_tensors(path, _content(task, progress))
 
 
 def packed(task: Task, progress: Progress) -> bytes:
@@ -105,10 +104,10 @@ def restore(path: Path, task: Task) -> Progress:
     statistics = statistics_of(content, where=str(path))
     try:
         progress, state = _progress(content, task)
-        if unfit := unfit_weights(content["model"], task.network.state_dict()):
+        if unfit := state_mismatch(content["model"], task.network.state_dict()):
             raise ValueError(f"weights do not fit: {unfit}")
         task.enter(min(progress.epoch, task.epochs - 1))
-        optimiser = fitting_state(content.get("optimiser"), task.optimiser)
+        optimiser = optimiser_state(content.get("optimiser"), task.optimiser)
         task.load_state(state, progress.epoch)
     except ValueError as error:
         raise CheckpointError(f"{path}: cannot be continued from ({error})") from None

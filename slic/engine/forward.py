@@ -12,9 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from slic.clips.pixels import normalise
 from slic.config import Precision
-from slic.encoders.encoder import Encoder
+from slic.encoders.encoder import Encoder, normalise
 from slic.encoders.precision import autocast
 from slic.engine.distributed import ALONE, Ranks
 from slic.errors import InputError, WorkError

@@ -5,9 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from slic.clips.pixels import normalise
 from slic.config import Precision
-from slic.encoders.encoder import ARCHITECTURES, Encoder
+from slic.encoders.encoder import ARCHITECTURES, Encoder, normalise
 from slic.encoders.precision import autocast
 from slic.eval.recipe import BACKBONE_SHARE, WEIGHT_DECAY
 

@@ -14,7 +14,7 @@ from slic.clips.reading import ReaderPool
 from slic.config import Settings
 from slic.encoders.encoder import Encoder
 from slic.encoders.precision import tune
-from slic.encoders.restoring import unfit_weights
+from slic.encoders.tensor_files import state_mismatch
 from slic.engine.loader import SampleLoader
 from slic.engine.task import Sums, Task
 from slic.errors import InputError, WorkError
@@ -189,7 +189,7 @@ class Finetuning(Task):
         history, best, best_epoch = state["history"], state["best"], state["best_epoch"]
         if not isinstance(history, list) or len(history) != epoch:
             raise ValueError("its history is of other epochs")
-        if best is not None and (reason := unfit_weights(best, self.network.state_dict())):
+        if best is not None and (reason := state_mismatch(best, self.network.state_dict())):
             raise ValueError(f"its best weights do not fit: {reason}")
         self.history, self.best_epoch, self.best = history, best_epoch, best
         self.finished = state["finished"]

@@ -13,8 +13,8 @@ from slic.cache.clipstore import fingerprint
 from slic.config import Settings, make_settings, settings_from, with_defaults
 from slic.encoders.checkpoints import CHECKPOINT_FORMAT
 from slic.encoders.encoder import Encoder, new_encoder, weights_digest
-from slic.encoders.tensor_files import save_whole
-from slic.encoders.weights import Weights, described, load_weights, read_weights
+from slic.encoders.tensor_files import save_tensors
+from slic.encoders.weights import Weights, describe_weights, load_weights, read_weights
 from slic.errors import CheckpointError, InputError
 from slic.runs import RUNS, Run, create_run, find_run, only_store, open_run
 
@@ -51,7 +51,7 @@ def evaluated_run(
         raise InputError("give either --run or --weights, not both")
     file = Path(weights)
     content = read_weights(file)
-    say(f"{file}: {described(content)}")
+    say(f"{file}: {describe_weights(content)}")
     return import_weights(file, content, preset=preset, store=only_store(store))
 
 
@@ -88,7 +88,7 @@ def import_weights(file: Path, weights: Weights, *, preset: str | None, store: P
             create_run(path, settings, **about, preset=preset, imported=True, head=weights.has_head)
     run = replace(open_run(path), store=store)
     if not run.checkpoint.exists():
-        save_whole(run.checkpoint, checkpoint_content(encoder, settings, head=weights.has_head))
+        save_tensors(run.checkpoint, checkpoint_content(encoder, settings, head=weights.has_head))
     return run
 
 

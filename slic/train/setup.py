@@ -9,7 +9,7 @@ from slic.cache import ClipStore, Entry
 from slic.config import Settings, load_method, make_settings
 from slic.encoders.encoder import least_input, weights_digest
 from slic.encoders.precision import tune
-from slic.encoders.weights import Weights, described, read_weights
+from slic.encoders.weights import Weights, describe_weights, read_weights
 from slic.engine.batch_size import fitting_batch
 from slic.engine.distributed import Ranks
 from slic.engine.forward import ComputeOptions
@@ -120,7 +120,7 @@ def _starting_from(
             f"{file}: weights of {weights.encoder}, but the run's encoder is {settings.encoder}:"
             f" give --encoder {weights.encoder}"
         )
-    say(f"{file}: {described(weights)}")
+    say(f"{file}: {describe_weights(weights)}")
     return replace(settings, init=f"{file.name}@{weights_digest(weights.state)}")
 
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from slic.clips.pixels import centre_view, normalise
+from slic.clips.pixels import centre_view
 from slic.clips.positions import clip_span, even_starts, section_starts
-from slic.encoders.encoder import MEAN, STD
+from slic.encoders.encoder import MEAN, STD, normalise
 
 CPU = torch.device("cpu")
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from slic.cache import ClipStore, EmbeddingCache
-from slic.clips.pixels import centre_view, normalise
+from slic.clips.pixels import centre_view
 from slic.clips.positions import even_starts
 from slic.clips.reading import ReaderPool
 from slic.embed.embedding import CacheName, Protocol, embed, write_cache
-from slic.encoders.encoder import Encoder, new_encoder
+from slic.encoders.encoder import Encoder, new_encoder, normalise
 from slic.errors import DamagedChunk
 
 CPU = torch.device("cpu")

@@ -5,9 +5,8 @@ import copy
 import pytest
 import torch
 
-from slic.clips.pixels import normalise
 from slic.config import Precision
-from slic.encoders.encoder import Encoder, new_encoder
+from slic.encoders.encoder import Encoder, new_encoder, normalise
 from slic.engine.forward import ComputeOptions, make_forward
 from slic.errors import InputError, WorkError
 

@@ -20,7 +20,7 @@ from slic.clips.seeding import even_batches, seeded
 from slic.config import Settings, read_preset, setting, settings_from
 from slic.encoders.checkpoints import load_checkpoint, load_encoder
 from slic.encoders.encoder import new_encoder
-from slic.encoders.restoring import unfit_weights
+from slic.encoders.tensor_files import state_mismatch
 from slic.engine import saving
 from slic.engine.checkpoint import restore
 from slic.engine.forward import ComputeOptions, make_forward
@@ -155,9 +155,9 @@ class Toy(Method):
     def load_state(self, state: Mapping[str, Any], epoch: int) -> None:
         if state.keys() != {"queue", "other"}:
             raise ValueError("no queue")
-        if unfit := unfit_weights({"queue": state["queue"]}, {"queue": self.queue}):
+        if unfit := state_mismatch({"queue": state["queue"]}, {"queue": self.queue}):
             raise ValueError(unfit)
-        if unfit := unfit_weights(state["other"], self.other.state_dict()):
+        if unfit := state_mismatch(state["other"], self.other.state_dict()):
             raise ValueError(f"the second network: {unfit}")
         self.queue = state["queue"].clone()
         self.other.load_state_dict(state["other"])

@@ -32,7 +32,7 @@ from slic.cache import ClipStore, Entry, video_key
 from slic.cache.hdf5 import write_hdf5
 from slic.cache.index import Index
 from slic.demo.drawn import draw_dataset
-from slic.encoders.tensor_files import save_whole
+from slic.encoders.tensor_files import save_tensors
 from slic.errors import DiskError, InputError, StoreError, WorkError
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
@@ -129,12 +129,12 @@ import numpy as np, torch
 from slic.cache.hdf5 import write_hdf5
 from slic.runtime.disk import atomic_write
 from slic.errors import DiskError
-from slic.encoders.tensor_files import save_whole
+from slic.encoders.tensor_files import save_tensors
 
 rows = np.random.default_rng(0).random((400, 16), np.float32)
 
 def tensors(path):
-    save_whole(path, {{"rows": torch.from_numpy(rows)}})
+    save_tensors(path, {{"rows": torch.from_numpy(rows)}})
 
 def hdf5(path):
     write_hdf5(path, {{"rows": rows}})
@@ -171,7 +171,7 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
 
 def test_whole_files_can_be_read(tmp_path: Path) -> None:
     rows = np.arange(12.0, dtype=np.float32).reshape(3, 4)
-    save_whole(tmp_path / "new" / "t", {"rows": torch.from_numpy(rows)})
+    save_tensors(tmp_path / "new" / "t", {"rows": torch.from_numpy(rows)})
     write_hdf5(tmp_path / "new" / "h", {"rows": rows})
     assert torch.equal(torch.load(tmp_path / "new" / "t")["rows"], torch.from_numpy(rows))
     with h5py.File(tmp_path / "new" / "h", "r") as file:

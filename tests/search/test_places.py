@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from slic.cache import ClipStore, EmbeddingCache
-from slic.clips.pixels import centre_view, normalise
+from slic.clips.pixels import centre_view
 from slic.clips.positions import even_starts
 from slic.demo.figures import ACTIONS
 from slic.demo.scenes import draw_clip
 from slic.embed.embedding import Protocol
 from slic.encoders.checkpoints import load_encoder
+from slic.encoders.encoder import normalise
 from slic.errors import InputError
 from slic.prep.frames import prep_frames
 from slic.runs import Run, find_run
