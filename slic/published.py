@@ -1,6 +1,6 @@
-"""The SLIC paper's tables (CVPR 2022, and its poster): published figures, and settings of rows."""
+"""The tables of the SLIC paper (CVPR 2022, and its poster): figures, and settings of its rows."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 TableName = Literal["table1", "table2", "ablation"]
@@ -14,12 +14,12 @@ class Row:
     """One row of a table.
 
     Attributes:
-        method: as printed.
-        network: encoder, and what else tells the row from others.
-        published: percent by column; a column that the paper leaves out is not there.
-        training: settings that differ from the preset's; None for other authors' methods.
-        preset: of the training.
-        mode: of `slic eval classify`, in the table of classification.
+        method: Name of the method, as printed.
+        network: Encoder, and what else distinguishes the row.
+        published: Percent by column, without the columns that the paper leaves out.
+        training: Settings that differ from the preset's; None for other authors' methods.
+        preset: Preset of the training.
+        mode: Mode of `slic eval classify`; None for retrieval.
     """
 
     method: str
@@ -29,29 +29,33 @@ class Row:
     preset: str = "ucf101-32f"
     mode: Literal["linear-augmented", "finetune"] | None = None
 
+    @property
+    def source(self) -> str:
+        """Name of the data set to pretrain on."""
+        return "K400" if self.preset.startswith("kinetics") else "UCF101"
+
 
 @dataclass(frozen=True)
 class Table:
     """A table of the paper.
 
     Attributes:
-        title: what it compares.
-        columns: of figures, in percent.
-        rows: in the paper's order.
+        title: What the table compares.
+        columns: Names of the columns of figures.
+        rows: Rows in the paper's order.
     """
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...] = field(default=())
+    rows: tuple[Row, ...]
 
 
 def _retrieval(*figures: float) -> dict[str, float]:
     return dict(zip((UCF1, UCF5, HMDB1, HMDB5), figures, strict=False))
 
 
-def _top1(ucf: float | None, hmdb: float | None) -> dict[str, float]:
-    both = {UCF_TOP: ucf, HMDB_TOP: hmdb}
-    return {column: value for column, value in both.items() if value is not None}
+def _top1(ucf: float, hmdb: float | None = None) -> dict[str, float]:
+    return {UCF_TOP: ucf} if hmdb is None else {UCF_TOP: ucf, HMDB_TOP: hmdb}
 
 
 S3D: dict[str, Any] = {"encoder": "s3d"}
@@ -79,7 +83,7 @@ CLASSIFICATION = Table(
     "Classification, top-1",
     (UCF_TOP, HMDB_TOP),
     (
-        Row("TCLR", "R3D-18, UCF101, frozen", _top1(69.9, None)),
+        Row("TCLR", "R3D-18, UCF101, frozen", _top1(69.9)),
         Row("CoCLR", "S3D, UCF101, frozen", _top1(70.2, 39.1)),
         Row("SLIC", "R3D-18, UCF101, frozen", _top1(77.7, 48.3), R3D, mode="linear-augmented"),
         Row("CoCLR", "S3D, UCF101", _top1(81.4, 52.1)),
@@ -92,26 +96,21 @@ CLASSIFICATION = Table(
 )
 
 
-def _ablation(cluster: bool, views: bool, temporal: bool, *figures: float) -> Row:
-    changes: dict[str, Any] = {}
-    changes |= {} if cluster else {"cluster": "none"}
-    changes |= {} if views else {"flow_probability": 0.0}
-    changes |= {} if temporal else {"temporal_weight": 0.0}
-    parts = {"clusters": cluster, "flow": views, "temporal loss": temporal}
-    without = [name for name, there in parts.items() if not there]
-    method = "SLIC" + (f" without {', '.join(without)}" if without else "")
-    return Row(method, "R3D-18", _retrieval(*figures), R3D | changes, "ucf101-16f")
+def _ablation(without: str, training: dict[str, Any], *figures: float) -> Row:
+    method = f"SLIC without {without}" if without else "SLIC"
+    return Row(method, "R3D-18", _retrieval(*figures), R3D | training, "ucf101-16f")
 
 
+NO_FLOW, NO_TEMPORAL = {"flow_probability": 0.0}, {"temporal_weight": 0.0}
 ABLATION = Table(
     "Ablation, retrieval, clips of 16 frames",
     (UCF1, UCF5, HMDB1, HMDB5),
     (
-        _ablation(False, True, True, 45.0, 62.3, 19.5, 45.1),
-        _ablation(True, False, False, 54.7, 65.6, 18.2, 41.5),
-        _ablation(True, True, False, 59.9, 69.8, 19.1, 41.1),
-        _ablation(True, False, True, 59.2, 69.8, 20.1, 43.6),
-        _ablation(True, True, True, 66.7, 77.3, 25.3, 49.8),
+        _ablation("clusters", {"cluster": "none"}, 45.0, 62.3, 19.5, 45.1),
+        _ablation("flow, temporal loss", NO_FLOW | NO_TEMPORAL, 54.7, 65.6, 18.2, 41.5),
+        _ablation("temporal loss", NO_TEMPORAL, 59.9, 69.8, 19.1, 41.1),
+        _ablation("flow", NO_FLOW, 59.2, 69.8, 20.1, 43.6),
+        _ablation("", {}, 66.7, 77.3, 25.3, 49.8),
     ),
 )
 

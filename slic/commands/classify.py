@@ -21,6 +21,12 @@ from slic.runtime.text import counted
 HARDEST = 3  # classes to print
 PANEL = "Training (not for --mode linear)"
 
+
+def training_option(name: str, text: str, default: str) -> Any:
+    """Make an option of the modes that train on clips."""
+    return option(name, text, default, rich_help_panel=PANEL)
+
+
 ModeOption = Annotated[
     Mode,
     option(
@@ -34,36 +40,20 @@ TestClips = Annotated[
     int | None, option("--clips", "Clips of each test video.", "10; linear: the run's")
 ]
 FeatureOption = Annotated[Feature | None, option("--feature", "Embedding to classify.", "backbone")]
-Crops = Annotated[
-    int | None,
-    option("--crops", "Crops of each test clip: 1 or 10.", "10", rich_help_panel=PANEL),
-]
+Crops = Annotated[int | None, training_option("--crops", "Crops of each test clip: 1 or 10.", "10")]
 Epochs = Annotated[
-    int | None,
-    option("--epochs", "Passes over the training videos.", "150", rich_help_panel=PANEL),
+    int | None, training_option("--epochs", "Passes over the training videos.", "150")
 ]
-BatchSize = Annotated[
-    int | None, option("--batch-size", "Clips per step.", "32", rich_help_panel=PANEL)
-]
+BatchSize = Annotated[int | None, training_option("--batch-size", "Clips per step.", "32")]
 Rate = Annotated[
     float | None,
-    option(
-        "--lr",
-        "Learning rate of the linear layer; the backbone's is a tenth of it.",
-        "0.001",
-        rich_help_panel=PANEL,
-    ),
+    training_option("--lr", "Learning rate; of the backbone, a tenth of it.", "0.001"),
 ]
 Dropout = Annotated[
     float | None,
-    option(
-        "--dropout", "Dropout probability before the linear layer.", "0.9", rich_help_panel=PANEL
-    ),
+    training_option("--dropout", "Dropout probability before the linear layer.", "0.9"),
 ]
-Seed = Annotated[
-    int | None,
-    option("--seed", "Seed of all random choices.", "the run's", rich_help_panel=PANEL),
-]
+Seed = Annotated[int | None, training_option("--seed", "Seed of all random choices.", "the run's")]
 
 
 def eval_classify_command(

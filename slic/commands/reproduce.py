@@ -84,4 +84,4 @@ def _print_table(result: dict[str, Any]) -> None:
     say(result["note"])
     for row in result["rows"]:
         if row["needs"]:
-            say(f"{row['method']}, {row['network']}: not made: {row['needs']}")
+            say(f"{row['method']}, {row['network']}: {row['needs']}")

@@ -22,7 +22,12 @@ from slic.runtime.text import counted
 Ks = Annotated[str, option("--k", "Numbers of neighbours to report recall at.")]
 SplitOption = Annotated[
     str | None,
-    option("--split", "Split to evaluate; all: the mean of all.", "the run's", metavar="1|2|3|all"),
+    option(
+        "--split",
+        "Split to evaluate, or all: the mean over the splits.",
+        "the run's",
+        metavar="1|2|3|all",
+    ),
 ]
 PerClass = Annotated[bool, option("--per-class", "Also print recall at 1 of each class.")]
 

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def finetune(
         "store": clips.digest(),
         "checkpoint": weights_digest(content["model"]),
         "run": run.settings.as_dict(),
-        "recipe": recipe.as_dict(),
+        "recipe": asdict(recipe),
     }
     file = result_file(run, path, mode=mode, split=split, key=key)
     about = {**about_run(run, path, split), "mode": mode}

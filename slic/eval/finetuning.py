@@ -1,6 +1,7 @@
 """Training of a classifier on augmented clips, as a task of the engine's loop (section 4.3)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -171,7 +172,7 @@ class Finetuning(Task):
     @property
     def recorded_settings(self) -> dict[str, Any]:
         """Mode, classes and recipe; the run and the store are in the name of the file."""
-        return {"mode": self.mode, "classes": self.classes, **self.recipe.as_dict()}
+        return {"mode": self.mode, "classes": self.classes, **asdict(self.recipe)}
 
     def state(self) -> dict[str, Any]:
         """Return the history and the best weights so far."""

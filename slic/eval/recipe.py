@@ -1,8 +1,8 @@
 """How a classifier is trained on a run's encoder and tested (paper, section 4.3)."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from slic.config import LARGEST_WHOLE
 from slic.errors import InputError
@@ -55,10 +55,6 @@ class Recipe:
     def _require(self, name: str, allowed: bool, rule: str) -> None:
         if not allowed:
             raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: {rule}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all values by name."""
-        return asdict(self)
 
     def rate(self, epoch: int) -> float:
         """Return the linear layer's learning rate in an epoch, counted from 0."""

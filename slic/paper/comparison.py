@@ -1,6 +1,7 @@
-"""Our figures beside published ones: summaries, and the table as lines and as Markdown."""
+"""Our figures beside published ones: statistics, and the table as lines and as Markdown."""
 
 import json
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,18 @@ from slic.runtime.disk import atomic_write
 def compared(
     row: Row, ours: Mapping[str, Sequence[float]], *, ours_by: str, needs: str | None
 ) -> dict[str, Any]:
-    """One row of a result.
+    """Compare our figures with a row of the paper.
 
     Args:
-        row: of the paper's table.
-        ours: fractions of each seed, by column; empty where there are none.
-        ours_by: network, objective and data of ours.
-        needs: what was missing to make the row, or None.
+        row: The row.
+        ours: For each column the fractions of all seeds; empty if there are none.
+        ours_by: Our network, objective and data.
+        needs: Why the row is missing or incomplete, or None.
 
     Returns:
-        method, network, published (percent by column), and of ours: ours_by, ours (mean, spread
-        and values in percent by column) and difference of the means (points), or None and {};
-        and needs.
+        method, network, published (percent by column); of ours ours_by, ours (for each column
+        mean, spread and values in percent) and difference of the means in points, or None, None
+        and {}; and needs.
     """
     figures = {column: summary(fractions) for column, fractions in ours.items()}
     return {
@@ -42,17 +43,14 @@ def compared(
 
 
 def summary(fractions: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation (of a sample; None of a single one) and values, in percent."""
+    """Return mean, sample standard deviation (None for one value) and values, in percent."""
     values = [100 * value for value in fractions]
-    mean = sum(values) / len(values)
-    spread = None
-    if len(values) > 1:
-        spread = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
-    return {"mean": mean, "spread": spread, "values": values}
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": sum(values) / len(values), "spread": spread, "values": values}
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The table to print, three lines for a row of ours: published, ours, and the difference."""
+    """Yield the cells of each line; rows of ours have three: published, ours and difference."""
     columns = result["columns"]
     for row in result["rows"]:
         published = [_figure(row["published"].get(column)) for column in columns]
@@ -65,7 +63,7 @@ def lines(result: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The same as a Markdown table."""
+    """Format the lines as a Markdown table, with title and note."""
     rows = [["percent", *result["columns"]], ["---"] * (1 + len(result["columns"]))]
     rows += [[cell.strip() for cell in line] for line in lines(result)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -85,7 +83,7 @@ def _with_spread(ours: Mapping[str, Any] | None) -> str:
 
 
 def write_comparison(result: Mapping[str, Any]) -> list[str]:
-    """Write a result here as JSON and as Markdown, each whole; the files' names."""
+    """Write a result to this folder as JSON and as Markdown, and return the files' names."""
     stem = f"reproduce-{result['table']}-{result['scale']}"
     texts = {f"{stem}.json": json.dumps(result, indent=2) + "\n", f"{stem}.md": markdown(result)}
     for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""`slic search`: the videos of a store, or the places in them, most like a query."""
+"""`slic search`: the videos of a store, or moments in them, that are most similar to a query."""
 
 from slic.search.search import search
 

@@ -1,4 +1,4 @@
-"""What was found, as a page to look at."""
+"""The page of search results."""
 
 import os
 from collections import Counter, defaultdict
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slic import __version__
-from slic.cache import ClipStore, EmbeddingCache
+from slic.cache import ClipStore, EmbeddingCache, Entry
 from slic.datasets.segments import known_fps, plain_seconds, window_name
 from slic.page import write_page
 from slic.page.thumbnails import STILLS, STRIPS, thumbnails
@@ -19,63 +19,78 @@ from slic.runtime.text import counted
 from slic.search.queries import Query
 from slic.search.sources import Sources
 
-MOST_SHOWN = 2_000  # answers, so that a page stays small
+MOST_RESULTS = 2_000  # on a page, so that it stays small
 
-Found = dict[str, Any]
+Json = dict[str, Any]
 
 
 def write_gallery(
-    path: Path, result: Found, sources: Sources, *, run: Run, cache: EmbeddingCache | None
+    path: Path, result: Json, sources: Sources, *, run: Run, cache: EmbeddingCache | None
 ) -> str:
-    """Write a page of queries and what was found for each; returns its path.
+    """Write a page of queries and their results, and return its path.
 
     Args:
-        path: of the page.
-        result: as `search` returns it.
-        sources: of the queries' pictures.
-        run: whose encoder it was.
-        cache: what was searched; None where no query could be read.
+        path: Path of the page.
+        result: Result of `search`.
+        sources: Frames of the queries, for their pictures.
+        run: The run whose encoder was used.
+        cache: The searched cache; None if no query could be read.
 
     Raises:
-        DiskError: it cannot be written.
+        DiskError: The page cannot be written.
     """
-    report, videos = gallery_report(result, sources, run=run, cache=cache)
-    shown = list(range(len(videos.ids)))
-    with progress(2 * len(shown), "pictures", unit="pictures") as advance:
-        images, stills, remarks = thumbnails(videos.scenes, strips=shown, advance=advance)
-    report["videos"]["still"] = stills
-    report["remarks"] += remarks
-    write_page(path, report, images)
+    content, videos = page_content(result, sources, run=run, cache=cache)
+    rows = list(range(len(videos.ids)))
+    with progress(2 * len(rows), "pictures", unit="pictures") as advance:
+        images, stills, remarks = thumbnails(videos.scenes, strips=rows, advance=advance)
+    content["videos"]["still"] = stills
+    content["remarks"] += remarks
+    write_page(path, content, images)
     return str(path)
 
 
-def gallery_report(
-    result: Found, sources: Sources, *, run: Run, cache: EmbeddingCache | None
-) -> tuple[Found, Videos]:
-    """The page's content, but for its pictures, and the videos that it shows."""
+def page_content(
+    result: Json, sources: Sources, *, run: Run, cache: EmbeddingCache | None
+) -> tuple[Json, Videos]:
+    """Return the page's content without pictures, and the videos that it refers to."""
     store = ClipStore(sources.store) if sources.store.is_dir() else None
     entries = [] if store is None else store.entries()
-    split = run.settings.split
-    videos = Videos(store, entries, split=split, clusters={}, cache=cache)
+    videos = Videos(store, entries, split=run.settings.split, clusters={}, cache=cache)
     rates = {entry.id: known_fps(entry.fps) for entry in entries}
-    queries = sources.queries[:MOST_SHOWN]
-    each = max(1, MOST_SHOWN // max(1, len(queries)))
+    queries = sources.queries[:MOST_RESULTS]
+    results_each = max(1, MOST_RESULTS // max(1, len(queries)))
     answers = defaultdict(list)
     for answer in result["results"]:
-        if answer["rank"] <= each:
+        if answer["rank"] <= results_each:
             answers[answer["query"]].append(answer)
-    names = _names([*(query.name for query in queries), *sources.failures])
-    rows = [_row(query, names, answers[query.name], sources, videos, rates) for query in queries]
-    failures = result["failures"][:MOST_SHOWN]
-    remarks = [f"{names[f['query']]}: {f['reason']}" for f in failures]
-    found, shown = len(result["results"]), sum(len(row["neighbours"]) for row in rows)
-    if shown < found:
-        remarks.append(f"The page shows {shown:,} of {found:,} answers, the best of each query.")
+    names = _short_names([*(query.name for query in queries), *sources.failures])
+    rows: list[Json] = [
+        {
+            "query": _query_row(query, names[query.name], sources, videos),
+            "neighbours": [
+                {
+                    "video": _answer_row(answer, videos, rates),
+                    "similarity": answer["similarity"],
+                    "right": _is_right(answer, sources.stored.get(query.name)),
+                }
+                for answer in answers[query.name]
+            ],
+        }
+        for query in queries
+    ]
+    failures = result["failures"][:MOST_RESULTS]
+    remarks = [f"{names[each['query']]}: {each['reason']}" for each in failures]
+    count, on_page = len(result["results"]), sum(map(len, answers.values()))
+    if on_page < count:
+        remarks.append(f"The page shows {on_page:,} of {count:,} results, the best of each query.")
     marks = [other["right"] for row in rows for other in row["neighbours"]]
-    group = {"title": None, "note": None, "rows": rows}
-    note = "The most similar first; similarity is the cosine of embeddings."
-    view = {"key": "queries", "title": "Queries", "note": note, "groups": [group]}
-    report = {
+    view = {
+        "key": "queries",
+        "title": "Queries",
+        "note": "The most similar first; similarity is the cosine of embeddings.",
+        "groups": [{"title": None, "note": None, "rows": rows}],
+    }
+    content = {
         "kind": "search",
         "title": f"Search in {sources.store.name}",
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -94,57 +109,43 @@ def gallery_report(
             "views": [view],
         },
     }
-    return report, videos
+    return content, videos
 
 
-def _names(queries: Sequence[str]) -> dict[str, str]:
-    """What queries are called: files without their folders, unless two would be called alike."""
+def _short_names(queries: Sequence[str]) -> dict[str, str]:
+    """Name files without their folders, unless two would have the same name."""
     short = {query: os.path.basename(query) or query for query in queries}
     counts = Counter(short.values())
     return {query: name if counts[name] == 1 else query for query, name in short.items()}
 
 
-def _row(
-    query: Query,
-    names: dict[str, str],
-    answers: Sequence[Found],
-    sources: Sources,
-    videos: Videos,
-    rates: dict[str, float],
-) -> Found:
-    section = sources.section(query)
+def _query_row(query: Query, name: str, sources: Sources, videos: Videos) -> int:
     if query.is_file:
-        own = videos.row_of_file(
-            names[query.name], ClipStore(sources.own), sources.files[query.name]
-        )
-    elif section is None or query.segment is None:
-        own = videos.row_of(query.video)
-    else:
-        own = videos.row_of(query.video, section.first, section.first + section.count)
-    entry = sources.stored.get(query.name)
-    label = entry.label if entry else None
-    neighbours = [
-        {
-            "video": _row_of(answer, videos, rates),
-            "similarity": answer["similarity"],
-            "right": answer["label"] == label if label and answer["label"] else None,
-        }
-        for answer in answers
-    ]
-    return {"query": own, "neighbours": neighbours}
+        return videos.row_of_file(name, ClipStore(sources.own), sources.files[query.name])
+    if query.segment is None:
+        return videos.row_of(query.video)
+    section = sources.sections[query.name]
+    return videos.row_of(query.video, section.first, section.first + section.count)
 
 
-def _row_of(answer: Found, videos: Videos, rates: dict[str, float]) -> int:
+def _answer_row(answer: Json, videos: Videos, rates: dict[str, float]) -> int:
     video, start, end = answer["id"], answer["start"], answer["end"]
     if start is None:
         return videos.row_of(video)
     fps = rates.get(video)
-    if fps is None:  # where the store is gone, a window is known by its name alone
+    if fps is None:  # the store is gone, and with it the frames: the row has a name only
         return videos.row_of(window_name(video, start, end))
     return videos.row_of(video, round(start * fps), round(end * fps))
 
 
-def _facts(result: Found) -> list[list[str]]:
+def _is_right(answer: Json, query: Entry | None) -> bool | None:
+    """Return whether a result has the query's label; None if either has none."""
+    if query is None or not query.label or not answer["label"]:
+        return None
+    return answer["label"] == query.label
+
+
+def _facts(result: Json) -> list[list[str]]:
     facts = {
         "run": Path(result["run"]).name,
         "store": Path(result["store"]).name,

@@ -1,4 +1,4 @@
-"""The nearest rows of a cache, each video or place once, and never the query itself."""
+"""Find the rows of an embedding cache nearest to queries, without overlaps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,91 +12,87 @@ from slic.embed.embedding import FloatRows
 from slic.neighbours.exact import nearest_units
 from slic.neighbours.lists import Lists
 
-_AT_FIRST, _MORE = 4, 4  # candidates for each window that is listed, and how many times more
+# Windows to retrieve for each requested one, as some overlap; while too few remain, more of them.
+_CANDIDATES, _MORE = 4, 4
 
 
 @dataclass(frozen=True)
-class Place:
-    """A video, or in a cache of windows the part of it from `start` to `end`, in seconds."""
+class Moment:
+    """A part of a video from `start` to `end`, in seconds; by default all of it."""
 
     video: str
-    start: float
-    end: float
+    start: float = 0.0
+    end: float = np.inf
 
-    def overlaps(self, other: "Place") -> bool:
-        """Whether both are of one video and share some of it."""
+    def overlaps(self, other: "Moment") -> bool:
+        """Return whether both are of the same video and share some time."""
         same = self.video == other.video
         return same and self.start < other.end and other.start < self.end
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is searched for.
-
-    Attributes:
-        rows: `(Q, D)` embeddings, each of length one.
-        own: the place of each in the store, which is no answer; None for files.
-    """
-
-    rows: FloatRows
-    own: Sequence[Place | None]
-
-
-def place_of(cache: EmbeddingCache, row: int) -> Place:
-    """Where a row lies; a cache of videos knows no seconds."""
+def moment_of(cache: EmbeddingCache, row: int) -> Moment:
+    """Return the window, or the whole video, that a row of a cache embeds."""
     at = cache.places
     if at is None:
-        return Place(str(cache.ids[row]), 0.0, np.inf)
-    return Place(str(at.of[row]), float(at.start[row]), float(at.end[row]))
+        return Moment(str(cache.ids[row]))
+    return Moment(str(at.of[row]), float(at.start[row]), float(at.end[row]))
 
 
-def nearest_places(
-    asked: Asked, units: FloatRows | Lists, cache: EmbeddingCache, *, k: int
+def nearest_moments(
+    queries: FloatRows,
+    own: Sequence[Moment | None],
+    units: FloatRows | Lists,
+    cache: EmbeddingCache,
+    *,
+    k: int,
 ) -> list[list[tuple[int, float]]]:
-    """Of each query the `k` rows most similar to it, with their similarities.
+    """Find the k rows of a cache that are most similar to each query.
 
-    Exactly, or as an IVF index finds them.
-
-    Of rows that overlap, only the most similar is listed; of equal ones, the first.
+    Of rows that overlap in time, only the most similar is listed; of equally similar ones, the
+    first.
 
     Args:
-        asked: Q queries.
-        units: `(N, D)` rows of the cache, each of length one; or in lists.
-        cache: where they lie.
-        k: how many; there may be fewer.
+        queries: `(Q, D)` embeddings of unit length.
+        own: For each query the moment of the store that it is, which is no result; or None.
+        units: `(N, D)` rows of the cache, of unit length; or an IVF index of them.
+        cache: The cache.
+        k: Number of rows; if fewer do not overlap, all of these are listed.
+
+    Returns:
+        For each query (row, cosine similarity) pairs, most similar first.
     """
-    answers: list[list[tuple[int, float]]] = [[] for _ in asked.own]
-    left = np.arange(len(asked.own))
+    results: list[list[tuple[int, float]]] = [[] for _ in own]
+    left = np.arange(len(own))
     search = units.nearest if isinstance(units, Lists) else partial(nearest_units, units=units)
-    # Videos do not overlap, but for the query itself.
-    wanted = k + 1 if cache.places is None else _AT_FIRST * (k + 1)
+    # Whole videos overlap only the query itself.
+    count = k + 1 if cache.places is None else _CANDIDATES * (k + 1)
     while len(left):
-        similarity, found = search(asked.rows[left], k=wanted)
-        for query, values, rows in zip(left.tolist(), similarity, found, strict=True):
-            answers[query] = _apart(values, rows, asked.own[query], cache, k=k)
-        if wanted >= len(units):
+        similarity, rows = search(queries[left], k=count)
+        for query, values, candidates in zip(left.tolist(), similarity, rows, strict=True):
+            results[query] = _without_overlaps(values, candidates, own[query], cache, k=k)
+        if count >= len(units):
             break
-        left = np.array([query for query in left if len(answers[query]) < k], dtype=np.int64)
-        wanted *= _MORE
-    return answers
+        left = np.array([query for query in left if len(results[query]) < k], dtype=np.int64)
+        count *= _MORE
+    return results
 
 
-def _apart(
+def _without_overlaps(
     values: NDArray[np.float32],
     rows: NDArray[np.int64],
-    own: Place | None,
+    own: Moment | None,
     cache: EmbeddingCache,
     *,
     k: int,
 ) -> list[tuple[int, float]]:
-    taken: dict[str, list[Place]] = {} if own is None else {own.video: [own]}
+    taken: dict[str, list[Moment]] = {} if own is None else {own.video: [own]}
     kept: list[tuple[int, float]] = []
     for row, value in zip(rows.tolist(), values.tolist(), strict=True):
-        place = place_of(cache, row)
-        others = taken.setdefault(place.video, [])
-        if any(place.overlaps(other) for other in others):
+        moment = moment_of(cache, row)
+        others = taken.setdefault(moment.video, [])
+        if any(moment.overlaps(other) for other in others):
             continue
-        others.append(place)
+        others.append(moment)
         kept.append((row, value))
         if len(kept) == k:
             break

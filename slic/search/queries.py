@@ -1,21 +1,15 @@
-"""What is searched for: video files, ids of the store, and segments of either."""
+"""Parse queries: video files, ids of stored videos, and segments of either."""
 
 import difflib
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from slic.cache import ClipStore, Codec, Entry
-from slic.cache.clipstore import fingerprint
-from slic.clips.windows import Section
-from slic.datasets.segments import Segment, ends_before, known_fps, named_segment
-from slic.datasets.videos import Video
+from slic.datasets.segments import Segment, named_segment
 from slic.errors import InputError
-from slic.prep.frames_video import FrameJob, close_decoder, store_frames
 
-MOST_COMPARED = 10_000  # ids, with a name that is none
-SHORT_SIDE = 128  # of a query, where the store does not say
+MOST_COMPARED = 10_000  # ids that are compared with a mistyped one
 
 
 @dataclass(frozen=True)
@@ -23,10 +17,10 @@ class Query:
     """One query.
 
     Attributes:
-        name: as it was given.
-        video: the file, or the id.
-        is_file: which of the two.
-        segment: the part that is meant, or None.
+        name: The query as given.
+        video: Path of the file, or id of the stored video.
+        is_file: Which of the two.
+        segment: Part of the video; None for all of it.
     """
 
     name: str
@@ -36,88 +30,36 @@ class Query:
 
 
 def read_queries(names: Sequence[str], ids: Collection[str], store: Path) -> list[Query]:
-    """What queries mean, each taken once; what is a file is taken for one.
+    """Parse queries, without repeats; a name that is a file and an id means the file.
 
     Args:
-        names: video files or ids, each perhaps followed by a segment such as `#t=12,14`. A file or
-            id that is so named itself is meant whole.
-        ids: of the store.
-        store: its path, for messages.
+        names: Video files or ids, with or without a segment such as `#t=12,14`. If a file or id
+            itself has such a name, all of it is meant.
+        ids: Ids of the stored videos.
+        store: Path of the store, for messages.
 
     Raises:
-        InputError: neither file nor id, or no segment.
+        InputError: A query is neither a file nor an id, or its segment cannot be parsed.
     """
     known = set(ids)
-    found = []
+    queries = []
     for name in dict.fromkeys(names):
         video, segment = name, None
         if not (os.path.isfile(name) or name in known):
-            if not (os.path.isfile(base := name.rpartition("#t=")[0]) or base in known):
+            base = name.rpartition("#t=")[0]
+            if not (os.path.isfile(base) or base in known):
                 raise InputError(
                     f"{name!r}: neither a video file nor the id of a video in"
-                    f" {store}{_meant(name, ids)}"
+                    f" {store}{_suggestion(name, ids)}"
                 )
             video, segment = named_segment(name)
-        found.append(Query(name, video, os.path.isfile(video), segment))
-    return found
+        queries.append(Query(name, video, os.path.isfile(video), segment))
+    return queries
 
 
-def _meant(name: str, ids: Collection[str]) -> str:
-    """Which id may be meant: one that ends so, or one that looks like it."""
+def _suggestion(name: str, ids: Collection[str]) -> str:
+    """Suggest the id that ends with the name, or the most similar one."""
     ends = (video for video in ids if video.endswith(f"/{name}"))
-    alike = difflib.get_close_matches(name, list(ids)[:MOST_COMPARED], n=1)
-    near = next(ends, None) or next(iter(alike), None)
+    similar = difflib.get_close_matches(name, list(ids)[:MOST_COMPARED], n=1)
+    near = next(ends, None) or next(iter(similar), None)
     return f" (did you mean {near}?)" if near else ""
-
-
-def stored_files(
-    queries: Sequence[Query], path: Path, store: Path
-) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Keep the files that are queries in a store with the parameters of the one searched.
-
-    Args:
-        queries: of which ids are left out. Of a segment, only its frames are stored.
-        path: of the new store.
-        store: the one searched; it may be gone.
-
-    Returns:
-        Of each query's name its video in the new store, and of those that failed the reason.
-    """
-    settings = (ClipStore(store).settings("frames") if store.is_dir() else None) or {}
-    side, codec = settings.get("short_side", SHORT_SIDE), settings.get("codec", "jpeg")
-    coding, digest = Codec(codec, quality=settings.get("quality", 90)), fingerprint(settings)
-    target = ClipStore.create(path)
-    entries: dict[str, Entry] = {}
-    failures: dict[str, str] = {}
-    try:
-        for number, query in enumerate(query for query in queries if query.is_file):
-            # Its name may be any; the id is ours.
-            video = Video(id=f"query{number}", path=Path(query.video).absolute().as_posix())
-            job = FrameJob(path, Path("/"), video, side, coding, digest, segment=query.segment)
-            entry = store_frames(job)
-            if entry.reason is None:
-                # An index takes no path that is not UTF-8; nothing reads this one.
-                target.index.put(replace(entry, path=video.id))
-                entries[query.name] = entry
-            else:
-                failures[query.name] = entry.reason
-    finally:
-        close_decoder()
-        target.index.close()
-    return entries, failures
-
-
-def section_of(query: Query, entry: Entry) -> Section:
-    """The frames of a stored video that a query means.
-
-    Raises:
-        InputError: the video ends before the segment begins.
-    """
-    length = entry.frames or 0
-    if query.segment is None:
-        return Section(entry.id, length, 0, length)
-    first, count = query.segment.frames(known_fps(entry.fps))
-    if first >= length:
-        raise InputError(f"{query.name!r}: {ends_before(query.segment, length, entry.fps)}")
-    room = length - first
-    return Section(entry.id, length, first, room if count is None else min(count, room))

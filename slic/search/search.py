@@ -1,8 +1,9 @@
-"""Search: what is asked for is embedded, and its nearest in a store are listed."""
+"""Search: embed queries, and list what is nearest to them in a store."""
 
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from slic.page import PAGES
 from slic.runs import Run
 from slic.runtime.disk import check_writable
 from slic.search.gallery import write_gallery
-from slic.search.nearest import nearest_places, place_of
+from slic.search.nearest import moment_of, nearest_moments
 from slic.search.queries import Query, read_queries
 from slic.search.sources import Sources
 
@@ -36,85 +37,81 @@ def search(
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Find the nearest videos of a store, or places in them, by cosine similarity.
+    """Find the videos of a store, or moments in them, nearest to queries by cosine similarity.
 
-    Exactly, but of a million rows and more by an index of measured recall.
+    The search is exact; from a million rows on it uses an index of measured recall.
 
     Args:
-        run: whose latest checkpoint.
-        queries: video files, or ids of the store; what is a file is taken for one. Each may name
-            a segment in seconds: `talk.mp4#t=12,14`.
-        k: how many neighbours; a store of fewer gives all.
-        store: another store than the run's.
-        clips: averaged of each video or window; the run's setting if None.
-        feature: which embedding; the run's setting if None.
-        window: long videos are searched window by window, each so long, such as `2s`.
-        stride: from one window to the next; half of it if None.
-        html: a file for a page that shows what was found.
-        device, workers: for embedding.
-        say: takes lines meant for the user.
+        run: The run whose latest checkpoint embeds videos.
+        queries: Video files, or ids of the store, with or without a segment in seconds:
+            `talk.mp4#t=12,14`.
+        k: Number of results for each query.
+        store: Path of the clip store; default: the run's.
+        clips: Clips averaged for each video or window; default: the run's setting.
+        feature: `backbone` or `projection`; default: the run's setting.
+        window: Length of windows to search, such as `2s`; default: whole videos.
+        stride: Time from one window to the next; default: half a window.
+        html: Path of a page that shows the results; default: none.
+        device: Device that computes embeddings.
+        workers: Processes that read clips for it; default: by device.
+        say: Called with each message for the user.
 
     Returns:
-        What `slic search --json` prints: run, store, videos, windows (their number), feature,
-        clips, window and stride (seconds), cache, results: of each query k rows of query, rank
-        (from 1), id, label, similarity, path (inside the data set), start and end (seconds);
-        failures: of each query that could not be read its reason; and html, if asked for. What
-        is not known is None.
+        The object of `slic search --json`, described in docs/search.md.
 
     Raises:
-        InputError and its kinds: unusable input, such as a query that is neither file nor id.
-        DiskError: the page cannot be written.
+        InputError: Unusable input, or one of its subclasses.
+        DiskError: The page cannot be written.
     """
     if k < 1:
         raise InputError(f"--k {k}: must be at least 1")
-    kind = feature or run.settings.retrieval_feature
-    check_feature(run, kind)
-    windows = windows_of(window, stride)
-    whole = evaluation_protocol(run.settings, clips)
-    reading: dict[str, Any] = {"device": device, "workers": workers}
-    target = None if html is None else _writable(Path(html))
+    feature = feature or run.settings.retrieval_feature
+    check_feature(run, feature)
+    windows, protocol = windows_of(window, stride), evaluation_protocol(run.settings, clips)
+    page = None if html is None else _check_page(Path(html))
     path = run.store if store is None else Path(store)
-
-    def embeddings() -> EmbeddingCache:
-        protocol = replace(whole, windows=windows)
-        how = {"protocol": protocol, "split": None, "say": say, **reading}
-        return cached_embeddings(run, store=store, **how)[0]
-
+    reading: dict[str, Any] = {"device": device, "workers": workers}
+    where: dict[str, Any] = {"store": store, "split": None, "say": say, **reading}
+    in_windows = replace(protocol, windows=windows)
+    embeddings = partial(cached_embeddings, run, protocol=in_windows, **where)
     with tempfile.TemporaryDirectory(prefix="slic-search-") as folder:
-        # Whatever is wrong with the queries is found before a whole store is embedded for them.
-        cache = None if path.is_dir() else embeddings()
+        # Queries are checked before a whole store is embedded for them.
+        cache = None if path.is_dir() else embeddings()[0]
         ids = ClipStore(path).ids if cache is None else _videos(cache)
-        wanted = read_queries(queries, ids, path)
-        sources = Sources(path, Path(folder) / "queries.zarr", wanted, windowed=windows is not None)
-        found: list[list[tuple[int, float]]] = []
+        asked = read_queries(queries, ids, path)
+        own = Path(folder) / "queries.zarr"
+        sources = Sources(path, own, asked, windowed=windows is not None)
+        rows: list[dict[str, Any]] = []
         if sources.queries:
-            cache = embeddings() if cache is None else cache
-            asked = sources.embedded(run, cache, kind, protocol=whole, **reading)
-            found = nearest_places(asked, unit_rows(cache, kind, say=say), cache, k=k)
+            cache = embeddings()[0] if cache is None else cache
+            units, moments = sources.embed(run, cache, feature, protocol=protocol, **reading)
+            index = unit_rows(cache, feature, say=say)
+            nearest = nearest_moments(units, moments, index, cache, k=k)
+            rows = _results(sources.queries, nearest, cache, path)
         result = {
             "run": str(run.path),
             "store": str(path),
             "videos": len(ids),
             "windows": len(cache.ids) if cache is not None and windows else None,
-            "feature": kind,
-            "clips": whole.clips,
+            "feature": feature,
+            "clips": protocol.clips,
             "window": windows.length if windows else None,
             "stride": windows.stride if windows else None,
             "cache": None if cache is None else str(cache.path),
-            "results": [] if cache is None else _results(sources.queries, found, cache, path),
+            "results": rows,
             "failures": [{"query": q, "reason": why} for q, why in sources.failures.items()],
         }
-        if target is not None:
-            result["html"] = write_gallery(target, result, sources, run=run, cache=cache)
+        if page is not None:
+            result["html"] = write_gallery(page, result, sources, run=run, cache=cache)
     return result
 
 
-def _writable(html: Path) -> Path:
+def _check_page(html: Path) -> Path:
     if html.is_dir():
         raise InputError(f"--html {html}: is a folder; give a file, such as found.html")
-    # As in `--html *.mp4`, where the page would take the place of the first.
+    # `--html *.mp4` would overwrite the first video with the page.
     if html.suffix.lower() not in PAGES:
-        raise InputError(f"--html {html}: is named like no page; give a file such as found.html")
+        raise InputError(f"--html {html}: must end in .html")
     check_writable(html.absolute().parent)
     return html
 
@@ -126,28 +123,26 @@ def _videos(cache: EmbeddingCache) -> list[str]:
 
 def _results(
     queries: Sequence[Query],
-    found: Sequence[Sequence[tuple[int, float]]],
+    nearest: Sequence[Sequence[tuple[int, float]]],
     cache: EmbeddingCache,
     store: Path,
 ) -> list[dict[str, Any]]:
-    # Of a store that is gone, no path is known.
     paths = dict(ClipStore(store).index.rows("id", "path")) if store.is_dir() else {}
     results = []
-    for query, answers in zip(queries, found, strict=True):
+    for query, answers in zip(queries, nearest, strict=True):
         for rank, (row, similarity) in enumerate(answers, start=1):
-            place = place_of(cache, row)
-            label = None if cache.labels is None else str(cache.labels[row]) or None
+            moment = moment_of(cache, row)
             timed = cache.places is not None
             results.append(
                 {
                     "query": query.name,
                     "rank": rank,
-                    "id": place.video,
-                    "label": label,
+                    "id": moment.video,
+                    "label": None if cache.labels is None else str(cache.labels[row]) or None,
                     "similarity": similarity,
-                    "path": paths.get(place.video, place.video),
-                    "start": place.start if timed else None,
-                    "end": place.end if timed else None,
+                    "path": paths.get(moment.video, moment.video),
+                    "start": moment.start if timed else None,
+                    "end": moment.end if timed else None,
                 }
             )
     return results

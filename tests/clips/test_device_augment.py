@@ -5,7 +5,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageOps
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as tv
 
@@ -123,20 +122,6 @@ def test_crops_are_resized_and_mirrored_as_on_the_cpu(height, width, flip, kind)
     assert off.mean() <= (0.01 if min(height, width) > size else 0.15)
 
 
-def test_shrinking_by_half_rounds_half_a_level_up():
-    clip, params = content("noise", 2, 32, 32, seed=0), plain(32, 32)
-    out = on_device([clip], [params], 16)[0]
-    naive = clip.reshape(2, 16, 2, 16, 2, 3).astype(int).sum(axis=(2, 4))
-    assert np.array_equal(out, (naive + 2) // 4)
-    assert np.array_equal(out, augment_frames(clip, params, 16))
-
-
-def test_a_crop_of_the_target_size_is_copied():
-    clip = content("noise", 2, 48, 64, seed=0)
-    out = on_device([clip], [plain(16, 16, top=5, left=7)], 16)[0]
-    assert np.array_equal(out, clip[:, 5:21, 7:23])
-
-
 @pytest.mark.parametrize(("height", "width"), [(61, 80), (33, 47), (39, 32), (150, 31)])
 def test_shrinking_shares_pixels_out(height, width):
     """Naive: every pixel is repeated until its share is whole."""
@@ -173,7 +158,7 @@ AGAINST_OPENCV = {
 @pytest.mark.parametrize("name", AGAINST_OPENCV)
 def test_each_jitter_is_the_cpus(name, side, kind):
     most, mean = AGAINST_OPENCV[name]
-    for seed in range(12):
+    for seed in range(4):
         clip = content(kind, 2, side, side, seed=seed)
         low, high = (-0.5, 0.5) if name == "hue" else (0.0, 2.0)
         jitter = ((name, float(np.random.default_rng(seed).uniform(low, high))),)
@@ -201,7 +186,7 @@ def test_gray_and_blur_are_the_cpus(changed, side, kind):
 def test_drawn_augmentations_are_the_cpus(hue):
     """All operations together: what differs by a level is stretched by those that follow."""
     offs = []
-    for seed in range(80):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         size, height, width = int(rng.choice(SIZES)), *(int(s) for s in rng.integers(8, 180, 2))
         params = draw_augmentation(height, width, rng, settings=SETTINGS)
@@ -232,27 +217,6 @@ def test_drawn_flow_is_the_cpus(components):
 
 # Against libraries of their own.
 
-PEERS = {
-    "brightness": (tv.adjust_brightness, ImageEnhance.Brightness),
-    "contrast": (tv.adjust_contrast, ImageEnhance.Contrast),
-    "saturation": (tv.adjust_saturation, ImageEnhance.Color),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("factor", [0.0, 0.5, 0.77, 1.0, 1.31, 1.5])
-@pytest.mark.parametrize("name", PEERS)
-def test_jitter_is_torchvisions_and_pils(name, factor, kind):
-    clip = content(kind, 3, 20, 20, seed=1)
-    mine = colours_alone(clip, jitter=((name, factor),))
-    by_torchvision, by_pil = PEERS[name]
-    theirs = channels_last(by_torchvision(channels_first(clip), factor))
-    # Both truncate where we round.
-    assert apart(mine, theirs).max() <= 1
-    images = [by_pil(Image.fromarray(frame)).enhance(factor) for frame in clip]
-    # PIL's grey is a whole level, too.
-    assert apart(mine, np.stack([np.asarray(image) for image in images])).max() <= 2
-
 
 @pytest.mark.parametrize("turns", [-0.5, -0.2, -0.01, 0.0, 0.1, 0.123, 0.33, 0.5])
 def test_hue_is_torchvisions(turns):
@@ -260,35 +224,6 @@ def test_hue_is_torchvisions(turns):
     clip = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, 64, 64, 3)
     theirs = channels_last(tv.adjust_hue(channels_first(clip), turns))
     assert apart(colours_alone(clip, jitter=(("hue", turns),)), theirs).max() <= 1
-
-
-def test_hue_turns_red_to_green_to_blue_and_leaves_grey_alone():
-    red, green, blue, grey = ([255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90])
-    for before, after in ((red, green), (green, blue), (blue, red), (grey, grey)):
-        start, end = (np.full((1, 8, 8, 3), levels, np.uint8) for levels in (before, after))
-        assert np.array_equal(colours_alone(start, jitter=(("hue", 1 / 3),)), end)
-        assert np.array_equal(colours_alone(end, jitter=(("hue", -1 / 3),)), start)
-
-
-def test_gray_is_torchvisions_and_pils():
-    clip = content("noise", 2, 30, 30, seed=0)
-    mine = colours_alone(clip, gray=True)
-    assert (mine == mine[..., :1]).all()
-    theirs = channels_last(tv.rgb_to_grayscale(channels_first(clip), num_output_channels=3))
-    assert apart(mine, theirs).max() <= 1
-    pil = [np.asarray(ImageOps.grayscale(Image.fromarray(frame))) for frame in clip]
-    assert apart(mine[..., 0], np.stack(pil)).max() <= 1
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
-@pytest.mark.parametrize(("side", "kernel"), [(8, 3), (29, 3), (64, 7), (130, 13)])
-def test_blur_is_torchvisions(side, kernel, sigma, kind):
-    clip = content(kind, 2, side, side, seed=side)
-    theirs = tv.gaussian_blur(channels_first(clip), [kernel, kernel], [sigma, sigma])
-    off = apart(colours_alone(clip, sigma=sigma), channels_last(theirs))
-    assert off.max() <= 1
-    assert off.mean() <= 0.001
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 15])
@@ -305,7 +240,7 @@ def test_a_filter_is_opencvs_even_where_it_is_longer_than_the_line(size, length)
 # Batches.
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_clip_does_not_depend_on_its_companions(seed):
     clips, draws, size = some_batch(seed)
     batch = on_device(clips, draws, size, components="uv")
@@ -345,23 +280,6 @@ def test_outputs_are_in_the_order_given(order):
             assert (got == [level, level, third]).all()
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_identical_frames_stay_identical(seed):
-    clips, draws, size = some_batch(seed)
-    still = [clip[:1].repeat(5, axis=0) for clip in clips]
-    out = on_device(still, draws, size)
-    assert (out == out[:, :1]).all()
-
-
-def test_a_frame_does_not_depend_on_the_frames_beside_it():
-    for seed in range(4):
-        clips, draws, size = some_batch(seed)
-        whole = on_device(clips, draws, size)
-        for t in range(3):
-            alone = on_device([clip[t : t + 1] for clip in clips], draws, size)
-            assert np.array_equal(whole[:, t : t + 1], alone)
-
-
 def test_jitter_is_applied_in_each_clips_own_order():
     steps = (("brightness", 1.4), ("contrast", 0.6), ("hue", 0.2), ("saturation", 1.3))
     clip = content("scene", 2, 16, 16, seed=3)
@@ -375,20 +293,11 @@ def test_jitter_is_applied_in_each_clips_own_order():
     assert apart(out[0], out[1]).max() > 8
 
 
-def test_colours_come_before_grayscale_and_blur():
-    clip = content("noise", 2, 16, 16, seed=3)
-    jitter = (("brightness", 1.4), ("saturation", 0.4))
-    out = colours_alone(clip, jitter=jitter, gray=True, sigma=1.0)
-    expected = colours_alone(clip, jitter=jitter)
-    expected = colours_alone(colours_alone(expected, gray=True), sigma=1.0)
-    assert np.array_equal(out, expected)
-
-
 # Flow.
 
 
 def test_no_motion_stays_exactly_none():
-    for seed in range(20):
+    for seed in range(5):
         _, draws, size = some_batch(seed)
         still = [
             np.full((2, params.top + params.height, 200, 2), 128, np.uint8) for params in draws
@@ -409,20 +318,10 @@ def test_a_flip_gives_256_less_the_level(level, size):
         assert (third == 128).all()
 
 
-def test_flow_is_mirrored_and_left_without_colours():
-    flow = np.maximum(flow_like(2, 16, 16, seed=0), 1)
-    colours = {"jitter": (("brightness", 0.5),), "gray": True, "sigma": 2.0}
-    params = plain(16, 16, flip=True, **colours)
-    out = on_device([flow, flow], [params, plain(16, 16, **colours)], 16, components="uv")
-    assert np.array_equal(out[0, ..., 0], 256 - flow[:, :, ::-1, 0].astype(int))
-    assert np.array_equal(out[0, ..., 1], flow[:, :, ::-1, 1])
-    assert np.array_equal(out[1, ..., :2], flow)
-
-
 # The device.
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_device_is_never_waited_for(seed):
     """On the meta device there are no values: whatever needs one fails."""
     clips, draws, size = some_batch(seed)
@@ -456,9 +355,9 @@ def test_tf32_products_are_within_a_level(monkeypatch):
 
 def test_autocast_does_not_reach_the_products():
     clips, draws, size = some_batch(1)
-    wanted = on_device(clips, draws, size)
+    expected = on_device(clips, draws, size)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert np.array_equal(on_device(clips, draws, size), wanted)
+        assert np.array_equal(on_device(clips, draws, size), expected)
 
 
 # The way from the readers.

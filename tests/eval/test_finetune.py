@@ -18,7 +18,7 @@ from slic.demo.drawn import draw_dataset
 from slic.encoders.encoder import new_encoder
 from slic.engine import saving
 from slic.engine.loop import Loop
-from slic.errors import CheckpointError, DamagedChunk, InputError, StoreError, WorkError
+from slic.errors import CheckpointError, InputError, StoreError, WorkError
 from slic.eval import finetune, finetuning
 from slic.eval.classify import classify
 from slic.eval.finetuning import Finetuning
@@ -189,9 +189,8 @@ def test_the_best_epoch_is_tested_and_of_equals_the_later(
     assert [same(weights(tuned), of) for of in kept] == [False, False, False, True, False]
 
 
-@pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
 def test_the_test_videos_are_looked_at_once_at_the_end(
-    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
+    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[set[str]] = []
     real = finetuning.mean_probabilities
@@ -201,7 +200,7 @@ def test_the_test_videos_are_looked_at_once_at_the_end(
         return real(network, readers, entries, **options)
 
     monkeypatch.setattr(finetuning, "mean_probabilities", recorded)
-    tuned = new(scenes, tmp_path, mode=mode)
+    tuned = new(scenes, tmp_path)
     tuned()
     parts = tuned.task.division
     assert asked == [{e.id for e in parts.validation}] * 3 + [{e.id for e in parts.test}]
@@ -213,8 +212,7 @@ def test_the_test_videos_are_looked_at_once_at_the_end(
     assert not asked[0] & asked[-1]
 
 
-@pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
-@pytest.mark.parametrize("stop", [1, 4, 5, 11])
+@pytest.mark.parametrize(("stop", "mode"), [(1, "finetune"), (6, "linear-augmented")])
 def test_an_interrupted_training_goes_on_exactly(
     scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, mode: Mode
 ) -> None:
@@ -242,14 +240,13 @@ def test_an_interrupted_training_goes_on_exactly(
     assert [p.name for p in (tmp_path / "broken").iterdir()] == ["some.checkpoint"]
 
 
-@pytest.mark.parametrize("mode", ["linear-augmented", "finetune"])
-@pytest.mark.parametrize("stop", [1, 4, 6, 12])
+@pytest.mark.parametrize("stop", [6, 12])
 def test_a_training_told_to_stop_finishes_its_step_and_keeps_it(
-    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, mode: Mode
+    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
-    whole = new(scenes, tmp_path / "whole", mode=mode)
+    whole = new(scenes, tmp_path / "whole")
     expected = whole()
-    stopped, real, steps = new(scenes, tmp_path / "stopped", mode=mode), Loop._step, []
+    stopped, real, steps = new(scenes, tmp_path / "stopped"), Loop._step, []
 
     def told_to_stop(self: Loop, epoch: Any, batch: Any, parts: Any) -> int | None:
         steps.append(1)
@@ -262,23 +259,13 @@ def test_a_training_told_to_stop_finishes_its_step_and_keeps_it(
         with pytest.raises(KeyboardInterrupt):
             stopped()
     assert len(steps) == stop
-    again = new(scenes, tmp_path / "stopped", mode=mode)
+    again = new(scenes, tmp_path / "stopped")
     assert again.progress[0] * 4 + again.progress[1] == stop
     monkeypatch.setattr(saving, "CHECKPOINT_EVERY_S", -1.0)
     assert np.array_equal(again(), expected)
     assert same(weights(again), weights(whole))
     assert again.task.state() == whole.task.state()
     assert again.progress == whole.progress
-
-
-def test_an_interrupted_test_trains_no_more(
-    scenes: ClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = new(scenes, tmp_path)
-    expected = whole()
-    again = new(scenes, tmp_path)
-    monkeypatch.setattr(again.loop, "_step", None)
-    assert np.array_equal(again(), expected)
 
 
 def test_of_too_few_groups_none_is_held_out(work: Path) -> None:
@@ -385,9 +372,8 @@ def test_command_prints_a_table_and_an_object(
     code, out, err = slic(*words, "--workers", "0", "--seed", "3", "--json")
     result = json.loads(out)
     assert (code, "done already" in err) == (0, True)
-    Path(result["confusion"]).unlink()
     shutil.rmtree(Path(result["confusion"]).parent)
-    # As many readers as there are: the same result.
+    # Any number of readers: the same result.
     code, out, _ = slic(*words, "--workers", "0", "--seed", "3", "--json")
     assert (code, json.loads(out)) == (0, result)
 
@@ -417,13 +403,11 @@ def test_a_damaged_video_is_one_line(slic, work: Path, drawn_store: Path, part: 
     shard.write_bytes(whole[: len(whole) // 2])
     words = ["eval", "classify", "--mode", "linear-augmented", "--store", "some.zarr"]
     words += ["--epochs", "1", "--batch-size", "9", "--clips", "1", "--crops", "1", "--json"]
-    for workers in ("0", "1"):
-        code, out, err = slic(*words, "--workers", workers)
-        assert (code, out) == (1, "")
-        (line,) = [line for line in err.splitlines() if line.startswith("slic:")]
-        assert entry.id in line
-        assert "Traceback" not in err
-    refused({"store": "some.zarr"}, DamagedChunk, entry.id)
+    code, out, err = slic(*words, "--workers", "1")
+    assert (code, out) == (1, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("slic:")]
+    assert entry.id in line
+    assert "Traceback" not in err
     shard.write_bytes(whole)
     assert slic(*words, "--workers", "0")[0] == 0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slic.embed.cached import Parts
-from slic.errors import InputError, LabelsMissing, StoreError
+from slic.errors import LabelsMissing, StoreError
 from slic.eval.retrieve import recall_of, retrieve
 from slic.runs import find_run
 
@@ -32,12 +32,6 @@ def test_recall_is_that_of_the_cached_embeddings(work: Path, feature: str) -> No
     assert (result["queries"], result["gallery"], result["feature"]) == (6, 18, feature)
     # One of 3 classes is always among all 18 videos.
     assert result["recall"]["100"] == 1.0
-
-
-def test_every_video_counts_once(work: Path) -> None:
-    result = retrieve(find_run(None), workers=0, say=str)
-    with h5py.File(result["cache"]) as file:
-        assert len(set(file["video"].asstr()[:])) == len(file["video"]) == 24
 
 
 def test_recall_worked_out_by_hand() -> None:
@@ -90,28 +84,12 @@ def test_transfer_to_another_store(work: Path, drawn: Path) -> None:
     assert other["recall"] == pytest.approx(recall_by_numpy(other["cache"], "backbone", [1, 5, 10]))
 
 
-def test_split_that_does_not_exist(work: Path) -> None:
-    with pytest.raises(StoreError, match=r"no split 7 \(it has 1, 2, 3\)"):
-        retrieve(find_run(None), split=7, workers=0, say=str)
-
-
-def test_other_splits_differ(work: Path) -> None:
-    results = [retrieve(find_run(None), split=n, workers=0, say=str) for n in (1, 2, 3)]
-    assert len({result["cache"] for result in results}) == 1
-    assert [result["split"] for result in results] == [1, 2, 3]
-
-
 def test_labels_missing(work: Path, drawn: Path) -> None:
     from slic.prep.frames import prep_frames
 
     prep_frames(str(drawn), store="flat.zarr", layout="flat", limit=4, workers=1)
     with pytest.raises(LabelsMissing, match=r"flat\.zarr"):
         retrieve(find_run(None), store="flat.zarr", workers=0, say=str)
-
-
-def test_bad_clips(work: Path) -> None:
-    with pytest.raises(InputError, match="--clips 0"):
-        retrieve(find_run(None), clips=0, workers=0, say=str)
 
 
 def test_all_splits_are_means_and_sums(work: Path) -> None:

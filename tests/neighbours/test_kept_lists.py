@@ -15,7 +15,7 @@ from slic.neighbours.exact import nearest, unit_float32
 from slic.neighbours.kept import index_fault, index_path, seal_of, unit_rows
 from slic.neighbours.kept_lists import HEADER
 from slic.neighbours.lists import Lists, build_lists
-from slic.search.nearest import Asked, nearest_places
+from slic.search.nearest import nearest_moments
 
 SIZE, WIDTH = 57, 13
 OF = 12  # bytes that tie an index to its cache
@@ -85,17 +85,18 @@ def test_a_search_in_it_lists_what_brute_force_does(tmp_path, size, width, k):
     lists_of(cache)
     lists, _ = lists_of(cache)
     units = unit_float32(cache.backbone, name="rows")
-    asked = Asked(units[:5], [None] * len(units[:5]))
-    answers = nearest_places(asked, lists, cache, k=k)
-    exact = nearest(asked.rows, units, k=k)[1]
+    queries = units[:5]
+    own = [None] * len(queries)
+    answers = nearest_moments(queries, own, lists, cache, k=k)
+    exact = nearest(queries, units, k=k)[1]
     found = [[row for row, _ in answer] for answer in answers]
     right = [len(set(some) & set(others)) for some, others in zip(found, exact, strict=True)]
     assert sum(right) / exact.size > 0.7
-    for query, answer in zip(asked.rows, answers, strict=True):
+    for query, answer in zip(queries, answers, strict=True):
         assert len(answer) == min(k, size)
         for row, similarity in answer:
             assert units[row] @ query == pytest.approx(similarity, abs=1e-6)
-    everything = nearest_places(asked, lists, cache, k=size)
+    everything = nearest_moments(queries, own, lists, cache, k=size)
     assert all({row for row, _ in answer} == set(range(size)) for answer in everything)
 
 
@@ -191,5 +192,5 @@ def test_numbers_that_are_none_lead_to_no_crash(cache, what):
     path.write_bytes(resealed(content, end - length, b"\xff" * length))
     assert index_fault(path) is None
     lists, _ = lists_of(cache)
-    asked = Asked(unit_float32(rows_of(1, 3), name="rows"), [None] * 3)
-    assert len(nearest_places(asked, lists, cache, k=2)) == 3
+    queries = unit_float32(rows_of(1, 3), name="rows")
+    assert len(nearest_moments(queries, [None] * 3, lists, cache, k=2)) == 3

@@ -51,7 +51,7 @@ def test_the_ablation_has_all_rows_and_goes_on_where_it_was(drawn_here: Path) ->
     assert any("10 of 10 trainings to do" in line for line in said)
     assert len(result["rows"]) == 5
     for row in result["rows"]:
-        assert (row["ours_by"], row["needs"]) == ("small, InfoNCE, drawn", None)
+        assert (row["ours_by"], row["needs"]) == ("small, InfoNCE, generated", None)
         assert len(row["ours"]["UCF101 R@1"]["values"]) == 2
         mean, published = row["ours"]["UCF101 R@1"]["mean"], row["published"]["UCF101 R@1"]
         assert row["difference"]["UCF101 R@1"] == pytest.approx(mean - published)
@@ -87,9 +87,9 @@ def test_classification_is_made_too(drawn_here: Path, monkeypatch: pytest.Monkey
     result = made("table2", drawn_here)
     ours = {row["network"]: row["ours_by"] for row in result["rows"] if row["ours"]}
     assert ours == {
-        "R3D-18, UCF101, frozen": "small, InfoNCE, drawn, linear",
-        "R3D-18, UCF101": "small, InfoNCE, drawn, finetuned",
-        "R3D-18, K400": "small, InfoNCE, drawn, finetuned",
+        "R3D-18, UCF101, frozen": "small, InfoNCE, generated, linear",
+        "R3D-18, UCF101": "small, InfoNCE, generated, finetuned",
+        "R3D-18, K400": "small, InfoNCE, generated, finetuned",
     }
     assert len(list(RUNS.glob("reproduce-*"))) == 1
 
@@ -120,14 +120,14 @@ def test_a_row_that_fails_stops_no_other(drawn_here: Path, monkeypatch: pytest.M
 
 
 def test_a_run_does_not_depend_on_how_its_store_is_typed(drawn_here: Path) -> None:
-    jobs = module._demo_jobs(TABLES["ablation"], [0], None, "cpu")
+    jobs, _ = module.plan_jobs("ablation", "demo", [0], None, "cpu", {})
     names = {replace(jobs[0], store=s).run for s in ("ucf101.zarr", "./ucf101.zarr")}
     names.add(replace(jobs[0], store=str(drawn_here / "ucf101.zarr")).run)
     assert len(names) == 1
 
 
 def test_the_papers_scale_names_what_it_needs(drawn_here: Path) -> None:
-    with pytest.raises(InputError, match="a store of UCF101"):
+    with pytest.raises(InputError, match=r"no clip store of UCF101 \(--ucf101\)"):
         made("table1", drawn_here, scale="paper", stores={"HMDB51": "ucf101.zarr"})
     assert find_stores({}) == {"UCF101": "ucf101.zarr"}
     with pytest.raises(StoreError, match=r"none\.zarr: no such store"):

@@ -123,7 +123,7 @@ def test_files_of_one_name_are_told_apart(run, drawn, tmp_path, pages):
 
 
 def test_many_answers_are_a_sample_and_it_says_so(run, tmp_path, pages, monkeypatch):
-    monkeypatch.setattr(gallery, "MOST_SHOWN", 5)
+    monkeypatch.setattr(gallery, "MOST_RESULTS", 5)
     ids = ClipStore(run.store).ids
     search(run, ids[:2], k=9, html=str(tmp_path / "found.html"), **HERE)
     report, _ = pages[0]

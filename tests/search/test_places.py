@@ -276,7 +276,7 @@ def test_a_store_that_is_gone_is_searched_by_windows_too(run, films, tmp_path, m
     assert [[r[k] for k in keys] for r in after["results"]] == [
         [r[k] for k in keys] for r in before["results"]
     ]
-    with pytest.raises(InputError, match="not there"):
+    with pytest.raises(InputError, match="is gone"):
         search(run, ["third.avi"], **how)
 
 

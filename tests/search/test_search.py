@@ -90,12 +90,6 @@ def test_several_queries_and_one_that_cannot_be_read(run, drawn, tmp_path, slic)
     assert str(broken) in err
 
 
-def test_more_neighbours_than_videos_gives_all(run):
-    entries = ClipStore(run.store).entries()
-    found = search(run, [entries[0].id], k=1000, **HERE)
-    assert sorted(row["id"] for row in found["results"]) == [e.id for e in entries[1:]]
-
-
 def test_what_is_neither_file_nor_id_is_refused(run, slic):
     code, out, err = slic("search", "nowhere.mp4", "--json")
     assert (code, out) == (2, "")
@@ -132,12 +126,6 @@ def test_queries_are_looked_at_before_a_store_is_embedded(run, tmp_path, monkeyp
     code, _, err = slic("search", str(tmp_path / "broken.mp4"))
     assert code == 1
     assert "broken.mp4" in err
-
-
-def test_a_folder_is_no_query(run, tmp_path, slic):
-    code, _, err = slic("search", str(tmp_path))
-    assert code == 2
-    assert len(err.strip().splitlines()) == 1
 
 
 def test_a_store_without_labels_is_searched(run, drawn, tmp_path):
