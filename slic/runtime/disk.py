@@ -34,7 +34,7 @@ def to_disk_error(path: str | os.PathLike[str] | None, error: OSError) -> DiskEr
     return DiskError(f"{where}{reason}; {_ADVICE.get(code, f'look into it, and {AGAIN}')}")
 
 
-def raise_if_unreadable(path: str | os.PathLike[str], error: Exception) -> None:
+def raise_if_unreadable(path: str | os.PathLike[str], error: BaseException | None) -> None:
     """Raise DiskError if the system refused to read, rather than the content being wrong."""
     if isinstance(error, OSError) and error.errno in _UNREADABLE:
         raise to_disk_error(path, error) from error

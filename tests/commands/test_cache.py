@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 
 from slic.cache import ClipStore
@@ -137,19 +138,18 @@ def test_clean_shows_and_then_removes_what_is_outdated(cached: Path, work: Path,
     assert json.loads(slic("cache", "clean", "--json")[1])["files"] == []
 
 
+def test_a_cache_of_an_earlier_format_is_outdated(cached: Path, slic) -> None:
+    old = next(p for p in (cached / "embeddings").iterdir() if "-train" not in p.name)
+    with h5py.File(old, "r+") as content:
+        content.attrs["format"] = 1
+    caches = json.loads(slic("cache", "list", "--json")[1])["caches"]
+    assert {c["path"]: c["state"] for c in caches}[str(old)] == "old format"
+    files = json.loads(slic("cache", "clean", "--json")[1])["files"]
+    assert [file["path"] for file in files] == [str(old)]
+
+
 def test_a_cache_whose_store_is_gone_stays(cached: Path, work: Path, slic) -> None:
     (work / "ucf101.zarr").unlink()
     states = {c["state"] for c in json.loads(slic("cache", "list", "--json")[1])["caches"]}
     assert states == {"current", "store not here"}
     assert json.loads(slic("cache", "clean", "--yes", "--json")[1])["removed"] == 0
-
-
-def test_info_tells_of_frames_of_other_parameters(work: Path, slic) -> None:
-    path = own_store(work)
-    assert json.loads(slic("prep", "info", "ucf101.zarr", "--json")[1])["outdated"] == []
-    store = ClipStore(path, writable=True)
-    settings = store.settings("frames")
-    assert settings is not None
-    store.set_settings("frames", {**settings, "short_side": 32})
-    assert len(json.loads(slic("prep", "info", str(path), "--json")[1])["outdated"]) == 24
-    assert "24" in slic("prep", "info", str(path))[1].split("outdated")[1]

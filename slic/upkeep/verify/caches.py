@@ -1,7 +1,7 @@
 """List what stores and runs have cached, and find what is outdated or left over."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,36 +26,6 @@ OUTDATED = (OLD_CHECKPOINT, OLD_FORMAT, STORE_CHANGED)
 
 
 @dataclass(frozen=True)
-class CacheFile:
-    """One embedding cache.
-
-    Attributes:
-        path: the file.
-        run: folder of its run.
-        store: name of the store that was embedded.
-        checkpoint: what embedded it: epoch and digest of the weights.
-        protocol: how videos were embedded.
-        training: whether it holds the training videos only, for clustering.
-        videos: number of videos; of a cache of windows, the number of videos they come from.
-        bytes: size of the file.
-        index_bytes: size of its search indexes.
-        state: `current`; `old checkpoint`, `old format` or `store changed`, if it is no longer
-            used; `store not here`, if it stands in for the store; or `unknown`.
-    """
-
-    path: str
-    run: str
-    store: str
-    checkpoint: str
-    protocol: str
-    training: bool
-    videos: int
-    bytes: int
-    index_bytes: int
-    state: str
-
-
-@dataclass(frozen=True)
 class Removable:
     """A file or folder that `slic cache clean` removes: why, and its size."""
 
@@ -68,18 +38,20 @@ def list_caches(targets: list[Target]) -> dict[str, Any]:
     """Describe stores, runs, and the embedding caches of runs.
 
     Returns:
-        `stores` [{path, videos, bytes}], `runs` [{path, store, checkpoint}], `caches` (fields of
-        `CacheFile`), `bytes` and `outdated_bytes` of the caches with their indexes. A store or run
-        that cannot be read has a `problem`.
+        `stores` [{path, videos, bytes}]; `runs` [{path, store, checkpoint}]; `caches`, with `path`,
+        `run`, `store`, `checkpoint`, `protocol`, `training` (whether it holds the training videos
+        only), `videos` (of windows: the number of videos they come from), `bytes`, `index_bytes`
+        (of its search indexes) and `state`; and `bytes` and `outdated_bytes` of all caches and
+        indexes. A store or run that cannot be read has a `problem`.
     """
     stores = [_store(target.path) for target in targets if target.kind == "store"]
     runs = [_run(target.path) for target in targets if target.kind == "run"]
     caches = [cache for _, found in runs for cache in found]
-    sizes = [(cache.bytes + cache.index_bytes, cache.state in OUTDATED) for cache in caches]
+    sizes = [(c["bytes"] + c["index_bytes"], c["state"] in OUTDATED) for c in caches]
     return {
         "stores": stores,
         "runs": [about for about, _ in runs],
-        "caches": [asdict(cache) for cache in caches],
+        "caches": caches,
         "bytes": sum(size for size, _ in sizes),
         "outdated_bytes": sum(size for size, outdated in sizes if outdated),
     }
@@ -93,7 +65,7 @@ def _store(path: Path) -> dict[str, Any]:
         return {"path": str(path), "videos": None, "bytes": None, "problem": str(error)}
 
 
-def _run(path: Path) -> tuple[dict[str, Any], list[CacheFile]]:
+def _run(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Describe a run, and list its embedding caches."""
     about: dict[str, Any] = {"path": str(path), "store": None, "checkpoint": None}
     run = None
@@ -108,28 +80,27 @@ def _run(path: Path) -> tuple[dict[str, Any], list[CacheFile]]:
     return about, [_cache(file, run, about["checkpoint"]) for file in files]
 
 
-def _cache(file: Path, run: Run | None, latest: str | None) -> CacheFile:
+def _cache(file: Path, run: Run | None, latest: str | None) -> dict[str, Any]:
     """Describe a cache of a run whose latest checkpoint is `latest`."""
     try:
         found = cache_attributes(file)
     except CacheError:
         found = {}
     training = file.name.endswith("-train.h5")
-    return CacheFile(
-        path=str(file),
-        run=str(file.parent.parent),
-        store=found.get("store", ""),
-        checkpoint=found.get("checkpoint", ""),
-        protocol=found.get("protocol", ""),
-        training=training,
-        videos=found.get("videos", 0),
-        bytes=_size(file),
-        index_bytes=sum(map(_size, index_paths(file))),
-        state=_state(found, run, latest, training=training),
-    )
+    return {
+        "path": str(file),
+        "run": str(file.parent.parent),
+        **{name: found.get(name, "") for name in ("store", "checkpoint", "protocol")},
+        "training": training,
+        "videos": found.get("videos", 0),
+        "bytes": _size(file),
+        "index_bytes": sum(map(_size, index_paths(file))),
+        "state": _state(found, run, latest, training=training),
+    }
 
 
 def _state(found: dict[str, Any], run: Run | None, latest: str | None, *, training: bool) -> str:
+    """Return whether a cache is still used, from its attributes."""
     if not found or run is None or latest is None:
         return UNKNOWN
     if found["format"] < FORMAT:
@@ -165,9 +136,10 @@ def find_removable(targets: list[Target]) -> list[Removable]:
 
 def _outdated(run: Path, *, training: bool) -> Iterator[tuple[Path, str]]:
     for cache in _run(run)[1]:
-        if cache.state in OUTDATED and not (training and cache.training):
-            for path in (Path(cache.path), *index_paths(Path(cache.path))):
-                yield path, cache.state
+        file = Path(cache["path"])
+        if cache["state"] in OUTDATED and not (training and cache["training"]):
+            for path in (file, *index_paths(file)):
+                yield path, cache["state"]
     for path in stray_indexes(run / "embeddings"):
         yield path, "its cache is gone"
 

@@ -21,7 +21,7 @@ from slic.encoders.checkpoints import encoder_of
 from slic.errors import CacheError, CheckpointError, SlicError
 from slic.neighbours.kept import index_fault
 from slic.runs import Run, lock_run, open_run
-from slic.runtime.disk import atomic_write
+from slic.runtime.disk import atomic_write, raise_if_unreadable
 from slic.runtime.progress import progress
 from slic.runtime.text import counted
 from slic.upkeep.verify.report import Fault, Report
@@ -101,7 +101,7 @@ class _RunCheck:
         self.path, self.training = path, training
         self.latest, self.metrics = path / "checkpoints" / "latest", path / "metrics.jsonl"
         self.log = self.metrics.read_bytes() if self.metrics.exists() else b""
-        self.sound: dict[Path, dict[str, Any]] = {}  # checkpoints, without their weights
+        self.lines: dict[Path, int | None] = {}  # of the log, that belong to each sound checkpoint
 
     def report(self) -> Report:
         """Check everything."""
@@ -136,8 +136,10 @@ class _RunCheck:
         with progress(len(kept) + 1, "verify", unit="checkpoints") as advance:
             for file in (*kept, self.latest):
                 try:
-                    self.sound[file] = _read_checkpoint(run, file)
+                    progress_made, settings = _read_checkpoint(run, file)
+                    self.lines[file] = progress_made.get("lines")
                 except CheckpointError as error:
+                    raise_if_unreadable(file, error.__context__)
                     problems[file] = _reason(error, file)
                 advance(1, 1)
         report.checked["checkpoints"] = len(kept) + self.latest.exists()
@@ -145,14 +147,14 @@ class _RunCheck:
         if what := problems.pop(self.latest, None):
             if self.latest.exists() or kept or is_done:
                 yield self._latest_fault(what)
-        elif differing := _differing_settings(self.sound[self.latest], run):
+        elif differing := _differing_settings(settings, run):
             what = f"other settings than the latest checkpoint's ({differing}): correct it by hand"
             yield Fault("config.toml", what)
         for file, what in problems.items():
             yield self._setting_aside(file, what)
 
     def _latest_fault(self, what: str) -> Fault:
-        replacement = max(self.sound, default=None)
+        replacement = max(self.lines, default=None)
         repair = f"set it aside as {_free_name(self.latest).name}; "
         if replacement:
             repair += f"`slic train` continues from {replacement.name}"
@@ -173,14 +175,10 @@ class _RunCheck:
             with replacement.open("rb") as source, atomic_write(self.latest) as target:
                 shutil.copyfileobj(source, target)
 
-    def _lines_of(self, checkpoint: Path) -> int | None:
-        """Return how many lines of metrics.jsonl belong to a checkpoint; None if unknown."""
-        return self.sound[checkpoint]["progress"].get("lines") if checkpoint in self.sound else None
-
     def _keep_records(self, checkpoint: Path) -> None:
         """Cut metrics.jsonl to a checkpoint's lines, and remove damaged ones among them."""
         if self.metrics.exists():
-            lines = self.metrics.read_bytes().split(b"\n")[:-1][: self._lines_of(checkpoint)]
+            lines = self.metrics.read_bytes().split(b"\n")[:-1][: self.lines.get(checkpoint)]
             with atomic_write(self.metrics) as file:
                 file.writelines(line + b"\n" for line in lines if _is_record(line))
 
@@ -194,7 +192,7 @@ class _RunCheck:
             action = partial(self._keep_records, self.latest)
             where = f"metrics.jsonl: line {number}"
             yield Fault(where, "is not a complete record", "remove it", action)
-        lost = (self._lines_of(self.latest) or 0) - len(lines)
+        lost = (self.lines.get(self.latest) or 0) - len(lines)
         if lost > 0:
             report.notes.append(f"metrics.jsonl: {counted(lost, 'line')} of it are lost")
 
@@ -216,8 +214,8 @@ class _RunCheck:
                 yield self._removal(file, what, "remove it; `slic search` makes it again")
 
 
-def _read_checkpoint(run: Run, file: Path) -> dict[str, Any]:
-    """Read a checkpoint as evaluation does; return its content without the weights.
+def _read_checkpoint(run: Run, file: Path) -> tuple[dict[str, Any], Any]:
+    """Read a checkpoint as evaluation does; return its progress and its settings.
 
     Raises:
         CheckpointError: it is missing, damaged, or of another encoder.
@@ -225,14 +223,14 @@ def _read_checkpoint(run: Run, file: Path) -> dict[str, Any]:
     content = run_checkpoint(run, file)
     checkpoint_tag(content, file)
     encoder_of(content, where=str(file))
-    return {name: content.get(name) for name in ("progress", "settings")}
+    return content["progress"], content.get("settings")
 
 
-def _differing_settings(checkpoint: dict[str, Any], run: Run) -> str:
-    """Return the settings in which a checkpoint and its run differ: `batch_size 7 / 6, ...`."""
-    if not isinstance(checkpoint["settings"], dict):
+def _differing_settings(found: Any, run: Run) -> str:
+    """Return the settings in which a run and a checkpoint differ: `batch_size 7 / 6, ...`."""
+    if not isinstance(found, dict):  # imported weights have none
         return ""
-    theirs, ours = with_defaults(checkpoint["settings"]), run.settings.as_dict()
+    theirs, ours = with_defaults(found), run.settings.as_dict()
     return ", ".join(f"{n} {v} / {theirs.get(n)}" for n, v in ours.items() if theirs.get(n) != v)
 
 

@@ -133,8 +133,7 @@ class _StoreCheck:
         except NewerFormatError:
             raise
         except StoreError as error:
-            if isinstance(error.__context__, OSError):
-                raise_if_unreadable(self.path / "zarr.json", error.__context__)
+            raise_if_unreadable(self.path / "zarr.json", error.__context__)
             problem = "is missing or damaged"
         self.parameters = {name: p for name, p in attributes.items() if name != "format"}
         for view, stored in (("frames", entries), ("flow", with_flow)):

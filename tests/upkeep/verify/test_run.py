@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from slic.encoders.checkpoints import load_checkpoint
-from slic.errors import CheckpointError
+from slic.errors import CheckpointError, DiskError
 from slic.runs import find_run, lock_run, open_run
 from slic.train.run import train
 from slic.upkeep.verify.caches import find_removable
@@ -211,6 +211,18 @@ def test_without_another_checkpoint_training_begins_anew(run: Path) -> None:
     start()
     assert lines(run) == history
     assert all(torch.equal(last[key], value) for key, value in weights(run).items())
+
+
+def test_what_the_system_refuses_to_read_is_not_taken_for_damaged(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("slic.encoders.tensor_files.check_regular", refuse)
+    with pytest.raises(DiskError, match="Permission denied"):
+        verify_run(run, repair=True)
+    assert (run / "checkpoints" / "latest").exists()
 
 
 def test_nothing_set_aside_is_replaced(run: Path) -> None:
