@@ -1,16 +1,13 @@
-"""Lists of videos as strangers write them: a data set, or a line that says what is wrong."""
+"""Damaged and odd lists of videos: a data set, or one line that says what is wrong."""
 
+import os
 import random
-import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fuzzing import fuzz, mutated, outcome, soak
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from slic.datasets.videos import read_dataset
 from slic.errors import DatasetError
@@ -61,6 +58,7 @@ def make(folder: Path) -> None:
 
 
 def read(folder: Path, kind: str) -> None:
+    """Read a data set; all of its videos are inside it, and its texts are of one line."""
     found = read_dataset(folder / kind / GIVEN.get(kind, ""), layout=kind)  # type: ignore[arg-type]
     assert found.videos
     for video in found.videos:
@@ -72,6 +70,9 @@ def read(folder: Path, kind: str) -> None:
 
 
 def changed(text: str, rng: random.Random) -> bytes:
+    """Change a list, as text or as bytes; sometimes in another encoding, or all of it."""
+    if rng.random() < 0.1:
+        text = "".join(rng.choices([*PIECES, "x.mp4", "1", "\n"], k=rng.randrange(8)))
     data = text.encode()
     for _ in range(rng.choice([1, 1, 2, 5])):
         if rng.random() < 0.5:
@@ -94,74 +95,36 @@ def case(folder: Path, rng: random.Random) -> str:
         (folder / kind / name).write_text(text, encoding="utf-8")
 
 
-test_changed_lists = fuzz(make, case, examples=400)
+test_changed_lists = fuzz(make, case, examples=300)
 
 
-def soak_fuzz_lists(seed: int, minutes: float) -> dict[str, dict[str, Any]]:
-    """The same for so many minutes."""
-    return {"lists": soak(make, case, seed=seed, minutes=minutes)}
-
-
-@pytest.mark.parametrize("kind", LISTS)
-def test_any_text_is_a_list_or_refused(kind: str, tmp_path: Path) -> None:
-    make(tmp_path)
-    name, first = next(iter(LISTS[kind].items()))
-    header = first.splitlines(keepends=True)[0] if kind in ("csv", "kinetics") else ""
-
-    @settings(
-        max_examples=60,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.text() | st.lists(st.text(max_size=8), max_size=6).map(",".join), st.booleans())
-    @example("x.mp4 " + "9" * 5000, False)
-    @example("y" * 5000 + ".mp4 1", False)
-    @example("0 ", True)
-    def run(text: str, headed: bool) -> None:
-        data = (header if headed else "") + text
-        (tmp_path / kind / name).write_bytes(data.encode(errors="surrogatepass"))
-        outcome(lambda: read(tmp_path, kind))
-
-    run()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    make(tmp_path)
-    return tmp_path
-
-
-LONG: dict[str, Callable[[], str]] = {
-    "spaces in a line": lambda: "a" + " " * 400_000 + "b.avi x\n",
-    "columns": lambda: "path" + ",label" * 300_000 + "\n",
-    "commas": lambda: "path,label\n" + "," * 1_000_000 + "\n",
-    "quotes": lambda: 'path\n"' + '""' * 300_000,
-    "lines": lambda: "\n" * 200_000,
-    "digits": lambda: "1" * 400_000 + " " + "2" * 400_000 + "\n",
-    "class": lambda: "1 a" + " " * 400_000 + "b\n",
-}
+def soak_fuzz_lists(seed: int, minutes: float) -> dict[str, Any]:
+    """Change lists until the time is over."""
+    return soak(make, case, seed=seed, minutes=minutes)
 
 
 @pytest.mark.parametrize("kind", LISTS)
-@pytest.mark.parametrize("text", LONG)
-def test_long_lists_take_no_long_time(folder: Path, kind: str, text: str) -> None:
+def test_long_lists_take_no_long_time(tmp_path: Path, kind: str) -> None:
+    make(tmp_path)
     begin = time.process_time()
-    for name in LISTS[kind]:
-        (folder / kind / name).write_text(LONG[text](), encoding="utf-8")
-        outcome(lambda: read(folder, kind))
-    assert time.process_time() - begin < 20  # one that is quadratic takes hours
+    for text in (
+        "a" + " " * 400_000 + "b.avi x\n",
+        "path,label\n" + "," * 1_000_000 + "\n",
+        'path\n"' + '""' * 300_000,
+        "1" * 400_000 + " " + "2" * 400_000 + "\n",
+    ):
+        for name in LISTS[kind]:
+            (tmp_path / kind / name).write_text(text, encoding="utf-8")
+            outcome(lambda: read(tmp_path, kind))
+    assert time.process_time() - begin < 60  # quadratic time would be hours
 
 
 @pytest.mark.parametrize("kind", ["csv", "mmaction", "kinetics"])
 @pytest.mark.parametrize("what", ["pipe", "endless"])
-def test_what_is_no_file_is_not_waited_for(folder: Path, kind: str, what: str) -> None:
-    import os
-
-    file = folder / kind / next(iter(LISTS[kind]))
+def test_lists_that_are_not_files_are_refused(tmp_path: Path, kind: str, what: str) -> None:
+    make(tmp_path)
+    file = tmp_path / kind / next(iter(LISTS[kind]))
     file.unlink()
     os.mkfifo(file) if what == "pipe" else file.symlink_to("/dev/zero")
     with pytest.raises(DatasetError):
         read_dataset(file, layout="auto")
-    shutil.rmtree(folder / kind)
