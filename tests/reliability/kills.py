@@ -1,4 +1,4 @@
-"""Kill a command again and again, at moments drawn by a seed, and see that nothing is lost."""
+"""Kill a command again and again, at random moments, and check that nothing is lost."""
 
 import shutil
 from collections import Counter
@@ -7,38 +7,31 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from cases import Case, Material
+from cases import Material
 from harness import Kill, run
 
-IN_PLACE = 0.7  # of the kills at events
-TIMED = 0.3  # of the kills but the first of a folder, which is sure to come before the end
+IN_PLACE = 0.7  # share of kills at changes of files that are read, of which there are few
+TIMED = 0.3  # share of kills by the clock, from the second on: the first must find it running
 
 
 @dataclass
 class Survived:
-    """What one command's kills came to.
+    """Result of one command's kills.
 
     Attributes:
-        counts: attempts, kills (by SIGKILL, before it was done), compared outcomes.
-        lost: everything that was not as it should be, one line each.
-        marks: where it was killed.
+        counts: attempts, kills (by SIGKILL, before the end), compared results.
+        lost: what is not as it should be, one line each.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
-    marks: list[str] = field(default_factory=list)
 
     def __add__(self, other: "Survived") -> "Survived":
-        return Survived(
-            self.counts + other.counts, self.lost + other.lost, self.marks + other.marks
-        )
+        return Survived(self.counts + other.counts, self.lost + other.lost)
 
 
 def draw_kill(rng: Random, *, seconds: float, events: str, timed: float) -> Kill:
-    """A moment: a share is by the clock, the rest at events of files, where things can go wrong.
-
-    Most of them are of files in place, of which there are fewer.
-    """
+    """Draw a moment: by the clock, or at a change of a file, where things can go wrong."""
     whom = rng.choice(("main", "main", "all"))
     if rng.random() < timed:
         return Kill(after_s=rng.random() * seconds, whom=whom)
@@ -49,58 +42,49 @@ def draw_kill(rng: Random, *, seconds: float, events: str, timed: float) -> Kill
 
 
 def kill_and_compare(material: Material, name: str, *, seed: str, kills: int) -> Survived:
-    """Kill a command up to `kills` times in one folder, let it finish, compare with a whole one.
-
-    The kill points draw nearer as less is left to do.
-    """
-    case, whole, rng = material.cases()[name], material.uninterrupted(name), Random(seed)
+    """Kill a command up to `kills` times in one folder, let it finish, and compare the result."""
+    case, expected, rng = material.cases()[name], material.uninterrupted(name), Random(seed)
     folder, found = material.folder(), Survived()
     case.begin(folder)
-    kept: dict[str, Any] = {}
-    events = whole.ended.events
+    progress: dict[str, Any] = {}
+    events, marks = expected.ended.events, []
     for number in range(kills + 1):
-        last = number == kills
-        moment = {"seconds": whole.ended.seconds, "events": events, "timed": TIMED if number else 0}
-        kill = None if last else draw_kill(rng, **moment)
+        moment = {"seconds": expected.ended.seconds, "timed": TIMED if number else 0}
+        kill = None if number == kills else draw_kill(rng, events=events, **moment)
         ended = run(case.words, folder, kill=kill, entry=case.entry)
         found.counts["attempts"] += 1
-        found.marks.append(f"{kill} -> {ended.code}")
+        marks.append(f"{kill} -> {ended.code}")
         if ended.left:
             found.lost.append("processes were left behind")
-        kept = _checked(case, folder, kept, found)
+        found.lost += case.faults(folder)
+        before, progress = progress, case.progress(folder)
+        found.lost += _undone(before, progress)
         if not ended.killed:
             break
         found.counts["kills"] += 1
-        events = events[: max(10, len(events) - len(ended.events) // 2)]
+        events = events[: max(10, len(events) - len(ended.events) // 2)]  # less is left to do
     if ended.code != 0:
         found.lost.append(f"exit code {ended.code}: {ended.err[-500:]}")
     else:
-        found.lost += _differences(whole.state, case.state(folder))
+        found.lost += _differences(expected.state, case.state(folder))
         found.counts["compared"] += 1
-    found.lost = [f"{name}, seed {seed}, {found.marks}: {line}" for line in found.lost]
+    found.lost = [f"{name}, seed {seed}, {marks}: {line}" for line in found.lost]
     if not found.lost:
         shutil.rmtree(folder)
     return found
 
 
-def _checked(case: Case, folder: Any, before: dict[str, Any], found: Survived) -> dict[str, Any]:
-    """What is kept by now; the faults, and what was kept before and is not, are lost."""
-    found.lost += case.faults(folder)
-    now = case.kept(folder)
-    for what, value in before.items():
-        grown = what == "steps" and now.get(what, -1) >= value
-        if now.get(what) != value and not grown:
-            found.lost.append(f"{what} was there, and was done again or is gone")
-    return now
+def _undone(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what was finished before, and is done again or gone."""
+    changed = [name for name, value in before.items() if now.get(name) != value]
+    undone = [name for name in changed if name != "steps" or now.get(name, -1) < before[name]]
+    return [f"{name} was there, and was done again or is gone" for name in undone]
 
 
 def _differences(expected: Any, got: Any, where: str = "") -> list[str]:
-    """Where two outcomes differ, by the keys that lead there."""
+    """Return where two results differ, by the keys that lead there."""
     if isinstance(expected, Mapping) and isinstance(got, Mapping):
         keys = list(dict.fromkeys([*expected, *got]))
-        return [
-            line
-            for key in keys
-            for line in _differences(expected.get(key), got.get(key), f"{where}/{key}")
-        ]
+        each = [_differences(expected.get(k), got.get(k), f"{where}/{k}") for k in keys]
+        return [line for lines in each for line in lines]
     return [] if expected == got else [f"{where} differs from an uninterrupted run's"]

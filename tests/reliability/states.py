@@ -1,4 +1,4 @@
-"""What stores and runs hold: to compare with an uninterrupted one's, and to check after a kill."""
+"""Contents of stores and runs, to compare, and faults in them, to check after a kill."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ from slic.encoders.encoder import weights_digest
 from slic.errors import SlicError
 from slic.runs import open_run
 
-Pictures = dict[tuple[str, str], np.ndarray]  # by view and key
+Arrays = dict[tuple[str, str], np.ndarray]  # by view and key
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Digest of every file below a folder, by path; what is aside does not count."""
+    """Return the digest of every file below a folder, but for hidden ones."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -30,7 +30,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def store_state(path: Path) -> dict[str, Any]:
-    """Files of frames and flow, byte by byte, settings, and all rows of the index."""
+    """Return a store's files of frames and flow, its settings, and all rows of its index."""
     store = ClipStore(path)
     return {
         "settings": json.loads((path / "zarr.json").read_text()),
@@ -40,8 +40,8 @@ def store_state(path: Path) -> dict[str, Any]:
     }
 
 
-def pictures_of(path: Path) -> Pictures:
-    """All arrays of a store, as plain Zarr reads them."""
+def arrays_of(path: Path) -> Arrays:
+    """Return all arrays of a store, as plain Zarr reads them."""
     return {
         (view, item.name): np.asarray(zarr.open_array(item, mode="r")[:])
         for view in ("frames", "flow")
@@ -50,28 +50,23 @@ def pictures_of(path: Path) -> Pictures:
     }
 
 
-def store_faults(path: Path, whole: Pictures) -> list[str]:
-    """What is wrong in a store that may hold less than the whole one, but nothing else.
-
-    Args:
-        path: the store; it need not be there yet.
-        whole: the arrays of the uninterrupted one.
-    """
+def store_faults(path: Path, complete: Arrays) -> list[str]:
+    """Return what is wrong in a store, which may lack arrays of the complete one, or not exist."""
     if not (path / "index" / "index.sqlite").exists() or not (path / "zarr.json").exists():
         return []
     faults = []
     try:
-        for (view, key), found in pictures_of(path).items():
-            if not np.array_equal(found, whole[view, key]):
+        for (view, key), found in arrays_of(path).items():
+            if not np.array_equal(found, complete[view, key]):
                 faults.append(f"{path}: {view}/{key} in place, but not as it should be")
         store = ClipStore(path)
         for entry in store.entries():
             frames = store.read(entry.id, 0, entry.frames or 0)
-            if not np.array_equal(frames, whole["frames", entry.key]):
+            if not np.array_equal(frames, complete["frames", entry.key]):
                 faults.append(f"{path}: {entry.id}: wrong frames")
             if entry.flow is not None:
                 flow = store.read(entry.id, 0, (entry.frames or 1) - 1, view="flow")
-                if not np.array_equal(flow, whole["flow", entry.key]):
+                if not np.array_equal(flow, complete["flow", entry.key]):
                     faults.append(f"{path}: {entry.id}: wrong flow")
     except Exception as error:  # whatever a reader raises is a fault
         faults.append(f"{path}: {type(error).__name__}: {error}")
@@ -79,7 +74,7 @@ def store_faults(path: Path, whole: Pictures) -> list[str]:
 
 
 def entered(path: Path) -> dict[str, tuple[int, int]]:
-    """(inode, time) of the files of every array that the index counts as done."""
+    """Return (inode, time) of the files of every array that the index has."""
     if not (path / "index" / "index.sqlite").exists() or not (path / "zarr.json").exists():
         return {}
     found = {}
@@ -92,7 +87,7 @@ def entered(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def run_state(path: Path) -> dict[str, Any]:
-    """All that a training has come to, without what it took."""
+    """Return all results of a training, without its times."""
     content = load_checkpoint(path / "checkpoints" / "latest")
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     with h5py.File(path / "clusters.h5") as file:
@@ -114,7 +109,7 @@ def run_state(path: Path) -> dict[str, Any]:
 
 
 def run_faults(path: Path) -> list[str]:
-    """What is wrong in a run folder that a command was killed in."""
+    """Return what is wrong in a run folder."""
     faults = []
     try:
         if (path / "config.toml").exists():
@@ -134,13 +129,13 @@ def run_faults(path: Path) -> list[str]:
 
 
 def steps_done(path: Path) -> int:
-    """Steps that a run's checkpoint stands for."""
+    """Return the number of steps of a run's checkpoint."""
     checkpoint = path / "checkpoints" / "latest"
     return load_checkpoint(checkpoint)["progress"]["total_steps"] if checkpoint.exists() else 0
 
 
 def embeddings_state(path: Path) -> dict[str, Any]:
-    """Every embedding cache of a run, by name."""
+    """Return every embedding cache of a run, by name."""
     found = {}
     for file in sorted((path / "embeddings").glob("[!.]*.h5")):
         cache = EmbeddingCache(file)
@@ -152,7 +147,7 @@ def embeddings_state(path: Path) -> dict[str, Any]:
 
 
 def classify_state(path: Path) -> dict[str, Any]:
-    """Every result of `eval classify` of a run, and the weights of its checkpoints."""
+    """Return every result of `eval classify` of a run, and the weights of its checkpoints."""
     folder = path / "classify"
     found: dict[str, Any] = {
         file.name: json.loads(file.read_text()) for file in sorted(folder.glob("[!.]*.json"))

@@ -1,4 +1,4 @@
-"""`prep` on a Dask cluster of real processes: what it comes to is what one machine comes to."""
+"""`prep` on a Dask cluster of real processes gives the same store as on one machine."""
 
 import shutil
 import signal
@@ -22,7 +22,7 @@ from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
 from slic.prep.store import PrepResult
 
-STOPPED = "slic: stopped; the same command goes on from there"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -36,29 +36,22 @@ def words(material: Material, cluster: LocalCluster) -> tuple[str, ...]:
     return ("prep", "flow", str(material.videos), *where, "--json")
 
 
-def of_one_machine(material: Material) -> dict[str, Any]:
-    """State of the store that processes of this machine have made."""
-    folder = material.folder()
-    material.with_store(folder)
-    return store_state(folder / STORE)
-
-
 def prepared(material: Material, cluster: LocalCluster, store: Path) -> PrepResult:
-    """What the command does, without the start of a process."""
+    """Run what the command runs, without starting a process."""
     where = {"store": str(store), "scheduler": cluster.address}
     return prep_flow(str(material.videos), engine="cpu", **where)
 
 
-def test_a_cluster_comes_to_what_one_machine_comes_to(
+def test_a_cluster_gives_the_store_of_one_machine(
     material: Material, cluster: LocalCluster
 ) -> None:
     store = material.folder() / STORE
     result = prepared(material, cluster, store)
-    assert result.written == result.videos == len(material.pictures) // 2
+    assert result.written == result.videos == len(material.arrays) // 2
     assert result.frames == sum(
-        len(flow) for (view, _), flow in material.pictures.items() if view == "flow"
+        len(flow) for (view, _), flow in material.arrays.items() if view == "flow"
     )
-    assert store_state(store) == of_one_machine(material)
+    assert store_state(store) == store_state(material.store)
     assert not list((store / "index" / "writing").iterdir())
     again = prepared(material, cluster, store)
     assert (again.written, again.skipped) == (0, result.videos)
@@ -78,18 +71,21 @@ def test_stopped_it_leaves_what_is_done_and_goes_on(
     running.send(signal.SIGINT, group=True)
     ended = running.ended(timeout_s=60)
     assert ended.code == 130, ended.err
-    assert ended.err.splitlines()[-1] == STOPPED
+    assert "stopped" in ended.err.splitlines()[-1]
     assert "Traceback" not in ended.err
-    assert not store_faults(store, material.pictures)
+    assert not store_faults(store, material.arrays)
     assert prepared(material, cluster, store).failed == 0
-    assert store_state(store) == of_one_machine(material)
+    assert store_state(store) == store_state(material.store)
 
 
 def chaos(material: Material, cluster: LocalCluster, rng: Random, *, kills: int) -> Counter[str]:
-    """`prep` while workers are killed, again if a video lost too many of them; what was counted.
+    """Run `prep` while workers are killed, and again if a video lost too many of them.
+
+    Returns:
+        Counts of stores, kills and repeated commands.
 
     Raises:
-        AssertionError: what it came to is not what one machine comes to.
+        AssertionError: the store is not that of one machine.
     """
     folder, counts = material.folder(), Counter[str]()
     store = folder / STORE
@@ -99,8 +95,8 @@ def chaos(material: Material, cluster: LocalCluster, rng: Random, *, kills: int)
             counts["commands run again"] += 1
             ended = run(words(material, cluster), folder)
     assert ended.code == 0, (killed, ended.err, cluster.said()[-2000:])
-    assert not store_faults(store, material.pictures), killed
-    assert store_state(store) == of_one_machine(material), killed
+    assert not store_faults(store, material.arrays), killed
+    assert store_state(store) == store_state(material.store), killed
     counts.update(stores=1, kills=len(killed))
     shutil.rmtree(folder)
     return counts
@@ -113,7 +109,6 @@ def test_workers_killed_at_random_lose_nothing(material: Material, cluster: Loca
 def test_a_video_that_kills_its_workers_fails_alone(
     material: Material, cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once by the scheduler's count of the killed, and once more with nothing else under way."""
     videos = tmp_path / "videos"
     shutil.copytree(material.videos, videos)
     victim = sorted(videos.rglob("*.avi"))[3]
@@ -122,7 +117,7 @@ def test_a_video_that_kills_its_workers_fails_alone(
     cluster.forgive(0)
     store = tmp_path / STORE
     result = prep_frames(str(videos), store=str(store), scheduler=cluster.address)
-    count = len(material.pictures) // 2
+    count = len(material.arrays) // 2
     assert (result.written, result.failed) == (count - 1, 1)
     ((video, reason),) = result.failures
     assert DEADLY in video
@@ -133,10 +128,10 @@ def test_a_video_that_kills_its_workers_fails_alone(
 
 
 def soak_chaos(seed: int, minutes: float) -> dict[str, Any]:
-    """`prep` on three workers that are killed at random, again and again, until the time is over.
+    """Run `prep` on three workers that are killed at random, until the time is over.
 
     Returns:
-        stores compared, kills, and commands that had to be run again; `lost`: a line each.
+        Counts of stores, kills and repeated commands, and `lost`: a line each.
     """
     rng, until = Random(seed), time.monotonic() + 60 * minutes
     counts, lost = Counter[str](), list[str]()

@@ -1,4 +1,4 @@
-"""Two at once: they share, wait, or refuse with one line; what comes of them is as of one."""
+"""Commands that run at the same time: they share the work, wait, or refuse with one line."""
 
 import shutil
 import time
@@ -29,101 +29,74 @@ TUNE = ("eval", "classify", "--run", "r", "--json", *ON_CPU, "0", "--mode", "fin
 
 @dataclass(frozen=True)
 class Together:
-    """Commands that run at once.
+    """Commands that run at the same time.
 
     Attributes:
-        begin: lays out their folder.
+        begin: sets up their folder.
         commands: which.
-        after: run then, one by one, until all is done.
-        state: what it came to.
-        whole: what that shall be.
-        refusals: how many of them may be refused.
+        state: the result to compare.
+        expected: the case whose uninterrupted result it must be.
+        after: commands that then complete the result, one by one.
+        refusals: how many of the commands may be refused.
     """
 
     begin: Callable[[Path], Any]
     commands: tuple[Words, ...]
-    after: tuple[Words, ...]
     state: Callable[[Path], Any]
-    whole: Callable[[], Any]
+    expected: str
+    after: tuple[Words, ...] = ()
     refusals: int = 0
 
 
-def pairs(material: Material) -> dict[str, Together]:
-    """Everything that is run at once, by name."""
+def combinations(material: Material) -> dict[str, Together]:
+    """Return all that is run at the same time, by name."""
 
     def stored(folder: Path) -> Any:
         return store_state(folder / STORE)
 
-    def of_both() -> Any:
-        return material.uninterrupted("prep frames and flow").state
-
     def trained(folder: Path) -> Any:
         return run_state(folder / RUN)
 
-    def of_training() -> Any:
-        return material.uninterrupted("train").state
+    def copy(folder: Path) -> Any:
+        return shutil.copytree(material.store, folder / STORE)
 
-    frames, flow = material.prep_frames("2"), material.prep_flow("2")
-    both = ("prep", "flow", str(material.videos), "--store", STORE, "--engine", "cpu", "--json")
-    train, other = material.train("0"), ("eval", "retrieve", "--run", "q", "--json", *ON_CPU, "0")
-
-    def with_two_runs(folder: Path) -> None:
-        material.with_run(folder)
-        (folder / RUN).rename(folder / RUN.with_name("q"))
-
-    def retrieved(folder: Path) -> Any:
-        return embeddings_state(folder / RUN)
-
-    def of_retrieval() -> Any:
-        return material.uninterrupted("eval retrieve").state["results"]
-
-    def tuned(folder: Path) -> Any:
-        return classify_state(folder / RUN)
-
-    def of_tuning() -> Any:
-        return material.uninterrupted("eval classify finetune").state["results"]
-
+    nothing, both = material.with_nothing, "prep frames and flow"
+    frames, flow, train = material.prep_frames("2"), material.prep_flow("2"), material.train("0")
+    again = (*flow, "--overwrite")
+    overwritten = ((*frames, "--overwrite"), flow)
     return {
-        "prep frames twice": Together(
-            lambda folder: None,
-            (frames, frames),
-            (),
-            stored,
-            lambda: material.uninterrupted("prep frames").state,
-        ),
-        "prep flow twice": Together(lambda folder: None, (both, both), (), stored, of_both),
-        "prep frames --overwrite beside prep flow": Together(
-            material.with_frames, ((*frames, "--overwrite"), flow), (flow,), stored, of_both
+        "prep flow twice": Together(nothing, (material.prep_both("2"),) * 2, stored, both),
+        "prep frames --overwrite, and prep flow": Together(
+            material.with_frames, overwritten, stored, both, after=(flow,)
         ),
         "prep flow --overwrite twice": Together(
-            material.with_frames,
-            ((*flow, "--overwrite"), (*flow, "--overwrite")),
-            (flow,),
-            stored,
-            of_both,
+            material.with_frames, (again, again), stored, both, after=(flow,)
         ),
         "eval retrieve twice": Together(
-            material.with_run, (RETRIEVE, RETRIEVE), (), retrieved, of_retrieval
+            material.with_run,
+            (RETRIEVE, RETRIEVE),
+            lambda folder: {"results": embeddings_state(folder / RUN)},
+            "eval retrieve",
         ),
         "eval classify finetune twice": Together(
-            material.with_run, (TUNE, TUNE), (), tuned, of_tuning, refusals=1
+            material.with_run,
+            (TUNE, TUNE),
+            lambda folder: {"results": classify_state(folder / RUN)},
+            "eval classify finetune",
+            refusals=1,
         ),
         "train twice under one name": Together(
-            material.with_store, (train, train), (), trained, of_training, refusals=1
-        ),
-        "eval retrieve during train": Together(
-            with_two_runs, (train, other), (), trained, of_training
+            material.with_store, (train, train), trained, "train", refusals=1
         ),
         "eval retrieve of a run in training": Together(
-            material.with_store, (train, RETRIEVE), (RETRIEVE,), _without_retrieval, of_training, 1
+            material.with_store,
+            (train, RETRIEVE),
+            _without_retrieval,
+            "train",
+            after=(RETRIEVE,),
+            refusals=1,
         ),
-        "prep during train": Together(
-            lambda folder: shutil.copytree(material.root / "made" / STORE, folder / STORE),
-            (train, frames, flow),
-            (),
-            trained,
-            of_training,
-        ),
+        "prep during train": Together(copy, (train, frames, flow), trained, "train"),
     }
 
 
@@ -134,61 +107,58 @@ def _without_retrieval(folder: Path) -> Any:
 
 
 def at_once(material: Material, name: str, *, delays_s: Sequence[float]) -> tuple[list[str], int]:
-    """Run commands at once, each after a delay.
+    """Run commands at the same time, each after a delay.
 
     Returns:
-        What was not as it should be, a line each; and how many commands were refused.
+        What is not as it should be, a line each; and how many commands were refused.
     """
-    pair, folder = pairs(material)[name], material.folder()
-    pair.begin(folder)
+    these, folder = combinations(material)[name], material.folder()
+    these.begin(folder)
     running = []
-    for words, delay in zip(pair.commands, delays_s, strict=True):
+    for words, delay in zip(these.commands, delays_s, strict=True):
         time.sleep(delay)
-        running.append(Running(words, folder, entry=_entry(words)))
+        entry = SLIC_SAVING_OFTEN if words[0] in ("train", "eval") else SLIC
+        running.append(Running(words, folder, entry=entry))
     ended = [one.ended() for one in running]
     refused = [one for one in ended if one.code]
     lost = [f"exit code {one.code}: {one.err[-500:]}" for one in refused if not _one_line(one)]
-    if len(refused) > pair.refusals:
+    if len(refused) > these.refusals:
         lost.append(f"{len(refused)} refused: {[one.err for one in refused]}")
     lost += ["processes were left behind" for one in ended if one.left]
-    lost += store_faults(folder / STORE, material.pictures)
+    lost += store_faults(folder / STORE, material.arrays)
     if (folder / RUN).is_dir():
         lost += run_faults(folder / RUN)
-    for words in pair.after:
+    for words in these.after:
         last = run(words, folder)
         lost += [f"then, exit code {last.code}: {last.err[-500:]}"] if last.code else []
-    if pair.state(folder) != pair.whole():
-        lost.append("what it came to differs from what one of them comes to")
+    got, expected = these.state(folder), material.uninterrupted(these.expected).state
+    if any(got[key] != expected[key] for key in got):
+        lost.append("the result differs from that of one command")
     if not lost:
         shutil.rmtree(folder)
     return [f"{name}, delays {list(delays_s)}: {line}" for line in lost], len(refused)
 
 
-def _entry(words: Words) -> Sequence[str]:
-    return SLIC_SAVING_OFTEN if words[0] in ("train", "eval") else SLIC
-
-
 def _one_line(ended: Ended) -> bool:
-    """Whether a command was refused: wrong input, said in one line."""
+    """Return whether a command was refused for its input, in one line."""
     said = [line for line in ended.err.splitlines() if line.startswith("slic: ")]
     return ended.code == 2 and len(said) == 1 and "Traceback" not in ended.err
 
 
-SHORT = ("prep flow twice", "train twice under one name", "eval retrieve twice")
-
-
-@pytest.mark.parametrize("name", SHORT)
-def test_two_at_once(material: Material, name: str) -> None:
-    lost, refused = at_once(material, name, delays_s=(0.0, 0.0))
-    assert not lost
-    assert refused == pairs(material)[name].refusals
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "refusals"),
+    [("prep flow twice", 0), ("train twice under one name", 1), ("eval retrieve twice", 0)],
+)
+def test_two_at_once(material: Material, name: str, refusals: int) -> None:
+    assert at_once(material, name, delays_s=(0.0, 0.0)) == ([], refusals)
 
 
 def soak_together(seed: int, minutes: float) -> dict[str, Any]:
-    """Every pair in turn, one a little after the other, until the time is over.
+    """Run every combination in turn, with random delays, until the time is over.
 
     Returns:
-        {pair: {rounds, refused}}, and `lost`: a line each.
+        {combination: {rounds, refused}}, and `lost`: a line each.
     """
     rng, until = Random(seed), time.monotonic() + 60 * minutes
     found: dict[str, Counter[str]] = {}
@@ -196,8 +166,8 @@ def soak_together(seed: int, minutes: float) -> dict[str, Any]:
     with TemporaryDirectory(prefix="slic-soak-", ignore_cleanup_errors=True) as root:
         material = Material(Path(root))
         while time.monotonic() < until:
-            for name, pair in pairs(material).items():
-                delays = [0.0, *(rng.choice((0.0, rng.random() * 5)) for _ in pair.commands[1:])]
+            for name, these in combinations(material).items():
+                delays = [0.0, *(rng.choice((0.0, rng.random() * 5)) for _ in these.commands[1:])]
                 lost, refused = at_once(material, name, delays_s=delays)
                 found.setdefault(name, Counter()).update(rounds=1, refused=refused)
                 everything += lost
