@@ -1,11 +1,9 @@
 """Damaged checkpoints and weights, and files that would run code: refused in one line."""
 
 import functools
-import json
 import os
 import pickle
 import random
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from fuzzing import fuzz, mutated, outcome, soak
 
 from slic.encoders.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, load_encoder
 from slic.encoders.encoder import new_encoder, weights_digest
-from slic.encoders.tensor_files import save_whole
+from slic.encoders.tensor_files import save_tensors
 from slic.encoders.weights import read_weights
 from slic.errors import CheckpointError
 
@@ -27,11 +25,8 @@ def make(folder: Path) -> None:
     encoder = new_encoder("small", seed=1)
     state = encoder.state_dict()
     about = {"format": CHECKPOINT_FORMAT, "encoder": "small", "mean": [0.5] * 3, "std": [0.5] * 3}
-    save_whole(folder / "latest", {**about, "model": state, "progress": PROGRESS})
+    save_tensors(folder / "latest", {**about, "model": state, "progress": PROGRESS})
     torch.save({"state_dict": state}, folder / "weights.pt")
-    header = json.dumps({"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}).encode()
-    safetensors = struct.pack("<Q", len(header)) + header + bytes(12)
-    (folder / "weights.safetensors").write_bytes(safetensors)
     small = {"state_dict": {"x": torch.zeros(3)}}
     torch.save(small, folder / "legacy.pt", _use_new_zipfile_serialization=False)
 
@@ -44,7 +39,7 @@ def content(path: Path) -> tuple[str, Any]:
 
 
 def case(folder: Path, rng: random.Random) -> str:
-    name = rng.choice(["latest", "latest", "weights.pt", "weights.safetensors", "legacy.pt"])
+    name = rng.choice(["latest", "latest", "weights.pt", "legacy.pt"])
     path = folder / f"own-{name}"
     path.write_bytes(mutated((folder / name).read_bytes(), rng))
     if name != "latest":
