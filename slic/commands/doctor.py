@@ -1,4 +1,4 @@
-"""`slic doctor`: what it prints."""
+"""`slic doctor`: options and output."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from slic.runtime.progress import format_duration
 
 
 def doctor_command(as_json: Json = False) -> None:
-    """What is installed, what will be used here, and what to do about what is amiss.
+    """Check this installation and machine, and say how to repair what does not work.
 
-    Exit code 1 where something that slic needs does not work.
+    The exit code is 1 if something that slic needs does not work.
     """
-    from slic.upkeep.doctor.doctor import doctor
+    from slic.upkeep.doctor import doctor
 
     result = doctor()
     show(result, as_json=as_json, rows=_rows(result))
@@ -28,24 +28,25 @@ def doctor_command(as_json: Json = False) -> None:
 
 
 def _rows(result: dict[str, Any]) -> dict[str, str]:
-    versions = [f"{name} {version or '-'}" for name, version in result["packages"].items()]
-    training, flow = result["training"], result["flow"]
-    rows = {
+    training, flow, trials = result["training"], result["flow"], result["trials"]
+    decoding, shift = trials["decoding"], trials["flow"]
+    broken = sum(problem["needed"] for problem in result["problems"])
+    notes = len(result["problems"]) - broken
+    works = f"{broken} broken" if broken else "everything that slic needs works"
+    return {
         "slic": f"{result['slic']}, Python {result['python']}, {result['platform']}",
-        "packages": ", ".join(versions),
+        "packages": ", ".join(f"{name} {v or '-'}" for name, v in result["packages"].items()),
         "GPUs": _gpus(result),
-        "training": "cannot" if training is None else "{device}, {precision}".format(**training),
-        "preset": "-" if training is None else training["preset"],
-        "flow": "cannot" if flow is None else f"engine {flow['engine']} on {flow['device']}",
-        "neighbours": result["neighbours"] or "cannot",
+        "training": "{device}, {precision}, preset {preset}".format(**training)
+        if training
+        else "does not work",
+        "flow": "engine {engine} on {device}".format(**flow) if flow else "does not work",
+        "neighbours": result["neighbours"] or "does not work",
+        **_machine(result["machine"]),
+        "decoding": f"{decoding['frames']} generated frames decoded" if decoding else "failed",
+        "flow trial": f"{shift['error_px']} px off a known shift" if shift else "failed",
+        "result": f"{works}, {notes} notes, {format_duration(result['seconds'])}",
     }
-    rows |= _machine(result["machine"])
-    rows["tried"] = _tried(result["trials"])
-    amiss = [problem for problem in result["problems"] if problem["needed"]]
-    notes = len(result["problems"]) - len(amiss)
-    rows["result"] = "all that slic needs works" if result["ok"] else f"broken: {len(amiss)}"
-    rows["result"] += f"; notes: {notes}" * bool(notes) + f"; {format_duration(result['seconds'])}"
-    return rows
 
 
 def _gpus(result: dict[str, Any]) -> str:
@@ -62,16 +63,7 @@ def _machine(found: dict[str, Any]) -> dict[str, str]:
     files = found["open_files"]
     return {
         "machine": f"{found['cores']} cores, {of('memory')} memory, {of('memory_free')} free",
-        "here": f"{of('disk_free')} free; file locks: {found['locks'] or 'unknown'}",
-        "limits": f"/dev/shm {of('shm_free')} free; open files"
-        f" {'unknown' if files is None else f'{files:,}' if files >= 0 else 'unlimited'}",
+        "this folder": f"{of('disk_free')} free; file locks: {found['locks']}",
+        "limits": f"/dev/shm {of('shm_free')} free;"
+        f" open files {f'{files:,}' if files >= 0 else 'unlimited'}",
     }
-
-
-def _tried(trials: dict[str, Any]) -> str:
-    decoding, flow = trials["decoding"], trials["flow"]
-    parts = [
-        "decoding failed" if decoding is None else f"decoded {decoding['frames']} drawn frames",
-        "flow failed" if flow is None else f"flow of a known shift {flow['error_px']} px off",
-    ]
-    return "; ".join(parts)

@@ -1,9 +1,10 @@
-"""`slic plan`: its options, and what it prints."""
+"""`slic plan`: options and output."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal as format_bytes
 
 from slic.commands.completion import complete_preset
 from slic.commands.options import Json, LayoutOption
@@ -25,10 +26,14 @@ def plan_command(
     ] = None,
     videos: Annotated[
         int | None,
-        typer.Option("--videos", help="So many videos that are not there yet.", show_default=False),
+        typer.Option("--videos", min=1, max=10**12, help="Plan for so many imaginary videos."),
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Of each of --videos.")] = 10.0,
-    fps: Annotated[float, typer.Option("--fps", help="Of each of --videos.")] = 30.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1e-3, max=1e6, help="Length of each of --videos.")
+    ] = 10.0,
+    fps: Annotated[
+        float, typer.Option("--fps", min=1e-3, max=1e4, help="Frame rate of --videos.")
+    ] = 30.0,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -39,35 +44,54 @@ def plan_command(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Of training.", show_default="preset's")
+        int | None,
+        typer.Option("--epochs", help="Epochs of training.", show_default="preset's"),
     ] = None,
     gpus: Annotated[
-        int | None, typer.Option("--gpus", help="GPUs in all.", show_default="those here")
+        int | None,
+        typer.Option(
+            "--gpus", min=0, max=10**6, help="GPUs of all machines.", show_default="those here"
+        ),
     ] = None,
     gpu: Annotated[
         str | None,
-        typer.Option("--gpu", help="Their kind: a100, h100, h200.", show_default="the one here"),
+        typer.Option("--gpu", help="Kind: a100, h100, h200.", show_default="the one here"),
     ] = None,
-    machines: Annotated[int, typer.Option("--machines", help="Machines.")] = 1,
+    machines: Annotated[
+        int, typer.Option("--machines", min=1, max=10**6, help="Number of machines.")
+    ] = 1,
     cores: Annotated[
         int | None,
-        typer.Option("--cores", help="Cores of each.", show_default="as in --rates, or here"),
+        typer.Option(
+            "--cores",
+            min=1,
+            max=10**4,
+            help="Cores of each machine.",
+            show_default="as in --rates, or here",
+        ),
     ] = None,
     rates: Annotated[
         str | None,
-        typer.Option("--rates", metavar="FILE", help="Rates measured elsewhere, or known."),
+        typer.Option("--rates", metavar="FILE", help="Use the rates in FILE."),
     ] = None,
     measure: Annotated[
         str | None,
-        typer.Option("--measure", metavar="FILE", help="Only measure this machine's, into FILE."),
+        typer.Option("--measure", metavar="FILE", help="Only write this machine's rates to FILE."),
     ] = None,
     layout: LayoutOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """What data will cost to prepare, to train on and to evaluate; nothing of it is done."""
-    from slic.upkeep.plan import Asked, measure_rates, plan
+    """Estimate time, disk and memory to prepare, train on and evaluate data, without doing it."""
+    from slic.upkeep.plan import Scenario, measure_rates, plan
 
-    asked = Asked(
+    if measure is not None:
+        if rates is not None:
+            raise InputError("--measure and --rates exclude each other: leave one out")
+        names = measure_rates(preset, Path(measure), say=say)
+        rows = {"written": measure, "measured": ", ".join(names)}
+        show({"path": measure, "measured": names}, as_json=as_json, rows=rows)
+        return
+    scenario = Scenario(
         dataset=dataset,
         layout=layout,
         videos=videos,
@@ -81,106 +105,74 @@ def plan_command(
         cores=cores,
         rates=rates,
     )
-    if measure is not None:
-        if rates is not None:
-            raise InputError("--measure and --rates exclude each other: leave one out")
-        names = measure_rates(asked, Path(measure), say=say)
-        rows = {"written": measure, "measured": ", ".join(names)}
-        show({"path": measure, "measured": names}, as_json=as_json, rows=rows)
-        return
-    result = plan(asked, say=say)
+    result = plan(scenario, say=say)
     if not as_json:
-        _show_stages(result)
+        _show_stages(result["stages"])
     show(result, as_json=as_json, rows=_rows(result))
 
 
-def _show_stages(result: dict[str, Any]) -> None:
+def _show_stages(stages: list[dict[str, Any]]) -> None:
     table = new_table("stage", "work", "time", "limit", "then")
-    for stage in result["stages"]:
-        mark = "*" * stage["assumed"]
-        others = {k: v for k, v in stage["by"].items() if k != stage["limit"] and v >= 1}
-        then = max(others, key=lambda name: others[name], default=None)
+    for stage in stages:
+        others = [(s, part) for part, s in stage["by"].items() if part != stage["limit"] and s >= 1]
+        then, part = max(others, default=(0, ""))
         table.add_row(
             stage["name"],
             f"{number(stage['amount'])} {stage['unit']}",
-            duration(stage["seconds"]) + mark,
+            duration(stage["seconds"]) + "*" * stage["assumed"],
             stage["limit"] if stage["seconds"] else "",
-            f"{then} {duration(others[then])}" if then else "",
+            f"{part} {duration(then)}" if part else "",
         )
     console().print(table)
 
 
 def _rows(result: dict[str, Any]) -> dict[str, str]:
-    data, fleet, sizes, totals = (result[key] for key in ("data", "fleet", "bytes", "totals"))
-    first = result["first"]
-    gpus = counted(fleet["gpus"], "GPU") + _kind(fleet["gpu"], result["rates"])
-    rows = {
+    data, fleet, totals, first = (result[key] for key in ("data", "fleet", "totals", "first"))
+    sizes = {name: format_bytes(size) for name, size in result["bytes"].items()}
+    memory = sizes.pop("memory")
+    kind = f" ({fleet['gpu']})" if fleet["gpu"] else ""
+    gpus = counted(fleet["gpus"], "GPU") + kind if fleet["gpus"] else "no GPU"
+    return {
         "data": f"{data['name']}: {number(data['videos'])} videos, {number(data['frames'])} frames",
-        "sizes": data["basis"],
+        "from": data["basis"],
         "preset": f"{result['preset']}, {counted(result['epochs'], 'epoch')},"
-        f" {number(data['train'])} videos to train on",
-        "with": f"{counted(fleet['machines'], 'machine')} of {counted(fleet['cores'], 'core')},"
-        f" {gpus if fleet['gpus'] else 'no GPU'}",
-        "in all": f"{duration(totals['seconds'])}; {_hours(totals)}",
-        "first limit": f"{first['limit']}, of {first['stage']}",
-        "disk": f"frames {volume(sizes['frames'])}, flow {volume(sizes['flow'])},"
-        f" index {volume(sizes['index'])}, embeddings {volume(sizes['embeddings'])},"
-        f" checkpoint {volume(sizes['checkpoint'])}",
+        f" {number(data['train'])} training videos",
+        "machines": f"{counted(fleet['machines'], 'machine')} with"
+        f" {counted(fleet['cores'], 'core')}, {gpus}",
+        "total": f"{duration(totals['seconds'])}; {totals['gpu_hours']:,.1f} GPU hours,"
+        f" {totals['core_hours']:,.1f} core hours",
+        "bottleneck": f"{first['limit']}, in {first['stage']}",
+        "disk": ", ".join(f"{name} {size}" for name, size in sizes.items()),
         "files": f"{number(result['files'])} in {number(result['folders'])} folders",
-        "memory": f"{volume(sizes['memory'])} for a clustering's embeddings",
+        "memory": f"{memory} for the embeddings while clustering",
+        **_sources(result),
     }
-    rows |= _sources(result["rates"])
-    return rows
 
 
-def _kind(gpu: str | None, rates: dict[str, Any]) -> str:
-    """The kind of GPUs, marked where something of them is assumed."""
-    told = [rates[name]["how"] for name in ("compute_gpu", "flow_gpu") if name in rates]
-    return f" ({gpu}{'*' * ('assumed' in told)})" if gpu else ""
-
-
-def _hours(totals: dict[str, float]) -> str:
-    told = [f"{totals['gpu_hours']:,.1f} GPU hours"] if totals["gpu_hours"] else []
-    return ", ".join([*told, f"{totals['core_hours']:,.1f} core hours"])
-
-
-def _sources(rates: dict[str, Any]) -> dict[str, str]:
+def _sources(result: dict[str, Any]) -> dict[str, str]:
+    """Return which rates were measured, and the assumed ones that decide a stage's time."""
+    rates = result["rates"]
     measured = [name for name, rate in rates.items() if rate["how"] == "measured"]
     rows = {"measured": ", ".join(measured) or "nothing"}
-    for name, rate in rates.items():
-        if rate["how"] == "assumed":
-            value, unit = rate["value"], rate["unit"].split(",")[0]
-            told = number(value) if value >= 1 else f"{value:.3g}"
-            rows[f"* {name}"] = f"assumed, {told} {unit}: {rate['source']}"
+    for name in dict.fromkeys(stage["rate"] for stage in result["stages"] if stage["assumed"]):
+        rate = rates[name]
+        rows[f"* {name}"] = f"assumed, {rate['value']:.3g} {rate['unit']}: {rate['source']}"
     return rows
 
 
 def duration(seconds: float) -> str:
-    """A time for people, up to years: 42 s, 5 h 02 min, 3.1 days, 12 years."""
+    """Format a time: 42 s, 5 h 02 min, 3.1 days, 12.0 years."""
     if seconds < 2 * DAY_S:
         return format_duration(seconds)
-    if seconds < 2 * YEAR_S:
-        return f"{seconds / DAY_S:,.3g} days" if seconds < 100 * DAY_S else _whole(seconds, DAY_S)
-    return f"{_whole(seconds, YEAR_S, 'years')}"
-
-
-def _whole(seconds: float, unit: float, name: str = "days") -> str:
-    return f"{seconds / unit:,.0f} {name}"
+    days = seconds < 2 * YEAR_S
+    return f"{seconds / DAY_S:,.1f} days" if days else f"{seconds / YEAR_S:,.1f} years"
 
 
 def number(count: float) -> str:
-    """A count for people: 640, 13,320, 2.5 M, 78 M, 1.2 G."""
+    """Format a count: 640, 13,320, 2.5 M, 78 M, 1.2 G."""
     if count < 1e6:
         return f"{count:,.0f}"
-    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+    for factor, unit in ((1e12, "T"), (1e9, "G")):
         if count >= factor:
             return f"{count / factor:,.3g} {unit}"
-    raise AssertionError
-
-
-def volume(size: float) -> str:
-    """Bytes for people: 640 kB, 1.2 GB, 3.1 TB, 2.4 PB."""
-    for factor, unit in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if size >= factor:
-            return f"{size / factor:,.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"
+    return f"{count / 1e6:.3g} M"

@@ -10,7 +10,7 @@ from slic.cache.clipstore import fingerprint
 from slic.cache.shards import CodecName
 from slic.datasets.videos import Dataset, Video
 from slic.errors import InputError, StoreError
-from slic.prep.frames_video import FrameJob, close_decoder, not_stored, size_on_disk, store_frames
+from slic.prep.frames_video import FrameJob, close_decoder, not_stored, preview, store_frames
 from slic.prep.source import read_source, size_and_time
 from slic.prep.space import estimate, say_needed, weight_of
 from slic.prep.store import (
@@ -105,7 +105,7 @@ def store_missing_frames(
     if others := set(store.ids) - {v.id for v in dataset.videos}:
         result.notes.append(f"{path} also holds {len(others)} videos that are not in this data set")
     if jobs := _missing(store, dataset, videos, settings, scope):
-        needed = estimate(jobs, weight=_weight, measure=size_on_disk)
+        needed = estimate(jobs, weight=job_weight, measure=lambda job: preview(job).bytes)
         close_decoder()
         say_needed(path, needed, refuse=not scope.overwrite)
         result.estimated_bytes = needed.bytes
@@ -137,7 +137,8 @@ def _missing(
     return jobs
 
 
-def _weight(job: FrameJob) -> float:
+def job_weight(job: FrameJob) -> float:
+    """Return the size of a video's source: what the size of its frames goes with."""
     return weight_of(job.root / job.video.path)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -225,19 +226,39 @@ def _write(
     return replace(entry, frames=writer.count, height=height, width=width)
 
 
-def size_on_disk(job: FrameJob) -> float:
-    """Estimate the bytes of a video's frames from the first ones; 0 if they do not decode."""
-    about = Decoding()
-    decoded = stored = 0
+@dataclass(frozen=True)
+class Preview:
+    """What the first frames of a video say about all of it; all 0 if none can be decoded.
+
+    Attributes:
+        decoded: number of frames decoded for the preview.
+        seconds: time to decode and resize them.
+        frames: frames of the whole video, as its header says.
+        pixels: pixels of a stored frame.
+        bytes: bytes that all frames will take in the store.
+    """
+
+    decoded: int = 0
+    seconds: float = 0.0
+    frames: int = 0
+    pixels: int = 0
+    bytes: float = 0.0
+
+
+def preview(job: FrameJob) -> Preview:
+    """Decode the first frames of a video and estimate the size of the whole."""
+    about, begin = Decoding(), time.perf_counter()
     try:
         size, _ = size_and_time(job.path)
-        for block in _blocks(job, size, about, most=FRAMES):
-            stored += sum(len(job.codec.encode(frame)) for frame in block)
-            decoded += len(block)
+        decoded = [frame for block in _blocks(job, size, about, most=FRAMES) for frame in block]
     except (DecodeError, OSError):
-        return 0.0
-    if decoded < FRAMES:
-        return float(stored)
-    # A header may promise any number of frames, but each takes some bytes.
-    frames = about.promised if job.path.is_dir() else min(about.promised, size // LEAST_FRAME)
-    return stored / decoded * max(frames, decoded)
+        return Preview()
+    seconds, count = time.perf_counter() - begin, len(decoded)
+    frames = count
+    if count >= FRAMES:
+        # A header may promise any number of frames, but each takes some bytes.
+        most = about.promised if job.path.is_dir() else size // LEAST_FRAME
+        frames = max(count, min(about.promised, most))
+    stored = sum(len(job.codec.encode(frame)) for frame in decoded)
+    pixels = decoded[0].shape[0] * decoded[0].shape[1]
+    return Preview(count, seconds, frames, pixels, stored / count * frames)

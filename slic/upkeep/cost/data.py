@@ -1,26 +1,26 @@
-"""Amounts of a data set: what is published of known sets, and of sets that do not exist yet.
+"""Amounts of a data set: from some of its videos, from a store, or as published."""
 
-| set | videos, split 1 | frames a video | from |
-|---|---|---|---|
-| ucf101 | 13,320: 9,537 train, 3,783 test | 187, 320x240 | CRCV-TR-12-01, its lists |
-| hmdb51 | 6,766: 3,570 train, 1,530 test | 79, the median; 320x240 | ICCV 2011, its lists |
-| kinetics400 | 259,800: 240,000 train, 19,800 validation | 300 | arXiv 1705.06950: 10 s |
-| kinetics700 | 580,317: 545,317 train, 35,000 validation | 300 | arXiv 1907.06987: 10 s |
-
-Of Kinetics, 30 frames a second and copies at 340x256 are assumed: its videos are of many sizes.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
 
-from slic.errors import InputError
-from slic.runtime.text import counted
-from slic.upkeep.cost.rates import REFERENCE_PIXELS
+from slic.cache import ClipStore, Codec, Entry, View
+from slic.config import Settings
+from slic.datasets.videos import Dataset
+from slic.errors import DatasetError, StoreError
+from slic.prep.frames import JPEG_QUALITY, job_weight
+from slic.prep.frames_video import FrameJob, Preview, close_decoder, preview
+from slic.prep.space import OVERHEAD, VIDEOS, estimate
+from slic.runtime.text import counted, escape
+from slic.upkeep.cost.rates import REFERENCE_PIXELS, TABLES, Rate
 
-SHORT_SIDE = 128
+SHORT_SIDE = 128  # the default of `slic prep frames`
 # Of 105 real clips, 6,690 frames: docs/reproduce.md. A stored frame of 171x128 is 21,888 pixels.
 FRAME_BYTES_A_PIXEL, FLOW_BYTES_A_PIXEL = 8100 / 21888, 2200 / 21888
-BYTES_FROM = "bytes a frame as of 105 real clips (docs/reproduce.md)"
+BYTES_FROM = "bytes per frame as in 105 real clips (docs/reproduce.md)"
+KNOWN: tuple[str, ...] = tuple(TABLES["datasets"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +28,17 @@ class Data:
     """Amounts of a data set.
 
     Attributes:
-        name: for people.
+        name: name to show.
         basis: where the amounts are from, in one line.
-        videos: how many.
-        train, test: videos of the split that is trained on.
-        labelled: whether any has a label.
-        frames: of all videos.
-        weight: work of decoding a source frame, relative to one of 320x240.
-        pixels: of a stored frame.
-        frame_bytes, flow_bytes: of a stored frame, and of a flow field.
-        frames_left, pairs_left: still to be decoded, and to have their flow computed.
-        videos_left: still to be decoded.
+        videos: number of videos.
+        train, test: videos of the training split, and labelled videos of the test split.
+        labelled: whether any video has a label.
+        frames: frames of all videos.
+        pixels: pixels of a stored frame.
+        frame_bytes, flow_bytes: bytes of a stored frame, and of a flow field.
+        frames_left, videos_left: frames and videos to decode.
+        pairs_left: pairs of frames to compute flow of.
+        weight: work of decoding a source frame, in units of the rate `decode`.
     """
 
     name: str
@@ -48,106 +48,145 @@ class Data:
     test: int
     labelled: bool
     frames: float
-    weight: float
     pixels: float
     frame_bytes: float
     flow_bytes: float
     frames_left: float
     pairs_left: float
     videos_left: int
+    weight: float = 1.0
 
     @property
     def pairs(self) -> float:
-        """Consecutive frames of all videos."""
+        """Pairs of consecutive frames in all videos."""
         return max(0.0, self.frames - self.videos)
 
 
-@dataclass(frozen=True)
-class Published:
-    """Of a known set: videos of split 1, mean frames a video, width and height."""
-
-    train: int
-    test: int
-    unused: int
-    frames: int
-    width: int
-    height: int
-    remark: str = ""
-
-
-KNOWN: Mapping[str, Published] = {
-    "ucf101": Published(9537, 3783, 0, 187, 320, 240),
-    "hmdb51": Published(3570, 1530, 1666, 79, 320, 240, "frames by their median"),
-    "kinetics400": Published(240_000, 19_800, 0, 300, 340, 256, "30 frames/s, 340x256 assumed"),
-    "kinetics700": Published(545_317, 35_000, 0, 300, 340, 256, "30 frames/s, 340x256 assumed"),
-}
-MOST_VIDEOS, MOST_SECONDS, MOST_FPS = 10**12, 10**6, 10**4
-
-
-def known(name: str) -> Data | None:
-    """The published amounts of a set, by its name in any case; None of one that is not known."""
-    found = KNOWN.get(name.lower())
-    if found is None:
-        return None
-    remark = f"; {found.remark}" if found.remark else ""
-    return _unprepared(
-        name.lower(),
-        f"published sizes{remark}; {BYTES_FROM}",
-        sizes=(found.train, found.test, found.unused),
-        frames=found.frames,
-        shape=(found.width, found.height),
-        labelled=True,
-    )
-
-
-def imagined(videos: int, *, seconds: float, fps: float) -> Data:
-    """A set that does not exist yet, of unlabelled videos of 320x240.
-
-    Raises:
-        InputError: a number is out of range.
-    """
-    for option, value, most in (
-        ("--videos", videos, MOST_VIDEOS),
-        ("--seconds", seconds, MOST_SECONDS),
-        ("--fps", fps, MOST_FPS),
-    ):
-        if not 0 < value <= most:
-            raise InputError(f"{option} {value:g}: must be above 0, and at most {most}")
-    return _unprepared(
-        f"{counted(videos, 'video')} of {seconds:g} s",
-        f"320x240 and {fps:g} frames/s as asked or assumed; {BYTES_FROM}",
-        sizes=(videos, 0, 0),
-        frames=max(1.0, seconds * fps),
-        shape=(320, 240),
-        labelled=False,
-    )
-
-
-def _unprepared(
-    name: str,
-    basis: str,
-    *,
-    sizes: tuple[int, int, int],
-    frames: float,
-    shape: tuple[int, int],
-    labelled: bool,
-) -> Data:
-    (width, height), videos = shape, sum(sizes)
-    scale = min(1.0, SHORT_SIDE / min(shape))
-    pixels = round(width * scale) * round(height * scale)
+def _unprepared(*, videos: int, frames: float, pixels: float, **others: Any) -> Data:
+    """Make the amounts of a data set of which nothing is stored yet."""
     return Data(
-        name=name,
-        basis=basis,
         videos=videos,
-        train=sizes[0],
-        test=sizes[1],
-        labelled=labelled,
+        frames=frames,
+        pixels=pixels,
+        flow_bytes=FLOW_BYTES_A_PIXEL * pixels,
+        frames_left=frames,
+        pairs_left=max(0.0, frames - videos),
+        videos_left=videos,
+        **others,
+    )
+
+
+def known(name: str) -> Data:
+    """Return the published amounts of one of the data sets in `KNOWN`."""
+    return described(name, **TABLES["datasets"][name])
+
+
+def described(
+    name: str,
+    *,
+    basis: str,
+    frames: float,
+    train: int,
+    test: int = 0,
+    unused: int = 0,
+    width: int = 320,
+    height: int = 240,
+) -> Data:
+    """Make the amounts of a data set from videos per split, frames per video and frame size."""
+    scale, videos = min(1.0, SHORT_SIDE / min(width, height)), train + test + unused
+    pixels = round(width * scale) * round(height * scale)
+    return _unprepared(
+        name=name,
+        basis=f"{basis}; {BYTES_FROM}",
+        videos=videos,
+        train=train,
+        test=test,
+        labelled=test > 0,
         frames=videos * frames,
-        weight=width * height / REFERENCE_PIXELS,
         pixels=pixels,
         frame_bytes=FRAME_BYTES_A_PIXEL * pixels,
-        flow_bytes=FLOW_BYTES_A_PIXEL * pixels,
-        frames_left=videos * frames,
-        pairs_left=videos * max(0.0, frames - 1),
-        videos_left=videos,
+        weight=width * height / REFERENCE_PIXELS,
     )
+
+
+def sampled(found: Dataset, *, settings: Settings) -> tuple[Data, Rate]:
+    """Estimate the amounts of a data set, and the rate of decoding it, from some of its videos.
+
+    Raises:
+        DatasetError: none of these videos can be decoded.
+    """
+    codec = Codec("jpeg", quality=JPEG_QUALITY)
+    jobs = [FrameJob(found.root, found.root, v, SHORT_SIDE, codec, "") for v in found.videos]
+    previews: list[Preview] = []
+
+    def measure(job: FrameJob) -> float:
+        previews.append(preview(job))
+        return previews[-1].bytes
+
+    preview(jobs[0])  # starts the decoder
+    needed = estimate(jobs, weight=job_weight, measure=measure)
+    close_decoder()
+    previews = [p for p in previews if p.decoded]
+    if not previews:
+        raise DatasetError(f"{escape(found.root)}: none of the videos sampled decodes")
+    frames, size = sum(p.frames for p in previews), sum(p.bytes for p in previews)
+    scale = (needed.bytes - len(jobs) * OVERHEAD) / size
+    data = _unprepared(
+        name=found.name,
+        basis=f"{len(previews)} of {counted(len(jobs), 'video')} sampled; flow's {BYTES_FROM}",
+        videos=len(jobs),
+        frames=scale * frames,
+        pixels=sum(p.frames * p.pixels for p in previews) / frames,
+        frame_bytes=size / frames,
+        **_splits([(v.splits.get(settings.split), v.label) for v in found.videos]),
+    )
+    rate = sum(p.decoded for p in previews) / sum(p.seconds for p in previews)
+    return data, Rate(rate, "measured", f"{counted(len(previews), 'video')} of {found.name}")
+
+
+def stored(path: Path, *, settings: Settings) -> Data:
+    """Return the amounts of a clip store.
+
+    Raises:
+        StoreError: the store holds no video.
+    """
+    store = ClipStore(path)
+    entries = [entry for entry in store.entries() if entry.frames]
+    if not entries:
+        raise StoreError(f"{path}: holds no video; `slic prep frames` decodes some")
+    with_flow = [entry for entry in entries if entry.flow is not None]
+    frames, done = _frames(entries), _frames(with_flow) - len(with_flow)
+    pixels = sum((e.frames or 0) * (e.height or 0) * (e.width or 0) for e in entries) / frames
+    return Data(
+        name=store.name,
+        basis="the store's index and some of its arrays",
+        videos=len(entries),
+        frames=frames,
+        pixels=pixels,
+        frame_bytes=_frame_bytes(store, "frames", entries),
+        flow_bytes=_frame_bytes(store, "flow", with_flow) or FLOW_BYTES_A_PIXEL * pixels,
+        frames_left=0.0,
+        pairs_left=float(frames - len(entries) - done),
+        videos_left=0,
+        **_splits([(entry.split(settings.split), entry.label) for entry in entries]),
+    )
+
+
+def _splits(rows: Sequence[tuple[str | None, str | None]]) -> dict[str, Any]:
+    """Count training and labelled test videos in rows of (split, label)."""
+    return {
+        "train": sum(split == "train" for split, _ in rows),
+        "test": sum(split == "test" and label is not None for split, label in rows),
+        "labelled": any(label is not None for _, label in rows),
+    }
+
+
+def _frames(entries: Sequence[Entry]) -> int:
+    return sum(entry.frames or 0 for entry in entries)
+
+
+def _frame_bytes(store: ClipStore, view: View, entries: Sequence[Entry]) -> float:
+    """Bytes per frame in the arrays of a random few; 0 if there are none."""
+    few = Random(0).sample(entries, min(VIDEOS, len(entries)))
+    files = [file for e in few for file in (store.path / view / e.key).glob("*")]
+    return sum(file.stat().st_size for file in files) / max(_frames(few), 1)

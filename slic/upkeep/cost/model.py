@@ -1,43 +1,42 @@
-"""The model of cost: amounts over rates, stage by stage.
+"""The cost model: amounts of work divided by rates, for each stage of the pipeline.
 
-A stage takes as long as the slowest of what works in it side by side, its limit, once its
-processes have started. Stages follow one another. Work spreads evenly over cores, GPUs and
-machines; compiling, the choice of negatives and the optimiser are left out. docs/scale.md tells
-how far that holds.
+A stage takes as long as the slowest of its parts, which work in parallel, plus the start of its
+processes. Stages run one after another. Work is spread evenly over cores, GPUs and machines.
+docs/scale.md lists what is left out and how well the model predicts.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from slic.encoders.encoder import new_encoder
 from slic.neighbours.lists import APPROXIMATE_FROM, LISTS_PER_ROOT, ROUNDS, TRAINED_ON
+from slic.prep.space import OVERHEAD
+from slic.runtime.devices import MOST_READERS
+from slic.train.recluster import QUERY_SHARE
 from slic.train.slic_settings import SlicSettings
 from slic.upkeep.cost.data import Data
 from slic.upkeep.cost.rates import Rate
 
-VIEWS = 3  # clips of a sample
-TRAIN_PASSES = 3  # forward, and twice as much back
-GREY = 2 / 3  # a field's two planes, of a frame's three
-READERS_A_GPU = 16  # slic.runtime.devices.MOST_READERS
-QUERIES = 1 / 4  # of the training videos: slic.train.recluster.QUERY_SHARE
-FLOAT = 4
-STARTING = "starting"
-PROJECTION = 128
-INDEX_ROW = 286  # bytes: 68.6 MB of 240,000 videos (benchmarks/README.md)
-FILES_A_VIDEO, FOLDERS_A_VIDEO = 4, 2  # of its frames and flow
-ARRAY_BYTES = 12_000  # of folder, metadata and half-filled blocks, as slic.prep.space counts
-# Memory of a clustering for each byte of embeddings: 68.5 MB of 10,000 videos of 1 kB (same place).
+VIEWS = 3  # clips per sample
+TRAIN_PASSES = 3  # a backward pass costs two forward passes
+FLOW_PLANES = 2 / 3  # a flow field has two planes, an RGB frame three
+FLOAT = 4  # bytes
+PROJECTION = 128  # numbers per projected embedding
+INDEX_ROW = 286  # bytes: 68.6 MB for 240,000 videos (benchmarks/README.md)
+FILES_A_VIDEO, FOLDERS_A_VIDEO = 4, 2  # of frames and flow
+# Memory of a clustering per byte of embeddings: 68.5 MB for 10,000 videos of 1 kB (same place).
 COPIES = 6.7
+
+Parts = dict[str, tuple[float, str]]  # seconds of each part of a stage, and the rate behind it
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """What there is to work with.
-
-    Attributes:
-        machines: how many.
-        cores: of each.
-        gpus: in all.
-    """
+    """Machines to work with: their number, the cores of each, and the GPUs of all together."""
 
     machines: int
     cores: int
@@ -45,237 +44,203 @@ class Fleet:
 
     @property
     def all_cores(self) -> int:
-        """Cores in all."""
+        """Cores of all machines."""
         return self.machines * self.cores
 
 
 @dataclass(frozen=True)
-class Net:
-    """What an encoder takes.
-
-    Attributes:
-        flops: floating-point operations of a clip going forward.
-        parameters: numbers in it.
-        features: length of the backbone embedding.
-    """
+class Network:
+    """An encoder: operations of one clip's forward pass, parameters, and length of its features."""
 
     flops: float
     parameters: int
     features: int
 
 
+@cache
+def network_of(settings: SlicSettings) -> Network:
+    """Count an encoder's operations and parameters on the meta device, without computing."""
+    encoder = new_encoder(settings.encoder, seed=0).to("meta").eval()
+    clip = torch.zeros((1, 3, settings.frames, settings.size, settings.size), device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        backbone, _ = encoder(clip)
+    parameters = sum(weights.numel() for weights in encoder.parameters())
+    return Network(float(counter.get_total_flops()), parameters, backbone.shape[1])
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the work.
+    """One stage of the pipeline.
 
     Attributes:
-        name: of the stage.
-        amount, unit: how much there is to do.
-        seconds: by what works side by side, the time that it needs.
-        rates: names of the rates that these follow from, by the same keys.
-        fleet: what it works with, or holds.
-        starting: seconds before any of it begins.
+        name: name of the stage.
+        amount, unit: amount of work.
+        parts: seconds of what works in parallel, and the name of the rate that decides it.
+        fleet: the machines that the stage holds.
+        starting: seconds to start its processes.
     """
 
     name: str
     amount: float
     unit: str
-    seconds: Mapping[str, float]
-    rates: Mapping[str, tuple[str, ...]]
+    parts: Mapping[str, tuple[float, str]]
     fleet: Fleet
     starting: float = 0.0
 
     @property
     def limit(self) -> str:
-        """What takes longest, which may be that processes start."""
-        found = max(self.seconds, key=lambda name: self.seconds[name])
-        return found if self.seconds[found] >= self.starting else STARTING
+        """The slowest part, or `starting` where starting the processes takes longer."""
+        parts = {**self.parts, "starting": (self.starting, "start")}
+        return max(parts, key=lambda name: parts[name][0])
 
     @property
-    def time(self) -> float:
-        """Seconds that the stage takes; none where there is nothing to do."""
-        return (max(self.seconds.values()) + self.starting) * (self.amount > 0)
+    def rate(self) -> str:
+        """The rate that decides how long the stage takes."""
+        return self.parts[self.limit][1] if self.limit in self.parts else "start"
 
-    def assumes(self, rates: Mapping[str, Rate]) -> bool:
-        """Whether its time follows from a rate that is assumed."""
-        names = self.rates.get(self.limit, ("start",))
-        return any(rates[name].how == "assumed" for name in names)
+    @property
+    def seconds(self) -> float:
+        """Seconds that the stage takes; 0 if there is nothing to do."""
+        slowest = max(seconds for seconds, _ in self.parts.values())
+        return (slowest + self.starting) * (self.amount > 0)
 
 
+@dataclass(frozen=True)
 class Model:
-    """Stages of the work on a data set.
+    """The stages for a data set.
 
     Args:
-        data: amounts.
-        settings: of training.
-        net: its encoder.
-        fleet: to work with.
-        rates: all that `needed` names.
-        clusterings: of a whole training.
+        data: amounts of data.
+        settings: settings of training.
+        network: the encoder of these settings.
+        fleet: machines to work with.
+        rates: every rate of `UNITS` that the fleet uses.
+        clusterings: number of clusterings in the whole training.
     """
 
-    def __init__(
-        self,
-        data: Data,
-        settings: SlicSettings,
-        net: Net,
-        fleet: Fleet,
-        rates: Mapping[str, Rate],
-        *,
-        clusterings: int,
-    ) -> None:
-        self.data, self.settings, self.net, self.fleet = data, settings, net, fleet
-        self.clusterings = clusterings
-        self._rate = {name: rate.value for name, rate in rates.items()}
+    data: Data
+    settings: SlicSettings
+    network: Network
+    fleet: Fleet
+    rates: Mapping[str, Rate]
+    clusterings: int
 
     def stages(self) -> list[Stage]:
-        """All of them, in order; those without work take no time."""
-        found = [self.frames(), self.flow(), self.train()]
-        if self.clusterings:
-            found += [self.embed(), self.cluster()]
-        return [*found, self.evaluate()]
+        """Return all stages in order."""
+        first = [self.frames(), self.flow(), self.train()]
+        between = [self.embed(), self.cluster()] if self.clusterings else []
+        return [*first, *between, self.evaluate()]
 
     def frames(self) -> Stage:
-        """Decode, make smaller, code, store."""
-        d, r = self.data, self._rate
-        pixels = d.frames_left * d.pixels
-        a_core = d.frames_left * d.weight / r["decode"] + pixels / r["encode"]
-        a_core += d.videos_left * r["video"]
-        written = d.frames_left * d.frame_bytes + d.videos_left * ARRAY_BYTES
-        return Stage(
-            "frames",
-            d.frames_left,
-            "frames",
-            {"decoding": a_core / self.fleet.all_cores, "disk": written / r["disk"]},
-            {"decoding": ("decode", "encode", "video"), "disk": ("disk",)},
-            replace(self.fleet, gpus=0),
-            self._starting,
-        )
+        """Decode, resize, encode and store the frames that are not stored yet."""
+        d, r = self.data, self._values
+        core_seconds = d.frames_left * d.weight / r["decode"]
+        core_seconds += d.frames_left * d.pixels / r["encode"] + d.videos_left * r["video"]
+        written = d.frames_left * d.frame_bytes + d.videos_left * OVERHEAD
+        parts = {
+            "decoding": (core_seconds / self.fleet.all_cores, "decode"),
+            "disk": (written / r["disk"], "disk"),
+        }
+        fleet = replace(self.fleet, gpus=0)
+        return Stage("frames", d.frames_left, "frames", parts, fleet, self._starting)
 
     def flow(self) -> Stage:
-        """TV-L1 of each pair; on GPUs cores read the frames and code the fields."""
-        d, r, fleet = self.data, self._rate, self.fleet
-        pixels = d.pairs_left * d.pixels if self.settings.flow_probability > 0 else 0.0
-        share = pixels / d.pixels if d.pixels else 0.0
-        moved = share * (d.frame_bytes + d.flow_bytes)
-        seconds = {"disk": moved / r["disk"]}
-        of: dict[str, tuple[str, ...]] = {"disk": ("disk",)}
+        """Compute TV-L1 flow; beside GPUs, cores read the frames and encode the fields."""
+        d, r, fleet = self.data, self._values, self.fleet
+        pairs = d.pairs_left if self.settings.flow_probability > 0 else 0.0
+        pixels = pairs * d.pixels
+        parts: Parts = {"disk": (pairs * (d.frame_bytes + d.flow_bytes) / r["disk"], "disk")}
         if fleet.gpus:
-            seconds["GPU"] = pixels / r["flow_gpu"] / fleet.gpus
-            of["GPU"] = ("flow_gpu",)
-            a_core = pixels / r["read"] + GREY * pixels / r["encode"]
-            seconds["reading"] = a_core / fleet.all_cores
-            of["reading"] = ("read", "encode")
+            core_seconds = pixels / r["read"] + FLOW_PLANES * pixels / r["encode"]
+            parts["GPU"] = pixels / r["flow_gpu"] / fleet.gpus, "flow_gpu"
+            parts["reading"] = core_seconds / fleet.all_cores, "read"
         else:
-            seconds["flow"] = pixels / r["flow_cpu"] / fleet.all_cores
-            of["flow"] = ("flow_cpu",)
-        return Stage("flow", share, "pairs", seconds, of, fleet, self._starting)
+            parts["flow"] = pixels / r["flow_cpu"] / fleet.all_cores, "flow_cpu"
+        return Stage("flow", pairs, "pairs", parts, fleet, self._starting)
 
     def train(self) -> Stage:
-        """Steps, while readers read; gradients are summed over machines at each step."""
-        s, r = self.settings, self._rate
-        samples = s.epochs * self.data.train
-        clips = VIEWS * samples
-        how = {"flops": TRAIN_PASSES * self.net.flops, "size": self._sample}
-        stage = self._computed("train", clips, self.fleet, rate="augment", **how)
-        stage = replace(stage, starting=self._starting)
-        if self.fleet.machines < 2:
-            return stage
-        steps = s.epochs * -(-self.data.train // s.batch_size)
-        moved = 2 * FLOAT * self.net.parameters * (self.fleet.machines - 1) / self.fleet.machines
-        return replace(
-            stage,
-            seconds={**stage.seconds, "network": steps * moved / r["network"]},
-            rates={**stage.rates, "network": ("network",)},
-        )
+        """Read clips and run training steps; sum gradients over machines after each step."""
+        s, d, fleet = self.settings, self.data, self.fleet
+        p = s.flow_probability
+        # Of a sample's three views, two share the anchor's frames: they are read once.
+        size = s.frames * ((2 - p) * d.frame_bytes + 2 * p * d.flow_bytes) / VIEWS
+        clips, flops = VIEWS * s.epochs * d.train, TRAIN_PASSES * self.network.flops
+        parts = self._computed(clips, fleet, flops=flops, clip_bytes=size, reading="augment")
+        if fleet.machines > 1:
+            steps = s.epochs * -(-d.train // s.batch_size)
+            moved = 2 * FLOAT * self.network.parameters * (1 - 1 / fleet.machines)
+            parts["network"] = steps * moved / self._values["network"], "network"
+        return Stage("train", clips, "clips", parts, fleet, self._starting)
 
     def embed(self) -> Stage:
-        """The centre clip of each training and labelled test video, at each clustering."""
+        """Embed one clip of each training and labelled test video for each clustering."""
         clips = self.clusterings * (self.data.train + self.data.test)
-        return self._forward("embed", clips, self.fleet)
+        return Stage("embed", clips, "clips", self._embedded(clips, self.fleet), self.fleet)
 
     def cluster(self) -> Stage:
-        """First neighbours of each clustering, and its recalls, on the cores of one machine."""
-        rows, s = self.data.train, self.settings
-        compared, of = float(rows * rows), tuple[str, ...](("neighbours",))
+        """Find first neighbours and recalls for each clustering, on one machine's cores."""
+        rows, s, rate = self.data.train, self.settings, "neighbours"
+        compared = float(rows * rows)
         if rows >= APPROXIMATE_FROM:
-            lists = LISTS_PER_ROOT * rows**0.5
-            # Rows are listed, and asked about, by the centres, which k-means has found.
-            compared = self._rate["lists"] * rows * rows + 2 * rows * lists
+            lists, rate = LISTS_PER_ROOT * rows**0.5, "lists"
+            # Rows are assigned to, and looked up by, the centres, which k-means finds.
+            compared = self._values["lists"] * rows * rows + 2 * rows * lists
             compared += ROUNDS * TRAINED_ON * lists * lists
-            of = ("neighbours", "lists")
-        width = PROJECTION if s.retrieval_feature == "projection" else self.net.features
-        recalled = QUERIES * (1 - QUERIES) * rows * rows if self.data.labelled else 0.0
-        recalled += float(rows) * self.data.test
+        width = PROJECTION if s.retrieval_feature == "projection" else self.network.features
+        queries = rows / QUERY_SHARE * self.data.labelled
+        recalled = queries * (rows - queries) + float(rows) * self.data.test
         flops = 2.0 * (compared * PROJECTION + recalled * width) * self.clusterings
-        seconds = flops / self._rate["neighbours"] / self.fleet.cores
-        rows *= self.clusterings
-        of_it = {"neighbours": seconds}, {"neighbours": of}
-        return Stage("cluster", rows, "rows", *of_it, self.fleet)
+        seconds = flops / self._values["neighbours"] / self.fleet.cores
+        parts = {"neighbours": (seconds, rate)}
+        return Stage("cluster", rows * self.clusterings, "rows", parts, self.fleet)
 
     def evaluate(self) -> Stage:
-        """Some clips of every video, for retrieval, the linear probe and search, on one GPU."""
-        alone = Fleet(1, self.fleet.cores, min(1, self.fleet.gpus))
+        """Embed `retrieval_clips` clips of every video, on one machine and at most one GPU."""
+        single = Fleet(1, self.fleet.cores, min(1, self.fleet.gpus))
         clips = self.settings.retrieval_clips * self.data.videos
-        return replace(self._forward("evaluate", clips, alone), starting=self._starting)
-
-    @property
-    def _starting(self) -> float:
-        """Seconds to start a command, and then what decodes or reads for it, side by side."""
-        return 2 * self._rate["start"]
-
-    def _forward(self, name: str, clips: float, fleet: Fleet) -> Stage:
-        size = self.settings.frames * self.data.frame_bytes
-        how = {"flops": self.net.flops, "size": size}
-        return self._computed(name, clips, fleet, rate="read", **how)
-
-    @property
-    def _sample(self) -> float:
-        """Bytes read for a view of a sample, on average: the anchor's frames are read once."""
-        p, d = self.settings.flow_probability, self.data
-        frames, fields = 2 - p, 2 * p
-        return self.settings.frames * (frames * d.frame_bytes + fields * d.flow_bytes) / VIEWS
-
-    def _computed(
-        self, name: str, clips: float, fleet: Fleet, *, flops: float, rate: str, size: float
-    ) -> Stage:
-        """Clips that are read and passed through the encoder; on CPUs by the same cores."""
-        r = self._rate
-        pixels = clips * self.settings.frames * self.data.pixels
-        seconds = {"disk": clips * size / r["disk"]}
-        of: dict[str, tuple[str, ...]] = {"disk": ("disk",)}
-        if fleet.gpus:
-            readers = min(fleet.all_cores, READERS_A_GPU * fleet.gpus)
-            seconds["GPU"] = clips * flops / r["compute_gpu"] / fleet.gpus
-            seconds["reading"] = pixels / r["read"] / readers
-            of |= {"GPU": ("compute_gpu",), "reading": ("read",)}
-        else:
-            a_core = clips * flops / r["compute_cpu"] + pixels / r[rate]
-            seconds["cores"] = a_core / fleet.all_cores
-            of["cores"] = ("compute_cpu", rate)
-        return Stage(name, clips, "clips", seconds, of, fleet)
+        parts = self._embedded(clips, single)
+        return Stage("evaluate", clips, "clips", parts, single, self._starting)
 
     def sizes(self) -> dict[str, float]:
-        """What the finished work holds on disk, and the memory of a clustering."""
-        d, row = self.data, FLOAT * (self.net.features + PROJECTION)
-        moments = 2 if self.settings.optimiser == "sgd" else 3
+        """Return the bytes of the finished work on disk, and the memory of a clustering."""
+        d, row = self.data, FLOAT * (self.network.features + PROJECTION)
+        copies = 2 if self.settings.optimiser == "sgd" else 3  # weights and the optimiser's state
         with_flow = self.settings.flow_probability > 0
         return {
-            "frames": d.frames * d.frame_bytes + d.videos * ARRAY_BYTES,
-            "flow": (d.pairs * d.flow_bytes + d.videos * ARRAY_BYTES) * with_flow,
+            "frames": d.frames * d.frame_bytes + d.videos * OVERHEAD,
+            "flow": (d.pairs * d.flow_bytes + d.videos * OVERHEAD) * with_flow,
             "index": d.videos * INDEX_ROW,
             "embeddings": d.videos * row,
-            "checkpoint": moments * FLOAT * self.net.parameters,
+            "checkpoint": copies * FLOAT * self.network.parameters,
             "memory": COPIES * (d.train + d.test) * row,
         }
 
+    @property
+    def _values(self) -> dict[str, float]:
+        return {name: rate.value for name, rate in self.rates.items()}
 
-def needed(fleet: Fleet) -> list[str]:
-    """Names of the rates that the model takes."""
-    common = ["decode", "encode", "video", "read", "neighbours", "lists", "start"]
-    common += ["disk", "network"]
-    return [*common, *(ON_GPUS if fleet.gpus else _ON_CPUS)]
+    @property
+    def _starting(self) -> float:
+        """Seconds to start a command, and then its processes in parallel."""
+        return 2 * self.rates["start"].value
 
+    def _embedded(self, clips: float, fleet: Fleet) -> Parts:
+        size = self.settings.frames * self.data.frame_bytes
+        return self._computed(
+            clips, fleet, flops=self.network.flops, clip_bytes=size, reading="read"
+        )
 
-ON_GPUS = ["flow_gpu", "compute_gpu"]
-_ON_CPUS = ["flow_cpu", "compute_cpu", "augment"]
+    def _computed(
+        self, clips: float, fleet: Fleet, *, flops: float, clip_bytes: float, reading: str
+    ) -> Parts:
+        """Read clips and pass them through the encoder; without GPUs the same cores do both."""
+        r, pixels = self._values, clips * self.settings.frames * self.data.pixels
+        parts: Parts = {"disk": (clips * clip_bytes / r["disk"], "disk")}
+        if fleet.gpus:
+            readers = min(fleet.all_cores, MOST_READERS * fleet.gpus)
+            parts["GPU"] = clips * flops / r["compute_gpu"] / fleet.gpus, "compute_gpu"
+            parts["reading"] = pixels / r["read"] / readers, "read"
+        else:
+            core_seconds = clips * flops / r["compute_cpu"] + pixels / r[reading]
+            parts["cores"] = core_seconds / fleet.all_cores, "compute_cpu"
+        return parts

@@ -1,1 +1,0 @@
-"""`slic doctor`: what is installed, and what works."""
