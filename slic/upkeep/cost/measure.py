@@ -10,7 +10,8 @@ import torch
 
 from slic.datasets.videos import read_dataset
 from slic.demo.drawn import draw_dataset
-from slic.demo.scenes import ACTIONS, draw_clip
+from slic.demo.figures import ACTIONS
+from slic.demo.scenes import draw_clip
 from slic.encoders.encoder import new_encoder
 from slic.encoders.precision import tune
 from slic.engine.estimate import step_seconds
