@@ -1,10 +1,10 @@
 """Collect blocks of frames from many videos, and solve them on a device in common batches."""
 
-import contextlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from slic.errors import SlicError, WorkError
 from slic.prep.flow_video import Levels
 from slic.prep.tvl1.device import DeviceSolver
+from slic.runtime.text import first_line
 
 SOLVERS = 2  # threads: one batch is being solved while another is packed or fetched
 
@@ -68,14 +69,21 @@ class Batcher:
             thread.join()
 
     def _serve(self) -> None:
-        with _own_stream(self._solver.device):
+        # A stream of this thread's own, so that it does not wait for other threads.
+        device = self._solver.device
+        stream: AbstractContextManager[object] = nullcontext()
+        if device.type == "cuda":
+            stream = torch.cuda.stream(torch.cuda.Stream(device))
+        with stream:
             while taken := self._take():
                 bound, blocks = taken
                 try:
                     solved = self._solver.levels([frames for frames, _ in blocks], bound)
                 except Exception as error:
                     # A compiler raises anything, even OSError, which is no disk error here.
-                    failure = error if isinstance(error, SlicError) else _device_failed(error)
+                    failure: Exception = error
+                    if not isinstance(error, SlicError):
+                        failure = DeviceFailed(first_line(error))
                     for _, future in blocks:
                         future.set_exception(failure)
                 else:
@@ -95,20 +103,3 @@ class Batcher:
             if number < len(waiting):
                 self._waiting[key] = waiting[number:]
             return key[-1], waiting[:number]
-
-
-def _device_failed(error: Exception) -> DeviceFailed:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    failed = DeviceFailed(reason)
-    failed.__cause__ = error
-    return failed
-
-
-@contextlib.contextmanager
-def _own_stream(device: torch.device) -> Iterator[None]:
-    """Use a CUDA stream of this thread's own, so that it does not wait for other threads."""
-    if device.type != "cuda":
-        yield
-        return
-    with torch.cuda.stream(torch.cuda.Stream(device)):
-        yield

@@ -18,6 +18,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or the name of its class."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def is_one_line(name: str) -> bool:
     """Return whether a name holds neither NUL nor any kind of line break."""
     return "\0" not in name and name.splitlines() == [name]

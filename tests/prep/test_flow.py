@@ -1,6 +1,5 @@
 """`prep flow`: what is stored, against TV-L1 of the stored frames and JPEG's own error bound."""
 
-import errno
 import io
 import json
 import shutil
@@ -18,7 +17,7 @@ from PIL import Image
 
 from slic.cache import ClipStore, video_key
 from slic.cache.codec import encode_flow
-from slic.errors import InputError, StoreError, WorkError
+from slic.errors import InputError, StoreError
 from slic.prep import flow_video
 from slic.prep.flow import prep_flow
 from slic.prep.flow_video import to_gray
@@ -194,15 +193,6 @@ def test_second_run_does_nothing_on_store_and_data_set(data: Path, own: Path) ->
     assert {p: p.stat().st_mtime_ns for p in own.rglob("zarr.json")} == before
 
 
-def test_flow_of_a_store_that_has_frames_alone(data: Path, tmp_path: Path) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(str(data), store=str(path))
-    assert [e.flow for e in ClipStore(path).entries()] == [None] * 3
-    result = prep_flow(str(path))
-    assert (result.store, result.written, result.frames) == (str(path), 3, 5)
-    assert ClipStore(path).read("Run/a.avi", 0, 2, view="flow").shape == (2, 36, 48, 2)
-
-
 def test_another_bound_is_refused_and_overwrite_replaces(own: Path) -> None:
     with pytest.raises(StoreError) as caught:
         prep_flow(str(own), bound=2)
@@ -277,13 +267,6 @@ def test_frame_parameters_of_the_store_are_kept_and_others_refused(
         prep_flow(str(data), store=str(path), short_side=32)
 
 
-def test_vanished_array_is_made_again(own: Path) -> None:
-    before = stored(own, "Run/a.avi")
-    shutil.rmtree(own / "flow" / video_key("Run/a.avi"))
-    assert prep_flow(str(own)).written == 1
-    np.testing.assert_array_equal(stored(own, "Run/a.avi"), before)
-
-
 def test_index_that_is_lost_is_no_empty_store(own: Path) -> None:
     (own / "index" / "index.sqlite").unlink()
     with pytest.raises(StoreError, match="the store has no index"):
@@ -315,13 +298,3 @@ def test_failed_video_is_listed_and_others_get_flow(data: Path, tmp_path: Path) 
     assert [video for video, _ in first.failures] == ["Run/b.avi"]
     again = prep_flow(str(tmp_path / "s.zarr"))
     assert (again.written, again.skipped, again.failed, again.new_failures) == (0, 2, 1, 0)
-
-
-def test_full_disk_is_one_line(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("slic.cache.shards.ArrayWriter._flush", full)
-    with pytest.raises(WorkError, match=r"flow of .*: No space left on device; free"):
-        prep_flow(str(own), overwrite=True)
-    assert list((own / "index" / "writing").iterdir()) == []

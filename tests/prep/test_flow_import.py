@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -101,19 +100,6 @@ def test_sides_that_shrink_differently() -> None:
     pixels = (field.astype(np.float64) - 127.5) / 127.5 * 20
     blocks = pixels.reshape(3, 6, 2, 10, 3, 2).mean(axis=(2, 4))
     np.testing.assert_allclose(found, blocks * (10 / 30, 6 / 12), atol=1e-4)
-
-
-def test_jpeg_frames_and_flow(tmp_path: Path) -> None:
-    coarse = levels(3, 3, 4, 2, seed=3)
-    flow = np.stack([cv2.resize(f, (48, 32), interpolation=cv2.INTER_LINEAR) for f in coarse])
-    root = tmp_path / "set"
-    write(root / "frames/a/1", "frame{:06d}.jpg", levels(4, 32, 48, 3))
-    write(root / "flow/u/1", "frame{:06d}.jpg", flow[..., 0])
-    write(root / "flow/v/1", "frame{:06d}.jpg", flow[..., 1])
-    assert imported(root, tmp_path / "s.zarr").written == 1
-    found = ClipStore(tmp_path / "s.zarr").read_flow("frames/a/1", 0, 3)
-    pixels = (flow.astype(np.float64) - 127.5) / 127.5 * 20
-    assert np.abs(found - pixels).mean() < 0.3
 
 
 def test_as_many_flow_images_as_frames(tmp_path: Path) -> None:

@@ -154,14 +154,6 @@ def test_in_worker_processes_and_the_default_store(
     check_colours(tmp_path / "set.zarr")
 
 
-def test_zstd_keeps_what_was_decoded(data: str, tmp_path: Path, done: list[str]) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path), codec="zstd", limit=1)
-    with av.open(str(tmp_path / "videos" / done[0])) as container:
-        expected = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
-    np.testing.assert_array_equal(ClipStore(path).read(done[0], 0, 3), expected)
-
-
 def test_limit_is_a_stable_sample(data: str, tmp_path: Path, done: list[str]) -> None:
     path = tmp_path / "s.zarr"
     first = prep_frames(data, store=str(path), limit=2)

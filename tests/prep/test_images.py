@@ -82,14 +82,6 @@ def test_every_image_in_order(
     assert zarr.open_group(path, mode="r")["frames"][video_key("run/a")].attrs["fps"] is None
 
 
-def test_resized_like_video(tmp_path: Path) -> None:
-    expected = write_images(tmp_path / "set/run/a", size=(90, 60))
-    prep_frames(str(tmp_path / "set"), store=str(tmp_path / "s.zarr"), short_side=20, codec="zstd")
-    found = ClipStore(tmp_path / "s.zarr").read("run/a", 0, 5)
-    small = [cv2.resize(image, (30, 20), interpolation=cv2.INTER_AREA) for image in expected]
-    np.testing.assert_array_equal(found, small)
-
-
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
 def test_other_kinds_of_png(tmp_path: Path, mode: str) -> None:
     folder = tmp_path / "set/run/a"

@@ -14,6 +14,7 @@ from slic.cache.flow_levels import ZERO_LEVEL
 from slic.errors import InputError, WorkError
 from slic.prep.tvl1.parameters import Tvl1Parameters
 from slic.runtime.console import say
+from slic.runtime.text import first_line
 
 
 def check_device(engine: str, device: str | None) -> str:
@@ -36,8 +37,9 @@ def check_device(engine: str, device: str | None) -> str:
         ) from None
     except (RuntimeError, AssertionError) as error:  # the latter from a PyTorch without CUDA
         if _is_there(device):
-            reason = str(error).strip().splitlines()[0]
-            raise WorkError(f"device {device!r} exists, but fails: {reason}; use 'cpu'") from None
+            raise WorkError(
+                f"device {device!r} exists, but fails: {first_line(error)}; use 'cpu'"
+            ) from None
         raise InputError(f"device {device!r} does not exist here; use 'cpu'") from None
     return device
 

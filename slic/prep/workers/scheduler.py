@@ -27,6 +27,7 @@ from slic.prep.workers.on_worker import (
 )
 from slic.runtime.console import say
 from slic.runtime.processes import IN_FLIGHT_PER_WORKER, in_flight
+from slic.runtime.text import first_line
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -81,7 +82,7 @@ def _check_address(address: str) -> None:
     except TimeoutError:
         problem = f"not within {CONNECT_S:g} s"
     except Exception as error:  # of any class, depending on the address and on what answers
-        problem = _first_line(error)
+        problem = first_line(error)
     if problem:
         raise InputError(
             f"--scheduler {address}: no Dask scheduler answers ({problem}); start one with"
@@ -99,10 +100,6 @@ async def _kind_of_server(address: str) -> str:
         rpc(address, timeout=CONNECT_S, connection_args=security) as server,
     ):
         return str((await server.identity())["type"])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class DaskCluster:
@@ -307,4 +304,4 @@ class _StageRun(Generic[J, Result]):
 
 
 def _without_slic(error: Exception) -> str:
-    return f"cannot import slic ({_first_line(error)}): install slic {versions()[0]} there"
+    return f"cannot import slic ({first_line(error)}): install slic {versions()[0]} there"
