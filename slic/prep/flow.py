@@ -157,10 +157,8 @@ def _store_missing_flow(
 def _missing(
     store: ClipStore, entries: Sequence[Entry], source: FlowSource, *, overwrite: bool
 ) -> list[Any]:
-    """Return the jobs to do, the longest first, so that none is left alone at the end."""
     present = store.keys("flow")
     jobs: list[Any] = [*source.jobs(store, [e for e in entries if e.reason is None])]
-    jobs.sort(key=lambda job: job.work, reverse=True)
     if overwrite:
         return jobs
     return [job for job in jobs if job.entry.key not in present or not source.is_stored(job)]
@@ -169,6 +167,8 @@ def _missing(
 def _run(
     store: ClipStore, jobs: list[Any], source: FlowSource, executor: Executor, result: PrepResult
 ) -> None:
+    # The longest first, so that none is left alone at the end.
+    jobs.sort(key=lambda job: job.work, reverse=True)
     pairs = sum(job.pairs for job in jobs)
     with progress(len(jobs), f"flow ({source.engine})", unit="pairs", units=pairs) as advance:
 
