@@ -53,13 +53,10 @@ def write_video(path: Path, frames: int, *, seed: int) -> None:
 def _one_process() -> Iterator[None]:
     """Jobs run in this process: what is tested is not how they are spread."""
 
-    def serial(
-        work: Callable, jobs: Iterable, *, workers: int, counted: Callable | None = None
-    ) -> Iterator[Any]:
+    def serial(work: Callable, jobs: Iterable, *, workers: int, counted: Callable) -> Iterator[Any]:
         for job in jobs:
             done = work(job)
-            if counted is not None:
-                counted(max(0, job.entry.frames - 1))
+            counted(getattr(job, "pairs", 0))
             yield done
 
     with pytest.MonkeyPatch.context() as patch:
