@@ -1,4 +1,4 @@
-"""`python -m slic`, as `torchrun -m slic` wants it."""
+"""Entry point of `python -m slic` and `torchrun -m slic`."""
 
 from slic.cli import main
 

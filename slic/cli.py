@@ -1,4 +1,4 @@
-"""The command line: parse, call, print."""
+"""The command line app, its error messages and exit codes."""
 
 import os
 import sys
@@ -27,12 +27,12 @@ from slic.runtime.signals import exit_code_of_stop, stop_on_signals
 
 app = typer.Typer(
     name="slic",
-    help="Video representations without labels: prepare video, pretrain, evaluate.",
+    help="Learn video representations without labels: prepare videos, pretrain, evaluate.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-eval_app = typer.Typer(help="Measure a run from cached embeddings.", no_args_is_help=True)
+eval_app = typer.Typer(help="Evaluate a run by retrieval or classification.", no_args_is_help=True)
 app.add_typer(prep_app, name="prep")
 app.add_typer(eval_app, name="eval")
 app.add_typer(cache_app, name="cache")
@@ -40,8 +40,8 @@ app.add_typer(cache_app, name="cache")
 INTERRUPTED = 130
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"slic {__version__}")
         raise typer.Exit
 
@@ -49,10 +49,13 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """Video representations without labels: prepare video, pretrain, evaluate."""
+    """Learn video representations without labels: prepare videos, pretrain, evaluate."""
 
 
 app.command("train")(train_command)
@@ -67,16 +70,16 @@ eval_app.command("classify")(eval_classify_command)
 
 
 def _say_stopped() -> None:
-    same = "the same command" + ", without --overwrite," * ("--overwrite" in sys.argv)
-    say(f"slic: stopped; {same} goes on from there")
+    without = " without --overwrite" if "--overwrite" in sys.argv else ""
+    say(f"slic: stopped; run the same command{without} again to continue")
 
 
 def main() -> None:
-    """Run the command line; errors are one line on stderr, and the exit code tells their kind."""
+    """Run the command line; an error is one line on stderr, and the exit code tells its kind."""
     stop_on_signals()
     try:
         code = app(prog_name="slic", standalone_mode=False)
-        # Typer turns Ctrl-C into this code, silently.
+        # Typer returns this code after Ctrl-C, without a message.
         if code == INTERRUPTED:
             _say_stopped()
             code = exit_code_of_stop()
@@ -85,7 +88,7 @@ def main() -> None:
         _say_stopped()
         sys.exit(exit_code_of_stop())
     except TyperException as error:
-        # Without arguments the help has been printed, and there is no message.
+        # Without arguments Typer has printed the help, and there is no message.
         if message := error.format_message():
             say(f"slic: {message}")
         sys.exit(error.exit_code)
@@ -93,7 +96,7 @@ def main() -> None:
         say(f"slic: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # Whoever read stdout (head, less) is gone: that is no error of ours.
+        # The reader of stdout (head, less) has finished, which is not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = Path(os.fsdecode(error.filename)) if error.filename else None

@@ -1,4 +1,4 @@
-"""`slic report`: its options, and what it prints."""
+"""`slic report`: options and printed results."""
 
 from typing import Annotated
 
@@ -26,25 +26,33 @@ def report_command(
     split: Split = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", metavar="FILE", help="Page.", show_default="<run>/report.html"),
+        typer.Option(
+            "--output", metavar="FILE", help="HTML file to write.", show_default="<run>/report.html"
+        ),
     ] = None,
     names: Annotated[
         str | None,
-        typer.Option("--names", metavar="FILE", help="Names of clusters, as the page saves them."),
+        typer.Option(
+            "--names", metavar="FILE", help="CSV file of cluster names, as saved by the page."
+        ),
     ] = None,
     figure: Annotated[
         str | None,
-        typer.Option("--figure", metavar="FILE", help="Also the gallery as .pdf, .svg or .png."),
+        typer.Option(
+            "--figure", metavar="FILE", help="Also write the gallery as a .pdf, .svg or .png."
+        ),
     ] = None,
     sample: Annotated[
-        int, typer.Option("--sample", min=1, help="Videos of the map, at most.")
+        int, typer.Option("--sample", min=1, help="Largest number of videos on the map.")
     ] = 3000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn at random.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Random seed of samples and of the map.")
+    ] = 0,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
 ) -> None:
-    """One HTML file to look at: curves, retrieval, clusters, confusion, a map of the videos."""
+    """Write an HTML report: curves, retrieval, clusters, confusion, and a map of the videos."""
     from slic.eval.imported import evaluated_run
     from slic.report.build import report
 
@@ -66,4 +74,8 @@ def report_command(
     rows = {"report": result["path"], "size": format_bytes(result["bytes"])}
     rows |= {"figure": result["figure"]} if result["figure"] else {}
     rows |= {"videos": f"{result['videos']:,} shown", "sections": ", ".join(result["sections"])}
-    show(result, as_json=as_json, rows={**rows, "next": "open it in a browser, offline as well"})
+    show(
+        result,
+        as_json=as_json,
+        rows={**rows, "next": "open the report in a browser; it works offline"},
+    )

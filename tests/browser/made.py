@@ -1,5 +1,7 @@
 """A report made by hand: every section, drawn pictures, and names that would like to be markup."""
 
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import cv2
@@ -23,16 +25,20 @@ STILLS = {"width": 80, "height": 60, "columns": 10, "rows": 10}
 STRIPS = {"width": 128, "height": 96, "frames": 8}
 
 
-def made_report(videos: int = 60, *, classes: int = 5, labelled: bool = True, seed: int = 0) -> Any:
-    """A report and its images, of random content.
+def made_report(videos: int = 60, *, labelled: bool = True) -> tuple[Any, dict[str, bytes]]:
+    """A report and its images, of random content; the caller may change the report.
 
     Args:
         videos: rows of the table, 20 or more; the first ones have hostile names.
-        classes: how many there are.
         labelled: whether there are labels at all.
-        seed: of the draw.
     """
-    draw = np.random.default_rng(seed)
+    report, images = _made(videos, labelled)
+    return deepcopy(report), images
+
+
+@cache
+def _made(videos: int, labelled: bool) -> tuple[Any, dict[str, bytes]]:
+    draw, classes = np.random.default_rng(0), 5
     ids = [HOSTILE[i] if i < len(HOSTILE) else f"class/video_{i:05d}.avi" for i in range(videos)]
     kinds = [f"action {i}" for i in range(classes - 1)] + ["<b>bold</b>"]
     labels = [kinds[i % classes] if labelled else None for i in range(videos)]

@@ -1,16 +1,18 @@
-"""That the benchmark of the report's page runs; its figures are not looked at."""
+"""The benchmark of the report's page runs; its results are not checked."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 300
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_the_page(chromium: Browser) -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/report_page.py", "--quick", "--json"],

@@ -58,7 +58,7 @@ def test_ctrl_c_in_a_terminal_is_one_line(
     # CPython itself ends by the signal, for a shell 130 as well, where it interrupted an `exec` of
     # a text, as imports do to make dataclasses.
     if process.returncode in (130, -signal.SIGINT):
-        assert lines == ["slic: stopped; the same command goes on from there"]
+        assert lines == ["slic: stopped; run the same command again to continue"]
     else:  # it was done before, and Python was about to leave
         assert len(with_flow(path)) == VIDEOS, said.decode()
         assert "Traceback" not in said.decode()

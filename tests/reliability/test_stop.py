@@ -14,7 +14,7 @@ from slic.cache import ClipStore
 from slic.encoders.checkpoints import load_checkpoint
 from slic.prep.frames import prep_frames
 
-STOPPED = "slic: stopped; the same command goes on from there"
+STOPPED = "slic: stopped; run the same command again to continue"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 LEAVES_S = 15.0  # on a busy machine; on an idle one the 3 seconds of grace, and a little more
 slow = pytest.mark.slow

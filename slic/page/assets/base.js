@@ -1,4 +1,4 @@
-// The report's data, and how elements are made. Text is only ever set as text.
+// The report's data, and helpers that make elements. Text is only ever set as text, never as markup.
 const report = JSON.parse(document.getElementById("report").textContent);
 const videos = report.videos || { id: [], label: [], cluster: [], split: [], seconds: [], still: [] };
 const names = new Map(Object.entries(report.names || {}));
@@ -17,7 +17,7 @@ const el = (tag, attributes, ...children) => made(document.createElement(tag), a
 const svg = (tag, attributes, ...children) =>
   made(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
-// Names of videos and classes may be of any script and direction.
+// Names of videos and classes may be in any script and direction.
 const name = (text, attributes) => el("bdi", attributes, text);
 
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
@@ -44,12 +44,12 @@ function clusterName(number) {
 
 const sections = [];
 
-// A section of the page: its title in the contents too, and what draws it.
+// Register a section: its id, its title (also for the contents) and the function that draws it.
 function section(key, title, draw) {
   sections.push({ key, title, draw });
 }
 
-// A list that shows some of its items, and more when asked.
+// A list that shows some of its items, and a button that shows more.
 function inSteps(items, step, make, container, words) {
   let shown = 0;
   const more = el("button", { type: "button" });
@@ -76,7 +76,7 @@ function table(columns, rows, attributes) {
 
 const tip = document.getElementById("tip");
 
-// Text or elements beside the pointer, kept inside the window.
+// Show text or elements next to the pointer, inside the window.
 function showTip(x, y, ...content) {
   tip.replaceChildren(...content);
   tip.hidden = false;
@@ -91,11 +91,11 @@ function hideTip() {
 }
 
 function setting(key, value) {
-  // Some browsers keep nothing for pages opened from a file.
+  // Some browsers store nothing for pages opened from a file.
   try {
     if (value === undefined) return localStorage.getItem(`slic ${key}`);
     localStorage.setItem(`slic ${key}`, value);
-  } catch { /* then it is as new each time */ }
+  } catch { /* then each visit starts afresh */ }
   return null;
 }
 

@@ -3,12 +3,12 @@ const COLUMN_GAP = 190, NODE = 14, DRAWN_HIGH = 560, NODE_GAP = 6;
 
 const isRest = (node) => !node.name.startsWith("cluster ");
 
-// What goes from others to others would leave the rest no room: it is not drawn.
+// Bands between the nodes of other clusters are not drawn: they would leave no room for the rest.
 function drawnFlows(columns, changes) {
   return changes.map((change, i) => change.flows.filter(([from, to]) => !isRest(columns[i].nodes[from]) || !isRest(columns[i + 1].nodes[to])));
 }
 
-// Of a cluster all its videos; of the others those that a band comes from or goes to.
+// The height of a node in videos: all of a cluster, but of the others only those in a band.
 function drawnSizes(columns, flows) {
   const sum = (list, end, node) => (list || []).reduce((all, flow) => all + (flow[end] === node ? flow[2] : 0), 0);
   return columns.map((column, i) => column.nodes.map((node, at) =>
@@ -44,7 +44,7 @@ function changesDrawing(columns, changes) {
   const places = laidOut(columns, drawnSizes(columns, flows));
   const bottom = Math.max(...places.flat().map((p) => p.y + p.high)) + 8;
   const wide = (columns.length - 1) * COLUMN_GAP + 150;
-  const drawing = svg("svg", { viewBox: `0 0 ${wide} ${bottom}`, role: "img", "aria-label": "Clusters over time; the table below says the same in numbers." });
+  const drawing = svg("svg", { viewBox: `0 0 ${wide} ${bottom}`, role: "img", "aria-label": "Clusters over time; the table below gives the same in numbers." });
   flows.forEach((list, i) => {
     for (const [from, to, size] of list) drawing.append(flowBand(places[i][from], places[i + 1][to], size));
   });
@@ -54,7 +54,7 @@ function changesDrawing(columns, changes) {
       svg("text", { class: "soft", x: column[0]?.x ?? i * COLUMN_GAP, y: 26 }, counted(columns[i].count, "cluster")));
     for (const place of column) drawing.append(...nodeMark(place, last));
   });
-  // As wide as there is room, within what is readable.
+  // As wide as the window allows, within readable limits.
   Object.assign(drawing.style, { width: "100%", minWidth: `${wide * 0.8}px`, maxWidth: `${wide * 1.15}px` });
   return el("div", { class: "changes scroll", tabindex: 0, role: "region", "aria-label": "Clusters over time" }, drawing);
 }
@@ -68,7 +68,7 @@ function flowBand(from, to, size) {
   return mark;
 }
 
-// Names are of clusters of the last clustering alone.
+// Only clusters of the last clustering can have names.
 function nodeTitle(node, last) {
   if (isRest(node)) return node.name;
   const number = node.name.slice("cluster ".length);
@@ -91,10 +91,10 @@ function nodeMark(place, last) {
 if (report.clusters?.columns?.length > 1) {
   section("changes", "Clusters over time", (into) => {
     const { columns, changes } = report.clusters;
-    into.append(el("p", { class: "note" }, `Each column is a clustering${columns.length > 5 ? " (at most six are drawn, evenly spaced)" : ""}: its largest clusters, by number${columns.some((c) => c.nodes.some((n) => n.label)) ? " and commonest class" : ""}, and all others together. Numbers begin anew at each clustering. Bands are the videos that go from one to the other; those that stay among the others are not drawn.`),
+    into.append(el("p", { class: "note" }, `Each column is a clustering${columns.length > 5 ? " (at most six are drawn, evenly spaced)" : ""}: its largest clusters, by number${columns.some((c) => c.nodes.some((n) => n.label)) ? " and most common class" : ""}, and all others together. Each clustering numbers its clusters anew. Bands are the videos that two clusters share; videos that stay among the others are not drawn.`),
       changesDrawing(columns, changes),
       table([{ title: "from epoch" }, { title: "to epoch" }, { title: "unchanged clusters", number: true }, { title: "merged", number: true }, { title: "split", number: true }, { title: "agreement (AMI)", number: true }],
         changes.map((c, i) => ({ cells: [count(columns[i].epoch), count(columns[i + 1].epoch), count(c.same), count(c.merged), count(c.split), c.agreement === null ? "–" : c.agreement.toFixed(3)] })), { label: "Changes between clusterings" }),
-      el("p", { class: "note" }, "Unchanged: of the very same videos. Merged: clusters that hold more than half of each of two or more earlier ones; split: clusters that hold more than half of each of two or more later ones; those of a single video do not count. AMI: adjusted mutual information, 1 where nothing changed and 0 as by chance."));
+      el("p", { class: "note" }, "Unchanged: clusters of exactly the same videos. Merged: later clusters that contain more than half of each of two or more earlier ones. Split: earlier clusters that contain more than half of each of two or more later ones. Parts of a single video do not count. AMI: adjusted mutual information, 1 if nothing changed and about 0 by chance."));
   });
 }

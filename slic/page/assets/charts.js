@@ -1,7 +1,7 @@
-// Line charts and bars in SVG: readable in print, reachable by keyboard, with their figures as a table.
+// Line charts and bars in SVG: readable in print, usable by keyboard, with their values as a table.
 const WIDE = 480, HIGH = 250, LEFT = 52, RIGHT = 12, TOP = 10, BELOW = 32;
 
-// The least of 1, 2, 5 times a power of ten that divides a range into few parts.
+// The smallest step, 1, 2 or 5 times a power of ten, that divides a range into at most `most` parts.
 function tickStep(low, high, most) {
   const raw = (high - low) / most || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -57,7 +57,7 @@ function lineChart(curve) {
 
 function summaryOf(curve, text) {
   const last = curve.series.map((s) => `${s.name} ${text(s.points[0][1])} to ${text(s.points.at(-1)[1])}`);
-  return `${curve.title} by ${curve.x}: ${last.join("; ")}. Arrow keys tell single values.`;
+  return `${curve.title} by ${curve.x}: ${last.join("; ")}. Use the arrow keys to step through the values.`;
 }
 
 function legend(curve) {
@@ -79,7 +79,7 @@ function asTable(curve, text) {
   return holder;
 }
 
-// The values at the x nearest to the pointer, or stepped through by arrow keys.
+// Show the values at the x nearest to the pointer, or step through them with the arrow keys.
 function follow(drawing, curve, across, up, text) {
   const xs = [...new Set(curve.series.flatMap((s) => s.points.map((p) => p[0])))].sort((a, b) => a - b);
   const known = curve.series.map((s) => new Map(s.points));
@@ -114,7 +114,7 @@ function follow(drawing, curve, across, up, text) {
   });
 }
 
-// Bars of counts over sizes, which double; heights are logarithmic where the counts span much.
+// Bars of counts over cluster sizes; heights are logarithmic if the counts differ widely.
 function sizeChart(sizes, title) {
   const bins = binned(sizes);
   const most = Math.max(...bins.map((b) => b.clusters));
@@ -132,10 +132,10 @@ function sizeChart(sizes, title) {
     if (bin.clusters) drawing.append(svg("text", { class: "axis", x: middle, y: HIGH - BELOW - tall - 5, "text-anchor": "middle" }, count(bin.clusters)));
   });
   drawing.append(svg("text", { class: "axis", x: WIDE - RIGHT, y: HIGH - 1, "text-anchor": "end" }, "videos in a cluster"));
-  return el("figure", { class: "chart" }, el("h3", {}, title), drawing, scale === Math.log1p ? el("figcaption", {}, "Heights are logarithmic.") : null);
+  return el("figure", { class: "chart" }, el("h3", {}, title), drawing, scale === Math.log1p ? el("figcaption", {}, "The heights are logarithmic.") : null);
 }
 
-// Sizes 1 to 8 alone where none is larger; else in bins that double: 1, 2, 3-4, 5-8, ...
+// One bin per size if none is larger than 8; otherwise bins that double: 1, 2, 3-4, 5-8, ...
 function binned(sizes) {
   const largest = Math.max(...sizes.map(([size]) => size));
   const bins = [];

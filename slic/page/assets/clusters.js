@@ -1,5 +1,5 @@
-// The clusters of the last clustering: sizes, purity, their videos, and names that people give them.
-// The counts, as runs in other folders may have the same name.
+// The clusters of the last clustering: sizes, purity, videos, and names that the reader gives them.
+// With the counts, because runs in other folders may have the same name.
 function namesKey() {
   const { clustering, videos: all, count: many, singletons } = report.clusters;
   return `names ${report.title} ${clustering} ${all} ${many} ${singletons}`;
@@ -10,14 +10,14 @@ function restoreNames() {
   if (!kept) return;
   try {
     const { made: when, given: all } = JSON.parse(kept);
-    // What was last named on this very page is newer than what the page came with.
+    // Names given on this very page are newer than those in the file.
     if (when === report.made) names.clear();
     for (const [cluster, given] of Object.entries(all)) if (!names.has(cluster)) names.set(cluster, String(given));
-  } catch { /* not ours */ }
+  } catch { /* not in our format */ }
 }
 
 function giveName(cluster, text) {
-  // One line, as the csv's readers want it.
+  // One line, as the readers of the CSV file require.
   const given = text.replace(/[\p{Cc}\u2028\u2029]+/gu, " ").trim();
   if (given) names.set(String(cluster), given);
   else names.delete(String(cluster));
@@ -27,7 +27,7 @@ function giveName(cluster, text) {
 
 const quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;
 
-// One line a named cluster; `slic report --names` and `slic cache export --names` read it.
+// One line per named cluster; `slic report --names` and `slic cache export --names` read it.
 function namesCsv() {
   const rows = [...names].sort((a, b) => Number(a[0]) - Number(b[0]));
   return ["clustering,cluster,name", ...rows.map(([cluster, given]) => [report.clusters.clustering, cluster, quoted(given)].join(","))].join("\n") + "\n";
@@ -94,20 +94,20 @@ if (report.clusters) {
   restoreNames();
   section("clusters", "Clusters", (into) => {
     const found = report.clusters;
-    const purity = found.purity === null ? "" : ` Weighted by size, ${percent(found.purity)} of the videos are of their cluster's commonest class.`;
+    const purity = found.purity === null ? "" : ` ${percent(found.purity)} of the labelled videos belong to the most common class of their cluster.`;
     const list = el("ul", { class: "clusters" });
     const more = el("div", {});
     const draw = (text, order) => {
       const wanted = text.trim().toLowerCase();
       const shown = found.listed.filter((cluster) => isOf(cluster, wanted)).sort(CLUSTER_ORDER[order]);
       list.replaceChildren();
-      more.replaceChildren(shown.length ? inSteps(shown, 25, clusterRow, list, "clusters") : el("p", {}, "No listed cluster is like that."));
+      more.replaceChildren(shown.length ? inSteps(shown, 25, clusterRow, list, "clusters") : el("p", {}, "No listed cluster matches."));
     };
     const rest = found.count - found.listed.length;
-    into.append(el("p", {}, `At epoch ${found.epoch}, ${counted(found.videos, "training video")} fell into ${counted(found.count, "cluster")}, ${count(found.singletons)} of a single video.${purity}`),
+    into.append(el("p", {}, `At epoch ${found.epoch}, ${counted(found.videos, "training video")} formed ${counted(found.count, "cluster")}, ${count(found.singletons)} of them with a single video.${purity}`),
       el("div", { class: "charts" }, sizeChart(found.sizes, "Sizes of the clusters")),
       el("h3", {}, "Open a cluster to see its videos and name it"),
-      el("p", { class: "note" }, `Names are kept by this browser, where it allows that; save them to use them elsewhere: slic report --names clusters.csv${rest > 0 ? `. The ${count(found.listed.length)} largest clusters are listed` : ""}.`),
+      el("p", { class: "note" }, `This browser remembers the names if it can; save them to use them elsewhere: slic report --names clusters.csv${rest > 0 ? `. The ${count(found.listed.length)} largest clusters are listed` : ""}.`),
       clusterTools(draw), list, more);
     draw("", "size");
   });

@@ -1,5 +1,5 @@
-// Which classes are taken for which.
-const MOST_NAMED = 30; // with room for names and counts beside and in the matrix
+// Which classes are confused with which.
+const MOST_NAMED = 30; // classes at most that leave room for names next to the matrix and counts in it
 
 function colourOf(variable) {
   return getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
@@ -31,7 +31,7 @@ function drawCounts(paint, confusion, sums, cell) {
   }
 }
 
-// The classes by number: names to the left, numbers above.
+// Names of the classes to the left of the matrix, their numbers above it.
 function besideMatrix(confusion, canvas) {
   const classes = confusion.classes;
   if (classes.length > MOST_NAMED) return el("div", { class: "rows" }, canvas);
@@ -45,13 +45,13 @@ function confusionView(confusion) {
   const n = confusion.classes.length;
   const sums = confusion.totals;
   const known = new Map(confusion.cells.map(([row, column, number]) => [row * n + column, number]));
-  const canvas = el("canvas", { tabindex: 0, role: "img", "aria-label": `${confusion.title}: ${n} by ${n} classes; the list of mistakes says the same. Arrow keys step through the cells.` });
+  const canvas = el("canvas", { tabindex: 0, role: "img", "aria-label": `${confusion.title}: ${n} by ${n} classes; the list of mistakes gives the same numbers. Use the arrow keys to step through the cells.` });
   drawMatrix(canvas, confusion, sums);
   const at = { row: 0, column: 0 };
   const show = (x, y) => {
     const number = known.get(at.row * n + at.column) || 0;
     const share = sums[at.row] ? ` (${percent(number / sums[at.row])})` : "";
-    showTip(x, y, el("div", {}, name(confusion.classes[at.row])), el("div", {}, "taken for ", name(confusion.classes[at.column])), el("strong", {}, `${counted(number, "video")}${share}`));
+    showTip(x, y, el("div", {}, name(confusion.classes[at.row])), el("div", {}, "predicted as ", name(confusion.classes[at.column])), el("strong", {}, `${counted(number, "video")}${share}`));
   };
   canvas.addEventListener("pointermove", (event) => {
     const box = canvas.getBoundingClientRect();
@@ -72,18 +72,18 @@ function confusionView(confusion) {
     show(box.left + ((at.column + 0.5) / n) * box.width, box.top + ((at.row + 0.5) / n) * box.height);
   });
   return el("div", { class: "matrix" },
-    el("figure", { class: "chart" }, besideMatrix(confusion, canvas), el("figcaption", {}, "Rows are true classes, columns what they were taken for, both in alphabetical order; the stronger the colour, the larger the share of the row. The diagonal is right.")),
+    el("figure", { class: "chart" }, besideMatrix(confusion, canvas), el("figcaption", {}, "Rows are true classes and columns are predicted classes, both in alphabetical order. The stronger the colour, the larger the share of the row. The diagonal is correct.")),
     mistakes(confusion, sums));
 }
 
 function mistakes(confusion, sums) {
   const wrong = confusion.cells.filter(([row, column]) => row !== column)
     .sort((a, b) => b[2] - a[2] || b[2] / sums[b[0]] - a[2] / sums[a[0]]);
-  if (!wrong.length) return el("p", {}, "No video was taken for one of another class.");
+  if (!wrong.length) return el("p", {}, "Every video was predicted correctly.");
   const body = el("tbody", {});
   const make = ([row, column, number]) => el("tr", {}, el("th", { scope: "row" }, name(confusion.classes[row])), el("td", {}, name(confusion.classes[column])),
     el("td", { class: "number" }, count(number)), el("td", { class: "number" }, percent(number / sums[row], 0)));
-  const head = el("tr", {}, ["class", "taken for"].map((t) => el("th", { scope: "col" }, t)), ["videos", "share"].map((t) => el("th", { scope: "col", class: "number" }, t)));
+  const head = el("tr", {}, ["class", "predicted as"].map((t) => el("th", { scope: "col" }, t)), ["videos", "share"].map((t) => el("th", { scope: "col", class: "number" }, t)));
   const more = inSteps(wrong, 15, make, body, "kinds of mistake");
   return el("div", {}, el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), body)), more);
 }

@@ -1,4 +1,4 @@
-// Queries and their nearest videos, as small moving pictures.
+// Queries and their nearest videos, as small animated pictures.
 function card(row, { verdict, extra, query } = {}) {
   const label = labelOf(row);
   return el("figure", { class: `card ${query ? "query" : ""} ${verdict === true ? "right" : verdict === false ? "wrong" : ""}` },
@@ -41,7 +41,7 @@ function pauseButton() {
   const button = el("button", { type: "button" });
   const set = (paused) => {
     document.body.classList.toggle("still-paused", paused);
-    button.textContent = paused ? "Move the pictures" : "Hold the pictures still";
+    button.textContent = paused ? "Play the pictures" : "Pause the pictures";
   };
   set(matchMedia("(prefers-reduced-motion: reduce)").matches);
   button.addEventListener("click", () => set(!document.body.classList.contains("still-paused")));
@@ -80,7 +80,7 @@ if (report.classes?.length) {
     };
     search.addEventListener("input", draw);
     order.addEventListener("change", draw);
-    into.append(el("p", { class: "note" }, "Recall at 1: how often the nearest training video of a class's test videos is of that class."),
+    into.append(el("p", { class: "note" }, "Recall at 1: the share of a class's test videos whose nearest training video is of the same class."),
       el("div", { class: "tools" }, el("label", {}, "Find", search), el("label", {}, "Order", order)), list, more);
     draw();
   });

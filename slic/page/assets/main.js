@@ -1,11 +1,11 @@
-// What failed, the head of the page, the contents, and drawing one section after the other.
+// Failed videos, the page's header, its table of contents, and drawing section by section.
 if (report.failed && (report.failed.count || report.failed.damaged.length)) {
   section("failed", report.failed.count ? "Failed videos" : "Videos with remarks", (into) => {
     const { count: all, listed, damaged } = report.failed;
     const rows = (list) => list.map((one) => ({ cells: [name(one.id), name(one.reason)] }));
     const columns = [{ title: "video" }, { title: "reason" }];
     if (all) into.append(el("p", {}, `${counted(all, "video")} could not be stored${listed.length < all ? `; the first ${count(listed.length)} are listed` : ""}.`), table(columns, rows(listed), { label: "Videos that failed" }));
-    if (damaged.length) into.append(all ? el("h3", {}, "Stored in part, or with a remark") : el("p", {}, `${counted(damaged.length, "video")} stored in part, or with a remark.`), table(columns, rows(damaged), { label: "Videos with remarks" }));
+    if (damaged.length) into.append(all ? el("h3", {}, "Stored incompletely or with a remark") : el("p", {}, `${counted(damaged.length, "video")} stored incompletely or with a remark.`), table(columns, rows(damaged), { label: "Videos with remarks" }));
   });
 }
 
@@ -38,7 +38,7 @@ function themeButton() {
     show();
   });
   system.addEventListener("change", show);
-  // Paper is light, and what is painted on a canvas knows no rule of print.
+  // Paper is light, and the style for print does not apply to what is painted on a canvas.
   addEventListener("beforeprint", () => applyTheme("light"));
   addEventListener("afterprint", show);
   show();
@@ -54,7 +54,7 @@ function drawHead() {
     ...(remarks.length ? [el("div", { class: "remarks" }, el("ul", {}, remarks.map((r) => el("li", {}, name(r)))))] : []));
 }
 
-// The first section at once, each other one when the page has been painted with those before.
+// The first section at once, each other one after the browser has painted those before it.
 function drawSections() {
   const main = document.getElementById("main");
   for (const { key, title, draw } of sections) {
@@ -92,7 +92,7 @@ function drawContents() {
       if (key === current) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
-    // On a phone the contents are one line, which moves along.
+    // On a phone the contents are one line, which is scrolled to the current section.
     const [from, to] = [links.get(current).offsetLeft, links.get(current).offsetLeft + links.get(current).offsetWidth];
     if (from < list.scrollLeft || to > list.scrollLeft + list.clientWidth) list.scrollLeft = from - 40;
   };

@@ -20,7 +20,7 @@ class Cloud {
     this.n = data.videos.length;
     this.view = { scale: 1, x: 0, y: 0 };
     this.extent = { x: extentOf(data.x), y: extentOf(data.y) };
-    this.base = el("canvas", { tabindex: 0, role: "application", "aria-label": `Map of ${counted(this.n, "video")}. Arrow keys step from video to video, plus and minus zoom, Enter keeps a video in view below.` });
+    this.base = el("canvas", { tabindex: 0, role: "application", "aria-label": `Map of ${counted(this.n, "video")}. Use the arrow keys to step from video to video, plus and minus to zoom, and Enter to keep a video in view below.` });
     this.over = el("canvas", { "aria-hidden": "true" });
     this.at = -1;
     this.kept = el("div", { class: "pinned", "aria-live": "polite" });
@@ -55,7 +55,7 @@ class Cloud {
     this.draw();
   }
 
-  // Where a video stands, in pixels of the window's own.
+  // The place of a video on the canvas, in CSS pixels.
   spot(i) {
     const { scale, x, y } = this.view;
     const across = this.extent.x, down = this.extent.y;
@@ -108,7 +108,7 @@ class Cloud {
     paint.fill();
   }
 
-  // Videos by squares of 24 pixels, so that the nearest to the pointer is found among few.
+  // Index the videos by squares of 24 pixels, to find the one nearest to the pointer quickly.
   sort() {
     this.squares = new Map();
     for (let i = 0; i < this.n; i += 1) {
@@ -161,7 +161,7 @@ class Cloud {
     this.kept.replaceChildren(videoCard(row), cluster !== null && report.clusters ? el("button", { type: "button", onclick: () => openCluster(cluster) }, "Open its cluster") : "");
   }
 
-  // About a place, else about the video marked, else about the middle.
+  // Zoom about a point; by default the marked video, or else the middle.
   zoom(by, x = this.marked()[0], y = this.marked()[1]) {
     const scale = Math.max(1, Math.min(60, this.view.scale * by));
     const ratio = scale / this.view.scale;
@@ -170,14 +170,14 @@ class Cloud {
     this.draw();
   }
 
-  // By keyboard: what is told beside the video marked goes with it.
+  // Zoom by keyboard; the tip of the marked video moves along.
   zoomMarked(by) {
     if (by) this.zoom(by);
     else this.whole();
     if (this.at >= 0) this.point(this.at);
   }
 
-  // From the video marked (or the middle) to the nearest in the direction of an arrow key.
+  // Step from the marked video (or the middle) to the nearest one in the direction of an arrow key.
   step(dx, dy) {
     const begun = this.at >= 0;
     const [x, y] = begun ? [this.spots[2 * this.at], this.spots[2 * this.at + 1]] : [this.width / 2, this.height / 2];
@@ -234,7 +234,7 @@ class Cloud {
     this.base.addEventListener("pointerleave", () => { if (!held.size) this.point(-1); });
     this.base.addEventListener("blur", () => this.point(-1));
     this.base.addEventListener("wheel", (event) => {
-      // Without Ctrl the page scrolls, as one expects of a page.
+      // Without Ctrl the wheel scrolls the page, as usual.
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
       this.zoom(Math.exp(-event.deltaY * 0.0025), ...local(event));
@@ -258,7 +258,7 @@ function videoCard(row) {
     el("div", {}, label ? el("div", {}, el("strong", {}, name(label))) : null, el("div", {}, name(videos.id[row])), el("div", { class: "note" }, name(facts.filter(Boolean).join(", ")))));
 }
 
-// What videos may be coloured by: groups with a name each, the largest first.
+// The ways to colour videos: named groups, the largest first.
 function colourings(rows) {
   const by = (title, of, word) => {
     const sizes = new Map();
@@ -289,7 +289,7 @@ function drawMap(into) {
     const wanted = search.value.trim().toLowerCase();
     const kind = kinds[Number(choice.value)];
     const texts = (row) => [labelOf(row) || "", videos.id[row], videos.cluster[row] === null ? "" : clusterName(videos.cluster[row])];
-    // A class of that very name is meant alone, not all whose names hold it.
+    // The exact name of a class selects that class only, not all whose names contain it.
     const exact = kinds.some((k) => k.keys.some((key) => String(k.word(key)).toLowerCase() === wanted));
     const fits = (text) => (exact ? text.toLowerCase() === wanted : text.toLowerCase().includes(wanted));
     let hits = 0;
@@ -345,7 +345,7 @@ function drawMap(into) {
   addEventListener("themechange", paint);
   into.append(el("p", { class: "note" }, `${data.method}. ${data.note || ""}`),
     el("div", { class: "tools" }, kinds.length ? el("label", {}, "Colour by", choice) : null, el("label", {}, "Find", search), found),
-    cloud.place, cloud.kept, el("p", { class: "note" }, "Drag to move, Ctrl and wheel (or two fingers, or the buttons) to zoom, click to keep a video in view. What is near is alike; distances between far groups mean little."), keys);
+    cloud.place, cloud.kept, el("p", { class: "note" }, "Drag to move; zoom with Ctrl and the wheel, two fingers or the buttons; click to keep a video in view. Nearby videos are similar; distances between far groups mean little."), keys);
   new ResizeObserver(() => cloud.fit()).observe(cloud.place);
   paint();
   cloud.fit();

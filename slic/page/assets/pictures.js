@@ -1,4 +1,4 @@
-// Stills and strips: each picture is read from its own element when it is first needed.
+// Stills and strips: each picture is decoded from its own element when it is first needed.
 const urls = new Map();
 
 function pictureUrl(key) {
@@ -12,7 +12,7 @@ function pictureUrl(key) {
   return urls.get(key);
 }
 
-// Pictures stand at the end of the file, after the program: what asks early waits for them.
+// Pictures are at the end of the file, after the program, so early requests wait for them.
 function whenRead(task) {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", task, { once: true });
   else task();
@@ -26,7 +26,7 @@ const near = new IntersectionObserver((seen) => {
   }
 }, { rootMargin: "400px" });
 
-// Weak, so that what a list no longer shows is let go.
+// Weak, so that elements that a list no longer shows can be freed.
 const waiting = new WeakMap();
 
 function fill(holder) {
@@ -41,7 +41,7 @@ function later(holder, task) {
   return holder;
 }
 
-// Whatever is still waiting, before the page is printed.
+// Everything that is still waiting, before the page is printed.
 function fillAll() {
   for (const holder of document.querySelectorAll(".pic")) fill(holder);
 }
@@ -72,7 +72,7 @@ function still(row) {
   return later(holder, () => putStill(holder, row));
 }
 
-// At once: for what stands beside the pointer.
+// Without waiting until it is near the window: for the tip at the pointer.
 function stillNow(row) {
   const holder = el("span", { class: "pic still" });
   whenRead(() => putStill(holder, row));

@@ -1,4 +1,4 @@
-// What the run is: the few large figures, facts, settings, curves, the paper's figures, what failed.
+// Main results, facts and settings of the run, its curves, and the paper's figures.
 function bigFigures() {
   return el("ul", { class: "figures" }, (report.figures || []).map((f) =>
     el("li", {}, el("span", { class: "name" }, f.name), el("div", { class: "value" }, f.text), f.note ? el("span", { class: "note" }, f.note) : null)));
@@ -34,13 +34,13 @@ if (report.curves?.length) {
 }
 
 if (report.paper) {
-  section("paper", "Beside the paper", (into) => {
+  section("paper", "Compared with the paper", (into) => {
     const paper = report.paper;
     const columns = [{ title: paper.title }, ...paper.columns.map((title) => ({ title, number: true }))];
     const cell = (row, i) => (row.own ? row.ours[i] : row.published[i]);
     into.append(el("p", { class: "note" }, paper.note), table(columns, paper.rows.map((row) => ({
       class: row.own ? "own" : null,
       cells: [`${row.method}, ${row.network}`, ...paper.columns.map((_, i) => (cell(row, i) === null || cell(row, i) === undefined ? "–" : cell(row, i).toFixed(1)))],
-    })), { label: "The paper's figures" }));
+    })), { label: "Published figures and this run's" }));
   });
 }
