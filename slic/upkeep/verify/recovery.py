@@ -2,11 +2,11 @@
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from slic.cache import Entry, video_key
-from slic.cache.clipstore import FLOW_QUALITY
 from slic.cache.flow_settings import DEFAULT_BOUND
 from slic.cache.index import Index
 from slic.cache.shards import ArrayReader
@@ -85,32 +85,29 @@ def write_index(file: Path, entries: Iterable[Entry]) -> None:
 
 
 def recover_parameters(store: Path, entries: Sequence[Entry]) -> dict[str, Parameters]:
-    """Return `{view: parameters}` that arrays suggest and fingerprints of the index confirm."""
+    """Return `{view: parameters}` that arrays suggest and fingerprints in the index confirm."""
     found: dict[str, Parameters] = {}
     for entry in entries[:10]:
-        candidates = {"frames": _frames_candidates, "flow": _flow_candidates}
-        for view, make in candidates.items():
-            try:
+        for view, candidates in (("frames", _frames_candidates), ("flow", _flow_candidates)):
+            with suppress(DamagedChunk, LookupError, TypeError, ValueError):
                 array = ArrayReader(store / view / entry.key)
-                fitting = [p for p in make(array, entries) if matches(entry, view, p)]
-            except (DamagedChunk, LookupError, TypeError, ValueError):
-                continue
-            if fitting:
-                found.setdefault(view, fitting[0])
+                fitting = [p for p in candidates(array, entries) if matches(entry, view, p)]
+                found[view] = fitting[0]  # an IndexError if none fits
     return found
 
 
 def _frames_candidates(array: ArrayReader, entries: Sequence[Entry]) -> Iterator[Parameters]:
-    codec: Parameters = {"codec": array.codec.name}
-    codec |= {"quality": array.codec.quality} if array.codec.name == "jpeg" else {}
     # Videos smaller than the short side keep their size, so the side need not be any video's.
     for side in {DEFAULT_SIDE, *(min(e.height or 0, e.width or 0) for e in entries)}:
-        yield {"short_side": side, **codec}
-        yield {"short_side": side, **codec, "fps": array.attributes["fps"]}
+        yield {"short_side": side, **_codec(array)}
+        yield {"short_side": side, **_codec(array), "fps": array.attributes["fps"]}
 
 
 def _flow_candidates(array: ArrayReader, _: Sequence[Entry]) -> Iterator[Parameters]:
-    codec: Parameters = {"codec": array.codec.name}
-    codec |= {"quality": FLOW_QUALITY} if array.codec.name == "jpeg" else {}
     for bound in (float(array.attributes["bound"]), DEFAULT_BOUND):
-        yield {"method": "tvl1", **array.attributes["parameters"], "bound": bound, **codec}
+        yield {"method": "tvl1", **array.attributes["parameters"], "bound": bound, **_codec(array)}
+
+
+def _codec(array: ArrayReader) -> Parameters:
+    codec: Parameters = {"codec": array.codec.name}
+    return codec | ({"quality": array.codec.quality} if array.codec.name == "jpeg" else {})

@@ -17,7 +17,7 @@ import pytest
 
 from slic.cache import ClipStore, Entry, View
 from slic.cache.index import COLUMNS
-from slic.cache.metadata import SEAL, read_metadata, write_metadata
+from slic.cache.metadata import SEAL, group, read_metadata, write_metadata
 from slic.cache.writers import aside_name
 from slic.errors import StoreError
 from slic.prep.flow import prep_flow
@@ -220,14 +220,29 @@ def test_swapped_arrays_are_both_found(own: Path, view: View) -> None:
     assert verify_store(own).faults == []
 
 
-def test_parameters_of_no_stored_video_are_found_out(own: Path) -> None:
+@pytest.mark.parametrize(("view", "changed"), [("frames", "short_side"), ("flow", "warps")])
+def test_parameters_of_no_stored_video_are_replaced(own: Path, view: View, changed: str) -> None:
     store = ClipStore(own, writable=True)
     right = store.attributes
-    store.set_settings("frames", {**right["frames"], "short_side": 64})
+    store.set_settings(view, {**right[view], changed: 64})
     del store
     report = verify_store(own, repair=True)
     assert [f.where for f in report.faults] == ["zarr.json"]
     assert ClipStore(own).attributes == right
+
+
+def test_parameters_that_are_not_recorded_are_no_fault(own: Path) -> None:
+    write_metadata(own / "zarr.json", group({"format": 1}))
+    report = verify_store(own)
+    assert (report.faults, len(report.notes)) == ([], 1)
+
+
+@pytest.mark.parametrize(("view", "name"), [("frames", "settings"), ("flow", "id")])
+def test_an_array_that_is_not_its_row_s_is_found(own: Path, view: View, name: str) -> None:
+    file = folder(own, view) / "zarr.json"
+    meta = read_metadata(file)
+    write_metadata(file, {**meta, "attributes": {**meta["attributes"], name: "other"}})
+    assert [f.where for f in verify_store(own).faults] == [entries(own)[0].id]
 
 
 def test_videos_of_other_parameters_are_dropped(own: Path) -> None:
