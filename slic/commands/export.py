@@ -1,4 +1,4 @@
-"""`slic cache export`: its options, and what it prints."""
+"""`slic cache export`: options and output."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,7 +7,7 @@ import typer
 from rich.filesize import decimal as format_bytes
 
 from slic.commands.completion import complete_cache
-from slic.commands.options import Device, Json, OtherStore, Readers, RunOption
+from slic.commands.options import Device, Json, OtherStore, Readers, RunOption, option
 from slic.errors import InputError
 from slic.runtime.console import say, show
 from slic.runtime.progress import format_duration
@@ -19,7 +19,7 @@ def cache_export_command(
         str | None,
         typer.Argument(
             metavar="CACHE.h5",
-            help="An embedding cache.",
+            help="Embedding cache to export.",
             show_default="a run's",
             autocompletion=complete_cache,
         ),
@@ -28,38 +28,36 @@ def cache_export_command(
     store: OtherStore = None,
     output: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--output",
+            "File to write; its suffix sets the format.",
+            "./<run>-<store>.parquet",
             metavar="FILE",
-            help="Its suffix tells the format.",
-            show_default="./<run>-<store>.parquet",
         ),
     ] = None,
     format: Annotated[
         Literal["parquet", "csv", "npz"] | None,
-        typer.Option("--format", help="Without --output.", show_default="parquet"),
+        option("--format", "Format without --output.", "parquet"),
     ] = None,
     feature: Annotated[
-        Literal["backbone", "projection", "both"],
-        typer.Option("--feature", help="Embeddings."),
+        Literal["backbone", "projection", "both"], option("--feature", "Embeddings to write.")
     ] = "both",
     names: Annotated[
-        str | None, typer.Option("--names", metavar="FILE", help="Clusters' names, a csv.")
+        str | None,
+        option("--names", "csv file of cluster names, from the report.", False, metavar="FILE"),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file that is there.")
-    ] = False,
+    overwrite: Annotated[bool, option("--overwrite", "Replace an existing file.")] = False,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
 ) -> None:
-    """Embeddings, clusters and labels as parquet, csv or npz: one row a video."""
+    """Write embeddings, clusters and labels as parquet, csv or npz, with one row per video."""
     from slic.runs import find_run
     from slic.upkeep.export import export
 
     if cache is not None and (run is not None or store is not None):
         given = "--run" if run is not None else "--store"
-        raise InputError(f"{given} has no part in the export of a cache: leave one of both out")
+        raise InputError(f"{given} has no effect on the export of a cache: omit one of them")
     result = export(
         find_run(run) if cache is None else Path(cache),
         store=store,

@@ -7,7 +7,7 @@ import typer
 from rich.filesize import decimal as format_bytes
 
 from slic.commands.completion import complete_preset
-from slic.commands.options import Json, LayoutOption
+from slic.commands.options import Json, LayoutOption, option
 from slic.errors import InputError
 from slic.runtime.console import console, new_table, say, show
 from slic.runtime.progress import format_duration
@@ -26,57 +26,34 @@ def plan_command(
     ] = None,
     videos: Annotated[
         int | None,
-        typer.Option("--videos", min=1, max=10**12, help="Plan for so many imaginary videos."),
+        option("--videos", "Plan for this many imaginary videos.", False, min=1, max=10**12),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=1e-3, max=1e6, help="Length of each of --videos.")
+        float, option("--seconds", "Length of each of --videos.", min=1e-3, max=1e6)
     ] = 10.0,
-    fps: Annotated[
-        float, typer.Option("--fps", min=1e-3, max=1e4, help="Frame rate of --videos.")
-    ] = 30.0,
+    fps: Annotated[float, option("--fps", "Frame rate of --videos.", min=1e-3, max=1e4)] = 30.0,
     preset: Annotated[
         str | None,
-        typer.Option(
-            "--preset",
-            help="Settings of training.",
-            show_default="by device",
-            autocompletion=complete_preset,
-        ),
+        option("--preset", "Settings of training.", "by device", autocompletion=complete_preset),
     ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", help="Epochs of training.", show_default="preset's"),
-    ] = None,
+    epochs: Annotated[int | None, option("--epochs", "Epochs of training.", "preset's")] = None,
     gpus: Annotated[
-        int | None,
-        typer.Option(
-            "--gpus", min=0, max=10**6, help="GPUs of all machines.", show_default="those here"
-        ),
+        int | None, option("--gpus", "GPUs of all machines.", "those here", min=0, max=10**6)
     ] = None,
     gpu: Annotated[
-        str | None,
-        typer.Option("--gpu", help="Kind: a100, h100, h200.", show_default="the one here"),
+        str | None, option("--gpu", "Kind of GPU: a100, h100 or h200.", "the one here")
     ] = None,
-    machines: Annotated[
-        int, typer.Option("--machines", min=1, max=10**6, help="Number of machines.")
-    ] = 1,
+    machines: Annotated[int, option("--machines", "Number of machines.", min=1, max=10**6)] = 1,
     cores: Annotated[
         int | None,
-        typer.Option(
-            "--cores",
-            min=1,
-            max=10**4,
-            help="Cores of each machine.",
-            show_default="as in --rates, or here",
-        ),
+        option("--cores", "Cores of each machine.", "as in --rates, or here", min=1, max=10**4),
     ] = None,
     rates: Annotated[
-        str | None,
-        typer.Option("--rates", metavar="FILE", help="Use the rates in FILE."),
+        str | None, option("--rates", "Use the rates in FILE.", False, metavar="FILE")
     ] = None,
     measure: Annotated[
         str | None,
-        typer.Option("--measure", metavar="FILE", help="Only write this machine's rates to FILE."),
+        option("--measure", "Only write this machine's rates to FILE.", False, metavar="FILE"),
     ] = None,
     layout: LayoutOption = "auto",
     as_json: Json = False,

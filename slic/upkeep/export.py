@@ -1,11 +1,10 @@
-"""`slic cache export`: embeddings, clusters and labels of a run as parquet, csv or npz."""
+"""`slic cache export`: write a run's embeddings, clusters and labels as parquet, csv or npz."""
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,27 +22,7 @@ from slic.upkeep.export_formats import NONE, WRITERS, Columns
 
 Format = Literal["parquet", "csv", "npz"]
 Which = Literal["backbone", "projection", "both"]
-FORMATS: tuple[str, ...] = get_args(Format)
-# What a spreadsheet takes for the beginning of a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """One clustering of a run: its name in clusters.h5, and the cluster of each video's id."""
-
-    name: str
-    clusters: dict[str, int]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where embeddings come from: the run, if known, the store's name, the output's, and how."""
-
-    run: Run | None
-    store: str
-    name: str
-    load: Callable[[], EmbeddingCache]
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets compute texts that begin so
 
 
 def export(
@@ -59,54 +38,70 @@ def export(
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Write one row a video, or a window of one: id, label, splits, cluster and embeddings.
+    """Write a table of embeddings with one row per video, or per window of a video.
 
     Args:
-        source: the run whose latest checkpoint's embeddings, computed if they are not cached; or
-            an embedding cache. The run that this lies in, if any, has the clusters.
-        store: another store than the run's. A clustering is of the run's own.
-        output: the file; `<run>-<store>.<format>`, or the cache's name, here if None.
-        format: as the suffix of `output` says, or parquet, if None.
-        feature: which embeddings; `both` leaves out a projection that was never trained.
-        names: csv of clusters' names, as `slic.cache.names` reads it.
-        overwrite: replace a file that is there.
+        source: a run, whose latest checkpoint's embeddings are computed if they are not cached;
+            or an embedding cache. Clusters are those of the run, or of the cache's run if any.
+        store: embed this store instead of the run's; it has no clusters.
+        output: the file; by default `<run>-<store>.<format>` or `<cache>.<format>`.
+        format: by default as in the suffix of `output`, or parquet.
+        feature: embeddings to write; `both` omits a projection that was never trained.
+        names: csv file of cluster names, see `slic.cache.names`.
+        overwrite: replace an existing file.
         device, workers: for embeddings that are not cached yet.
-        say: takes lines meant for the user.
+        say: called with messages for the user.
 
     Returns:
         path, format, run, store, checkpoint, protocol, clustering, rows, videos, clustered
         (rows), columns, bytes, seconds.
 
     Raises:
-        InputError and its kinds: unusable input, or a file that is there already.
-        DiskError: the file system refuses; what was there before stays.
+        InputError: unusable input, or a file that exists already.
+        DiskError: the file cannot be written; an earlier file stays.
     """
     begin = time.monotonic()
     kind = _format(output, format)
+    run: Run | None
     if isinstance(source, Run):
-        of = _of_run(source, store, device=device, workers=workers, say=say)
+        run, cache = source, None
+        store_name = run.store_name if store is None else Path(store).name.removesuffix(".zarr")
+        stem = f"{run.path.resolve().name}-{store_name}"
     else:
-        of = _of_cache(source)
-    # Whatever is wrong is found before a whole store is embedded for it.
-    path = _checked(Path(output or f"{of.name}.{kind}"), overwrite=overwrite)
-    features = _features(of.run, feature, say)
-    clustering = _last_clustering(of)
-    named = _named(names, clustering)
-    cache = of.load()
-    columns = _columns(cache, clustering, named, features=features)
+        run, cache = _run_of(source), EmbeddingCache(source)
+        store_name, stem = str(cache.attributes.get("store")), source.stem
+    # All input is checked before a whole store is embedded.
+    path = Path(output or f"{stem}.{kind}")
+    _check_output(path, overwrite=overwrite)
+    features = _features(run, feature, say)
+    clustering, clusters = _last_clustering(run, store_name)
+    named = _cluster_names(names, clustering, clusters)
+    if cache is None:
+        assert run is not None
+        protocol = evaluation_protocol(run.settings, None)
+        cache = cached_embeddings(
+            run,
+            store=store,
+            protocol=protocol,
+            split=None,
+            device=device,
+            workers=workers,
+            say=say,
+        )[0]
+    columns = _columns(cache, clusters, named, features)
     if kind == "csv":
         _say_formulas(columns, say)
-    about = _about(of.run, cache, clustering)
-    written = WRITERS[kind](path, columns, json.dumps(about))
+    about = _about(run, cache, clustering)
+    WRITERS[kind](path, columns, json.dumps(about))
     return {
         "path": str(path),
         "format": kind,
         **about,
         "rows": len(cache.ids),
-        "videos": len(set(_videos(cache).tolist())),
-        "clustered": int((columns.values["cluster"] != NONE).sum()),
-        "columns": list(columns.values),
-        "bytes": written,
+        "videos": len(np.unique(_videos(cache))),
+        "clustered": int((columns["cluster"] != NONE).sum()),
+        "columns": list(columns),
+        "bytes": path.stat().st_size,
         "seconds": round(time.monotonic() - begin, 1),
     }
 
@@ -115,68 +110,61 @@ def _format(output: str | None, format: Format | None) -> str:
     if output is None:
         return format or "parquet"
     suffix = Path(output).suffix.removeprefix(".").lower()
-    if suffix not in FORMATS:
-        raise InputError(f"--output {output}: end its name in .parquet, .csv or .npz")
+    if suffix not in WRITERS:
+        raise InputError(f"--output {output}: the name must end in .parquet, .csv or .npz")
     if format not in (None, suffix):
-        raise InputError(f"--output {output}: is no name for --format {format}; give one of both")
+        raise InputError(f"--output {output}: not a name for --format {format}; omit one of them")
     return suffix
 
 
-def _of_run(run: Run, store: str | None, **how: Any) -> _Source:
-    def load() -> EmbeddingCache:
-        protocol = evaluation_protocol(run.settings, None)
-        return cached_embeddings(run, store=store, protocol=protocol, split=None, **how)[0]
-
-    of = run.store_name if store is None else Path(store).name.removesuffix(".zarr")
-    return _Source(run, of, f"{run.path.resolve().name}-{of}", load)
-
-
-def _of_cache(path: Path) -> _Source:
-    cache = EmbeddingCache(path)
-    return _Source(_run_of(path), str(cache.attributes.get("store")), path.stem, lambda: cache)
-
-
-def _checked(path: Path, *, overwrite: bool) -> Path:
-    """The output's path, refused before anything is computed for it."""
+def _check_output(path: Path, *, overwrite: bool) -> None:
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder; make it, or give another --output")
+        raise InputError(f"{path.parent}: no such folder; create it, or choose another --output")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; give another --output")
+        raise InputError(f"{path}: is a folder; choose another --output")
     if path.exists() and not overwrite:
-        raise InputError(f"{path}: is there already; give --overwrite, or another --output")
+        raise InputError(f"{path}: exists already; use --overwrite, or choose another --output")
     check_writable(path.parent)
-    return path
+
+
+def _about(run: Run | None, cache: EmbeddingCache, clustering: str | None) -> dict[str, str | None]:
+    """Describe what is exported; without folders, as the file may be shared."""
+    keys = ("store", "checkpoint", "protocol")
+    return {
+        "run": None if run is None else run.path.resolve().name,
+        **{key: str(cache.attributes.get(key, "")) for key in keys},
+        "clustering": clustering,
+        "slic": __version__,
+    }
 
 
 def _run_of(cache: Path) -> Run | None:
-    """The run in whose folder a cache lies, if it lies in one that is sound."""
+    """Return the run whose folder holds a cache, if any."""
     try:
         return open_run(cache.parent.parent)
     except SlicError:
         return None
 
 
-def _last_clustering(of: _Source) -> Clustering | None:
-    """The newest clustering of a run, if the embeddings are of the store that was clustered."""
-    if of.run is None or of.store != of.run.store_name:
-        return None
-    path = of.run.path / FILE
-    if not path.exists():
-        return None
-    found = read_clusterings(path)
+def _last_clustering(run: Run | None, store_name: str) -> tuple[str | None, dict[str, int]]:
+    """Return the name and the `{video id: cluster}` of a run's last clustering of this store."""
+    if run is None or store_name != run.store_name or not (run.path / FILE).exists():
+        return None, {}
+    found = read_clusterings(run.path / FILE)
     if not found.named:
-        return None
+        return None, {}
     name, clusters = list(found.named.items())[-1]
-    return Clustering(name, dict(zip(found.ids, clusters.tolist(), strict=True)))
+    return name, dict(zip(found.ids, clusters.tolist(), strict=True))
 
 
-def _named(names: str | None, clustering: Clustering | None) -> dict[int, str] | None:
+def _cluster_names(
+    names: str | None, clustering: str | None, clusters: Mapping[str, int]
+) -> dict[int, str] | None:
     if names is None:
         return None
     if clustering is None:
-        raise InputError(f"--names {names}: there is no clustering whose clusters it could name")
-    known = set(clustering.clusters.values())
-    return read_names(Path(names), clustering.name, known=known)
+        raise InputError(f"--names {names}: there is no clustering for these embeddings; omit it")
+    return read_names(Path(names), clustering, known=set(clusters.values()))
 
 
 def _features(run: Run | None, feature: Which, say: Callable[[str], None]) -> tuple[str, ...]:
@@ -185,59 +173,40 @@ def _features(run: Run | None, feature: Which, say: Callable[[str], None]) -> tu
             check_feature(run, feature)
         return (feature,)
     if run is not None and not run.head:
-        say(f"{run.path}: has weights without a projection head: the backbone's embeddings alone")
+        say(f"{run.path}: its weights have no projection head; only the backbone is exported")
         return ("backbone",)
     return ("backbone", "projection")
 
 
 def _columns(
     cache: EmbeddingCache,
-    clustering: Clustering | None,
-    names: dict[int, str] | None,
-    *,
-    features: tuple[str, ...],
+    clusters: Mapping[str, int],
+    names: Mapping[int, str] | None,
+    features: Sequence[str],
 ) -> Columns:
-    values: dict[str, NDArray[Any]] = {"id": cache.ids}
-    if (at := cache.places) is not None:
-        values |= {"of": at.of, "start": at.start, "end": at.end}
-    values["label"] = np.full(len(cache.ids), "") if cache.labels is None else cache.labels
-    values |= {f"split{number}": words for number, words in cache.splits.items()}
-    # What is clustered is videos: a window has its video's cluster, as it has its label.
-    known = clustering.clusters if clustering is not None else {}
-    videos = _videos(cache).tolist()
-    values["cluster"] = np.array([known.get(video, NONE) for video in videos], dtype=np.int64)
+    columns: Columns = {"id": cache.ids}
+    if (windows := cache.places) is not None:
+        columns |= {"of": windows.of, "start": windows.start, "end": windows.end}
+    columns["label"] = np.full(len(cache.ids), "") if cache.labels is None else cache.labels
+    columns |= {f"split{number}": words for number, words in cache.splits.items()}
+    # Windows have the cluster of their video, as they have its label.
+    found = [clusters.get(video, NONE) for video in _videos(cache).tolist()]
+    columns["cluster"] = np.array(found, dtype=np.int64)
     if names is not None:
-        named = [names.get(cluster, "") for cluster in values["cluster"].tolist()]
-        values["cluster_name"] = np.array(named, dtype=np.str_)
-    return Columns(values | {name: getattr(cache, name) for name in features})
+        columns["cluster_name"] = np.array([names.get(c, "") for c in found], dtype=np.str_)
+    return columns | {name: getattr(cache, name) for name in features}
 
 
 def _videos(cache: EmbeddingCache) -> NDArray[np.str_]:
-    """The video of each row."""
+    """Return the video id of each row."""
     return cache.ids if cache.places is None else cache.places.of
 
 
 def _say_formulas(columns: Columns, say: Callable[[str], None]) -> None:
-    """Texts stay as they are, to be read back exactly: the reader is told instead."""
-    texts = [rows for rows in columns.values.values() if rows.dtype.kind == "U"]
-    found = sorted(
-        text for rows in texts for text in set(rows.tolist()) if text.startswith(FORMULA)
-    )
-    if found:
+    """Warn of texts that spreadsheets compute; they stay as they are, to be read back equal."""
+    texts = {text for rows in columns.values() if rows.dtype.kind == "U" for text in rows.tolist()}
+    if found := sorted(text for text in texts if text.startswith(FORMULA)):
         say(
-            f"{counted(len(found), 'text')} beginning as a spreadsheet's formulas do, such as"
+            f"{counted(len(found), 'text')} that spreadsheets read as formulas, such as"
             f" {found[0][:40]!r}: import these columns as text"
         )
-
-
-def _about(
-    run: Run | None, cache: EmbeddingCache, clustering: Clustering | None
-) -> dict[str, str | None]:
-    """What the rows are of; no folders, as the file may go anywhere."""
-    of = {key: str(cache.attributes.get(key, "")) for key in ("store", "checkpoint", "protocol")}
-    return {
-        "run": None if run is None else run.path.resolve().name,
-        **of,
-        "clustering": None if clustering is None else clustering.name,
-        "slic": __version__,
-    }
