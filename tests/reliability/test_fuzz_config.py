@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import Material
 from fuzzing import as_json, changed_somewhere, fuzz, mutated, outcome, soak
 
 from slic.commands.classify import _rows
@@ -15,7 +16,7 @@ from slic.config import make_settings, settings_from
 from slic.engine.log import _keep_lines
 from slic.errors import CheckpointError
 from slic.eval.outcome import read_result, write_result
-from slic.runs import create_run, find_run, open_run
+from slic.runs import create_run, open_run
 from slic.train.outcome import is_done, result
 
 SETTINGS = make_settings("cpu-small")
@@ -134,16 +135,16 @@ def soak_fuzz_config(seed: int, minutes: float) -> dict[str, Any]:
 
 
 def test_reading_a_run_does_not_change_the_store_that_it_names(
-    work: Path, slic: Any, tmp_path: Path
+    material: Material, slic: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside = tmp_path / "elsewhere.zarr"
-    shutil.copytree((work / "ucf101.zarr").resolve(), outside)
+    shutil.copytree(material.store, outside)
     before = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
-    path = next((work / "runs").iterdir()) / "config.toml"
-    lines = path.read_text().splitlines()
+    folder = Path(shutil.copytree(material.trained.parent, tmp_path / "work" / "runs")) / "r"
+    lines = (folder / "config.toml").read_text().splitlines()
     named = [f'store = "{outside}"' if line.startswith("store =") else line for line in lines]
-    path.write_text("\n".join(named))
-    assert find_run(None).store.resolve() == outside.resolve()
+    (folder / "config.toml").write_text("\n".join(named))
+    monkeypatch.chdir(tmp_path / "work")
     code, _, said = slic("eval", "retrieve", "--device", "cpu", "--workers", "0")
     assert code == 0, said
     assert {path: path.stat().st_mtime_ns for path in outside.rglob("*")} == before
