@@ -27,8 +27,8 @@ from common import Column, Row, machine, refuse, say, show, show_json
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from slic.cache import ClipStore, Codec, Entry, video_key
-from slic.cache.clipstore import fingerprint
 from slic.cache.clusterings import record_clusters
+from slic.cache.entries import fingerprint
 from slic.config import make_settings
 from slic.embed.cached import evaluation_protocol
 from slic.embed.embedding import CacheName, write_cache

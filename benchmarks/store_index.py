@@ -25,7 +25,7 @@ from common import Column, Row, machine, say, show, show_json
 
 from slic.cache import ClipStore, Entry, video_key
 from slic.cache.clipstore import DIGESTED
-from slic.cache.index import COLUMNS as FIELDS
+from slic.cache.entries import COLUMNS as FIELDS
 
 VIDEOS, QUICK_VIDEOS = 240_000, 2_000
 CLASSES = 400

@@ -1,11 +1,9 @@
-"""The clip store: a Zarr v3 group of JPEG-coded videos, their flow, and an index of them all."""
+"""The clip store: a Zarr v3 group of videos as JPEGs, their optical flow, and an index."""
 
 import contextlib
 import errno
 import hashlib
-import json
 import os
-import re
 import shutil
 import sys
 from collections import OrderedDict
@@ -16,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from slic.cache.entries import Entry, fingerprint, video_key
 from slic.cache.flow_levels import ZERO_LEVEL, dequantise
-from slic.cache.index import Entry, Index
-from slic.cache.metadata import PARTS, group, load_metadata, unsealed, write_metadata
+from slic.cache.index import Index
+from slic.cache.metadata import PARTS, group, read_metadata, write_metadata
 from slic.cache.shards import ArrayReader, ArrayWriter, Codec
 from slic.cache.writers import WriterLock, aside_name, leftovers, remove
 from slic.errors import DamagedChunk, NewerFormatError, StoreError, WorkError
@@ -27,42 +26,27 @@ from slic.runtime.disk import sync, to_disk_error
 FORMAT = 1
 View = Literal["frames", "flow"]
 VIEWS: tuple[View, ...] = ("frames", "flow")
-FLOW_QUALITY = 95
-OPEN_ARRAYS = 512
+FLOW_QUALITY = 95  # of JPEG: losses in flow cost more than losses in frames
+OPEN_ARRAYS = 512  # per process: bounds the memory that shard indexes take
 DIGESTED = ("id", "label", "group", "split1", "split2", "split3", "settings", "source_digest")
 PUBLISH_ATTEMPTS = 5
-_HALF_MADE = {
-    "frames": {"zarr.json"},
-    "flow": {"zarr.json"},
-    "index": {"zarr.json", "writing", "lock", "index.sqlite", "index.sqlite-journal"},
-}
-
-
-def video_key(video_id: str) -> str:
-    """Name of a video's arrays: safe on every file system, distinct for distinct ids."""
-    stem = video_id.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:60] or "video"
-    return f"{slug}-{hashlib.blake2b(video_id.encode(), digest_size=8).hexdigest()}"
-
-
-def fingerprint(settings: dict[str, Any]) -> str:
-    """Short digest of parameters, independent of their order."""
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+_FOLDERS = {*PARTS, "writing"}
+_LAYOUT = {*PARTS, *(f"{name}/zarr.json" for name in PARTS), "index/lock", "index/writing"}
+_LAYOUT |= {"index/index.sqlite", "index/index.sqlite-journal"}
 
 
 class ClipStore:
-    """A clip store, opened for reading (or for writing, by `prep`).
+    """A clip store, opened for reading, or for writing by `prep`.
 
-    Safe to hand to forked or spawned workers. A video is visible only once its array is whole
-    and entered in the index.
+    It may be passed to forked or spawned workers. A video becomes visible once its array is
+    complete and entered in the index.
 
     Args:
         path: the store's folder, `<name>.zarr`.
-        writable: also allow `write`, `index.put` and the like.
+        writable: allow `write`, `publish`, `drop` and changes of `index`. Default: read only.
 
     Raises:
-        StoreError: no clip store, a newer format, or damaged metadata.
+        StoreError: there is no clip store, it has a newer format, or its metadata is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
@@ -72,7 +56,7 @@ class ClipStore:
         if not (self.path / "index" / "index.sqlite").is_file():
             raise StoreError(
                 f"{self.path}: the store has no index; `slic cache verify {self.path} --repair`"
-                " makes one of its arrays"
+                " makes one from its arrays"
             )
         self._lock = WriterLock(self.path)
         if writable:
@@ -82,7 +66,7 @@ class ClipStore:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> "ClipStore":
-        """Open a store for writing, making an empty one where there is none."""
+        """Open a store for writing; create an empty one if there is none."""
         path = Path(path)
         if (path / "zarr.json").exists():
             read_attributes(path)
@@ -98,42 +82,42 @@ class ClipStore:
 
     @property
     def name(self) -> str:
-        """The folder's name without `.zarr`."""
+        """Name of the folder without `.zarr`."""
         return self.path.name.removesuffix(".zarr")
 
     def settings(self, view: View) -> dict[str, Any] | None:
-        """Parameters that `prep` uses for frames or flow of this store, or None if never run."""
+        """Return the parameters of the store's frames or flow; None if `prep` has made none."""
         return self.attributes.get(view)
 
     def set_settings(self, view: View, settings: dict[str, Any]) -> None:
         """Record the parameters of frames or flow in the store's attributes.
 
         Raises:
-            StoreError: another process has recorded others since this store was opened.
+            StoreError: another process has recorded different ones since this store was opened.
         """
         before = self.settings(view)
-        with self.index.alone():
+        with self.index.locked():
             attributes = read_attributes(self.path)
             if attributes.get(view) not in (before, settings):
                 raise StoreError(
-                    f"{self.path}: another process has just given {view} other parameters; run"
-                    " the same command again to see which"
+                    f"{self.path}: another process has just recorded other parameters of {view};"
+                    " run the same command again to see which"
                 )
             self.attributes = {**attributes, view: settings}
             write_metadata(self.path / "zarr.json", group(self.attributes))
 
     def entries(self) -> list[Entry]:
-        """Every video of the index that is stored, in order of id."""
+        """Return the rows of the stored videos, in order of id."""
         return self.index.entries(failed=False)
 
     def failures(self) -> list[Entry]:
-        """Every video of the index that could not be stored."""
+        """Return the rows of the videos that could not be stored."""
         return self.index.entries(failed=True)
 
     def outdated(self, entries: Iterable[Entry]) -> list[str]:
-        """Ids of those entries whose frames are of other parameters than the store's.
+        """Return the ids of entries whose frames have other parameters than the store's.
 
-        There are some where `prep frames --overwrite` was stopped midway.
+        `prep frames --overwrite` leaves some when it is stopped midway.
         """
         settings = self.settings("frames")
         if settings is None:
@@ -147,7 +131,7 @@ class ClipStore:
         return [video_id for (video_id,) in self.index.rows("id")]
 
     def entry(self, video_id: str) -> Entry:
-        """The index row of one stored video.
+        """Return the index row of a stored video.
 
         Raises:
             StoreError: the store does not hold it.
@@ -159,10 +143,10 @@ class ClipStore:
         return entry
 
     def digest(self, *, flow: bool = False) -> str:
-        """Short digest of what the store holds: ids, sources, parameters, labels and splits.
+        """Return a short digest of the content: ids, sources, parameters, labels and splits.
 
         Args:
-            flow: of the flow as well.
+            flow: include the flow. Default: frames only.
         """
         content = hashlib.blake2b(digest_size=4)
         for row in self.index.rows(*DIGESTED, *(["flow"] if flow else [])):
@@ -172,22 +156,21 @@ class ClipStore:
     def read(
         self, video_id: str, start: int, count: int, *, stride: int = 1, view: View = "frames"
     ) -> NDArray[np.uint8]:
-        """One clip: `count` frames from `start`, every `stride`-th.
+        """Read one clip: `count` frames from `start`, every `stride`-th.
 
-        A clip that runs past the end wraps around to the first frame. Flow of the last frame
-        repeats the one before; so does the join of a wrapped clip. A video of one frame has
-        zero flow.
+        A clip that runs past the end wraps around to the first frame. The last frame has the flow
+        of the one before, also at the join of a wrapped clip. A video of one frame has zero flow.
 
         Args:
             video_id: id of a stored video.
             start: first frame, 0 <= start < frames of the video.
-            count: frames in the clip, at least 1.
-            stride: step in frames, at least 1.
-            view: `frames` or `flow`.
+            count: number of frames in the clip, at least 1.
+            stride: step in frames, at least 1. Default: 1.
+            view: `frames` or `flow`. Default: `frames`.
 
         Returns:
-            uint8 `(count, H, W, 3)` RGB, or `(count, H, W, 2)` quantised flow: 128 is zero,
-            and `(q - 128) * bound / 127` is u, v in pixels a frame.
+            `(count, H, W, 3)` uint8 RGB, or `(count, H, W, 2)` uint8 quantised flow: 128 is zero,
+            and `(q - 128) * bound / 127` is u, v in pixels per frame.
 
         Raises:
             StoreError: no such video, no flow, or a position outside the video.
@@ -202,52 +185,53 @@ class ClipStore:
                 f"{self.path}: {video_id}: no clip of {count} frames from {start} at stride"
                 f" {stride} in {frames} frames"
             )
-        wanted = (start + stride * np.arange(count)) % frames
+        positions = (start + stride * np.arange(count)) % frames
         if view == "flow":
             reader = self._reader(video_id, "flow")
             if frames == 1:
                 return np.full((count, *reader.shape[1:]), ZERO_LEVEL, dtype=np.uint8)
-            wanted = np.minimum(wanted, frames - 2)
+            positions = np.minimum(positions, frames - 2)
         try:
-            return reader.read(wanted)
+            return reader.read(positions)
         except DamagedChunk as error:
             raise self._damaged(video_id, view, str(error)) from error
 
     def read_flow(
         self, video_id: str, start: int, count: int, *, stride: int = 1
     ) -> NDArray[np.float32]:
-        """One clip's flow in pixels; which fields, `read` says.
+        """Read the flow of one clip in pixels; `read` says which fields.
 
         Args:
             video_id: id of a stored video that has flow.
             start: first frame, 0 <= start < frames of the video.
-            count: fields in the clip, at least 1.
-            stride: step in frames, at least 1; the flow stays that of one frame to the next.
+            count: number of fields in the clip, at least 1.
+            stride: step in frames, at least 1; each field is still the flow to the next frame.
+                Default: 1.
 
         Returns:
-            float32 `(count, H, W, 2)`: u to the right and v down, in pixels a frame. Motion
+            `(count, H, W, 2)` float32: u to the right and v down, in pixels per frame. Motion
             beyond the video's `flow_bound` was stored as the bound.
 
         Raises:
-            StoreError, DamagedChunk: as `read`, or the array names no bound.
+            StoreError, DamagedChunk: as `read`; or no bound is recorded.
         """
         levels = self.read(video_id, start, count, stride=stride, view="flow")
         return dequantise(levels, self.flow_bound(video_id))
 
     def flow_bound(self, video_id: str) -> float:
-        """Flow in pixels a frame at which a video's quantised flow saturates."""
+        """Return the flow, in pixels per frame, at which a video's stored flow saturates."""
         bound = self.flow_attributes(video_id).get("bound")
-        # A whole number of JSON may be too large for a float.
+        # JSON's integers may be too large for a float.
         if not isinstance(bound, int | float) or not 0 < bound <= sys.float_info.max:
-            raise self._damaged(video_id, "flow", "no bound of its flow in pixels")
+            raise self._damaged(video_id, "flow", "no valid bound is recorded")
         return float(bound)
 
     def flow_attributes(self, video_id: str) -> dict[str, Any]:
-        """What is recorded of a video's flow: `bound`, `engine`, `parameters`."""
+        """Return what is recorded about a video's flow: `bound`, `engine`, `parameters`."""
         return self._reader(video_id, "flow").attributes
 
     def flow_codec(self, video_id: str) -> Codec:
-        """How a video's flow is coded."""
+        """Return the codec of a video's flow."""
         return self._reader(video_id, "flow").codec
 
     def _reader(self, video_id: str, view: View) -> ArrayReader:
@@ -280,7 +264,10 @@ class ClipStore:
 
     @contextlib.contextmanager
     def write(self, video_id: str, *, view: View, codec: Codec) -> Iterator[ArrayWriter]:
-        """Write one array aside; `publish` moves it into place. Nothing is left on an error."""
+        """Write an array outside of what readers see; `publish` moves it into place.
+
+        Nothing is left of it after an error.
+        """
         self._lock.share()
         folder = self.path / "index" / "writing" / aside_name(video_key(video_id))
         writer = ArrayWriter(folder, codec)
@@ -290,7 +277,7 @@ class ClipStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, writer: ArrayWriter, video_id: str, *, view: View) -> None:
-        """Move a closed array into place, replacing an older one of the video."""
+        """Move a closed array into place, replacing an earlier one of the video."""
         target = self.path / view / video_key(video_id)
         for attempt in range(PUBLISH_ATTEMPTS):
             old = writer.folder.with_name(f"{writer.folder.name}-old{attempt}")
@@ -300,7 +287,7 @@ class ClipStore:
                 writer.folder.rename(target)
                 break
             except OSError as error:
-                # Another process put the same video there meanwhile.
+                # Another process may have put the same video there meanwhile.
                 again = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
                 if not again or attempt == PUBLISH_ATTEMPTS - 1:
                     raise
@@ -310,7 +297,7 @@ class ClipStore:
         self._readers.pop((video_id, view), None)
 
     def drop(self, video_id: str, *, view: View) -> None:
-        """Remove one array of a video, if it is there: out of sight first, so never in part."""
+        """Remove an array of a video, if there is one; renamed first, so it is never incomplete."""
         key = video_key(video_id)
         aside = self.path / "index" / "writing" / aside_name(key)
         with contextlib.suppress(FileNotFoundError):
@@ -319,20 +306,20 @@ class ClipStore:
         self._readers.pop((video_id, view), None)
 
     def clear_leftovers(self) -> None:
-        """Remove what killed writers left; of other hosts, what is older than a day."""
+        """Remove what killed writers left; what other hosts left, only after a day."""
         with self._lock.alone() as company:
             for leftover in leftovers(self.path, company):
                 remove(leftover)
 
     def keys(self, view: View) -> set[str]:
-        """Keys of the arrays that are in place."""
+        """Return the keys of the arrays in place."""
         folder = self.path / view
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
             return {item.name for item in found if item.is_dir()}
         return set()
 
     def size_bytes(self) -> int:
-        """Bytes of all files of the store."""
+        """Return the size of all files of the store."""
         return sum(
             os.lstat(os.path.join(folder, name)).st_size
             for folder, _, names in os.walk(self.path)
@@ -341,9 +328,9 @@ class ClipStore:
 
 
 def _make_groups(path: Path) -> None:
-    """Lay out an empty store; the root comes last, so a half-made store is not yet one."""
-    if path.exists() and (not path.is_dir() or _foreign(path)):
-        if (path / "zarr.json").exists():  # another process has made it meanwhile
+    """Create an empty store; the root comes last, so an incomplete store is not one yet."""
+    if path.exists() and not _is_incomplete(path):
+        if (path / "zarr.json").exists():  # another process has just made it
             return
         raise StoreError(f"{path}: exists and is no clip store; choose another --store")
     (path / "index" / "writing").mkdir(parents=True, exist_ok=True)
@@ -355,19 +342,17 @@ def _make_groups(path: Path) -> None:
         write_metadata(path / "zarr.json", group({"format": FORMAT}))
 
 
-def _foreign(path: Path) -> bool:
-    """Whether a folder holds more than the empty groups of a store whose making was killed."""
-    return any(
-        item.name not in _HALF_MADE
-        or not item.is_dir()
-        or any(inner.name not in _HALF_MADE[item.name] for inner in _made(item))
-        for item in _made(path)
+def _is_incomplete(path: Path) -> bool:
+    """Return whether a path is an empty folder, or a store whose writer was killed."""
+    found = [
+        item
+        for item in (*path.glob("*"), *path.glob("*/*"))
+        if not item.name.startswith(".zarr.json.")
+    ]
+    return path.is_dir() and all(
+        item.relative_to(path).as_posix() in _LAYOUT and item.is_dir() == (item.name in _FOLDERS)
+        for item in found
     )
-
-
-def _made(folder: Path) -> list[Path]:
-    """What stands in a folder, but for metadata on their way to their place."""
-    return [item for item in folder.iterdir() if not item.name.startswith(".zarr.json.")]
 
 
 def open_array(store: Path, entry: Entry, view: View) -> ArrayReader:
@@ -376,7 +361,7 @@ def open_array(store: Path, entry: Entry, view: View) -> ArrayReader:
     Raises:
         DamagedChunk: it is missing or damaged, or does not belong to the row.
     """
-    if entry.key != video_key(entry.id):  # it might lead out of the store
+    if entry.key != video_key(entry.id):  # another key might lead out of the store
         raise DamagedChunk("the index gives it another key")
     reader = ArrayReader(store / view / entry.key)
     # A writer may have been killed between the array and its row.
@@ -401,28 +386,23 @@ def read_attributes(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise StoreError(f"{path}: no such store; `slic prep frames DATASET` makes one")
     try:
-        document = load_metadata(path / "zarr.json")
-        found = document["attributes"]["format"]
-        if type(found) is int and found == FORMAT:
-            document = unsealed(document)
+        attributes: dict[str, Any] = read_metadata(path / "zarr.json")["attributes"]
     except FileNotFoundError:
         raise StoreError(
             f"{path}: not a clip store (it has no zarr.json); `slic prep frames {path}` makes one"
         ) from None
     except OSError as error:
         raise StoreError(f"{path}: zarr.json cannot be read: {error.strerror}") from None
-    except KeyError:
-        raise StoreError(f"{path}: not a clip store (zarr.json has no slic format)") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise StoreError(
             f"{path}: not a clip store, or its zarr.json is damaged ({error}); `slic cache verify"
             f" {path}` tells"
         ) from None
-    if not isinstance(found, int) or found < 1:
-        raise StoreError(f"{path}: not a clip store (format {ascii(found)[:40]})")
+    found = attributes.get("format")
+    if type(found) is not int or found < 1:
+        raise StoreError(f"{path}: not a clip store (zarr.json has no slic format)")
     if found > FORMAT:
         raise NewerFormatError(
             f"{path}: format {found}, but this slic reads up to {FORMAT}; upgrade it"
         )
-    attributes: dict[str, Any] = document["attributes"]
     return attributes

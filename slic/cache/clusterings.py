@@ -1,7 +1,9 @@
-"""clusters.h5 of a run: the cluster of every training video at every clustering."""
+"""The clusterings of a run (clusters.h5), and the names that people gave to clusters (csv)."""
 
+import csv
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache.hdf5 import column, read_columns, write_hdf5
-from slic.errors import CheckpointError
+from slic.datasets.listing import read_text
+from slic.errors import CheckpointError, InputError
+from slic.runtime.regular_files import brief
+from slic.runtime.text import counted, escape, is_one_line
 
 FILE = "clusters.h5"
 VIDEO = "video"
-WIDEST_KEY = 5
+NAME_COLUMNS = ["clustering", "cluster", "name"]
+LONGEST_NAME = 200  # characters
+_EPOCH_DIGITS = 5
+_MOST_DIGITS = 18  # of a number that an int64 holds
 _NAME = re.compile(r"epoch(\d{1,9})")
 
 
@@ -22,7 +30,7 @@ class Clusterings:
     """All clusterings of the same N videos.
 
     Attributes:
-        ids: of the videos, each once.
+        ids: ids of the videos, each once.
         named: `{"epoch00019": (N,) int64 clusters}`, in order of epoch.
     """
 
@@ -31,12 +39,12 @@ class Clusterings:
 
 
 def clustering_name(epoch: int) -> str:
-    """`epoch00019`: the clustering made after so many epochs."""
-    return f"epoch{epoch:0{WIDEST_KEY}d}"
+    """Name the clustering made after a number of epochs, such as `epoch00019`."""
+    return f"epoch{epoch:0{_EPOCH_DIGITS}d}"
 
 
 def epoch_of(name: str) -> int:
-    """The epoch of a clustering's name.
+    """Return the epoch in the name of a clustering.
 
     Raises:
         ValueError: it is no such name.
@@ -91,3 +99,68 @@ def record_clusters(path: Path, epoch: int, clusters: Mapping[str, int]) -> None
         known = found.named if found.ids == ids else {}
     known[clustering_name(epoch)] = np.fromiter(clusters.values(), dtype=np.int64)
     write_hdf5(path, {VIDEO: ids, **{name: known[name] for name in sorted(known)}})
+
+
+def read_names(
+    path: Path, clustering: str | None = None, *, known: Collection[int] | None = None
+) -> dict[int, str]:
+    """Read names of clusters from a csv with the columns `clustering,cluster,name`.
+
+    Args:
+        path: the file, in UTF-8 with or without byte order mark; blank lines are skipped.
+        clustering: the clustering that they must belong to, such as `epoch00019`. Default: that
+            of the first line.
+        known: the existing clusters. Default: not checked.
+
+    Returns:
+        `{cluster: name}`, without spaces around names.
+
+    Raises:
+        InputError: it is no such csv; the message names the line.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    named: dict[int, str] = {}
+    try:
+        _check_header(path, next(reader, []))
+        for cells in reader:
+            if not any(cells):
+                continue
+            where = f"{escape(path)} line {reader.line_num}"
+            clustering, cluster, name = _row(where, cells, clustering)
+            if known is not None and cluster not in known:
+                raise InputError(f"{where}: {clustering} has no cluster {cluster}")
+            if cluster in named:
+                raise InputError(f"{where}: cluster {cluster} has a name already; keep one of them")
+            named[cluster] = name
+    except csv.Error as error:
+        raise InputError(f"{escape(path)} line {reader.line_num}: not a csv: {error}") from None
+    return named
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if [cell.strip().lower() for cell in header] != NAME_COLUMNS:
+        found = ",".join(escape(cell[:40]) for cell in header[: len(NAME_COLUMNS)]) or "none"
+        raise InputError(
+            f"{escape(path)} line 1: columns found: {found}; expected:"
+            f" {','.join(NAME_COLUMNS)}, as the report's page saves them"
+        )
+
+
+def _row(where: str, cells: list[str], clustering: str | None) -> tuple[str, int, str]:
+    if len(cells) != len(NAME_COLUMNS):
+        raise InputError(
+            f"{where}: {counted(len(cells), 'cell')} under a header of {len(NAME_COLUMNS)}; quote"
+            " names that hold a comma"
+        )
+    of, number, name = (cell.strip() for cell in cells)
+    if clustering is not None and of != clustering:
+        raise InputError(
+            f"{where}: names a cluster of {brief(of)}, not of {clustering}: each clustering"
+            " numbers its clusters afresh"
+        )
+    # int() takes digits of other scripts and underscores as well.
+    if not (number.isascii() and number.isdecimal() and len(number) <= _MOST_DIGITS):
+        raise InputError(f"{where}: {brief(number)} is no number of a cluster")
+    if not name or len(name) > LONGEST_NAME or not is_one_line(name):
+        raise InputError(f"{where}: a name is one line of 1 to {LONGEST_NAME} characters")
+    return of, int(number), name

@@ -1,8 +1,8 @@
-"""One frame, or one flow field, as one JPEG: the codec of a clip store's chunks.
+"""The codec of a clip store's chunks: one JPEG per frame or flow field.
 
-A frame chunk `(1, H, W, 3)` is an RGB JPEG with 4:2:0 chroma. A flow chunk `(1, H, W, 2)` is one
-grey JPEG that holds u above v, each padded at its edge to a multiple of 8 so that no JPEG block
-mixes the two. The codec is registered with Zarr under `slic.jpeg` by an entry point.
+A frame chunk `(1, H, W, 3)` is an RGB JPEG with 4:2:0 chroma. A flow chunk `(1, H, W, 2)` is a
+grey JPEG with u above v, each padded at its edge to a multiple of 8 so that no JPEG block mixes
+the two. An entry point registers the codec with Zarr as `slic.jpeg`.
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ BLOCK = 8
 
 
 def padded(length: int) -> int:
-    """Length in pixels rounded up to whole JPEG blocks."""
+    """Round a length in pixels up to whole JPEG blocks."""
     return -(-length // BLOCK) * BLOCK
 
 
 def encode_frame(frame: NDArray[np.uint8], *, quality: int) -> bytes:
-    """Encode one RGB frame `(H, W, 3)` uint8 as a JPEG with 4:2:0 chroma."""
+    """Encode an RGB frame `(H, W, 3)` uint8 as a JPEG with 4:2:0 chroma."""
     contiguous = np.ascontiguousarray(frame)
     return simplejpeg.encode_jpeg(
         contiguous, quality=quality, colorspace="RGB", colorsubsampling="420"
@@ -36,17 +36,17 @@ def encode_frame(frame: NDArray[np.uint8], *, quality: int) -> bytes:
 
 
 def decode_frame(data: bytes, out: NDArray[np.uint8]) -> None:
-    """Decode one JPEG straight into `out` `(H, W, 3)` uint8, C-contiguous.
+    """Decode a JPEG directly into `out` `(H, W, 3)` uint8, C-contiguous.
 
     Raises:
-        DamagedChunk: the bytes are no JPEG of that size.
+        DamagedChunk: the bytes are not a JPEG of that size.
     """
     _check_size(data, height=out.shape[0], width=out.shape[1])
     simplejpeg.decode_jpeg(data, "RGB", buffer=out)
 
 
 def encode_flow(flow: NDArray[np.uint8], *, quality: int) -> bytes:
-    """Encode one quantised flow field `(H, W, 2)` uint8 as a grey JPEG, u above v."""
+    """Encode a quantised flow field `(H, W, 2)` uint8 as a grey JPEG, u above v."""
     height, width = flow.shape[:2]
     rows, columns = padded(height), padded(width)
     margin = ((0, rows - height), (0, columns - width))
@@ -82,13 +82,17 @@ def _check_size(data: bytes, *, height: int, width: int) -> None:
 def _check_chunk(spec: ArraySpec) -> None:
     shape, dtype = spec.shape, spec.dtype.to_native_dtype()
     if len(shape) != 4 or shape[0] != 1 or shape[-1] not in (2, 3) or dtype != np.uint8:
-        wanted = "(1, H, W, 3) or (1, H, W, 2) of uint8"
-        raise ValueError(f"{CODEC_NAME} codes chunks {wanted}, not {shape} of {dtype}")
+        right = "(1, H, W, 3) or (1, H, W, 2) of uint8"
+        raise ValueError(f"{CODEC_NAME} encodes chunks {right}, not {shape} of {dtype}")
 
 
 @dataclass(frozen=True)
 class JpegCodec(ArrayBytesCodec):
-    """Zarr codec `slic.jpeg`: chunks `(1, H, W, 3)` or `(1, H, W, 2)` uint8 to bare JPEGs."""
+    """Zarr codec `slic.jpeg`: chunks `(1, H, W, 3)` or `(1, H, W, 2)` uint8 as plain JPEGs.
+
+    Args:
+        quality: quality of the JPEGs, 1 to 100. Default: 90.
+    """
 
     is_fixed_size = False
     quality: int = 90

@@ -1,84 +1,33 @@
-"""The index of a clip store: one row a video, in one SQLite file.
+"""The index of a clip store: one row per video, in one SQLite file.
 
-Writers of several processes share it by SQLite's own locks; a row is entered only after the
-video's array is whole and in place.
+Writers in several processes share it through SQLite's own locks. A row is entered only after the
+video's array is complete and in place.
 """
 
 import contextlib
 import errno
-import gc
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple
 from pathlib import Path
 
-from slic.cache.row_sums import SUM, add_sums, summed_rows
-from slic.cache.untrusted import check_schema, connect_guarded, is_sound_row, sound_rows
+from slic.cache.entries import COLUMNS, SPLITS, Entry
+from slic.cache.index_rows import SUM, add_sums, checked_rows, connect, quoted, summed_rows
 from slic.datasets.videos import Video
 from slic.errors import DiskError, SlicError, StoreError
 from slic.runtime.disk import AGAIN, to_disk_error
 from slic.runtime.text import escape
 
-SPLITS = (1, 2, 3)
-_INHERITED: list[sqlite3.Connection] = []
 LOCK_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the index holds of one video.
-
-    Attributes:
-        id: the video's id (its path inside the data set).
-        key: name of its arrays under `frames/` and `flow/`.
-        path: path inside the data set, with `/`.
-        label: class name, or None.
-        group: clips of one group share scene and actors, or None.
-        split1, split2, split3: `train`, `test`, `unused`, or None where there is no such split.
-        frames: frames stored; None where decoding failed.
-        height, width: pixels, as stored.
-        fps: frames a second of the source.
-        settings: fingerprint of the frame parameters it was stored with.
-        source_bytes, source_mtime_ns, source_digest: the file that was decoded.
-        reason: why it could not be stored, or None.
-        remark: what was odd though it was stored, or None.
-        flow: fingerprint of the flow stored beside the frames, or None.
-    """
-
-    id: str
-    key: str
-    path: str
-    label: str | None
-    group: str | None
-    split1: str | None
-    split2: str | None
-    split3: str | None
-    frames: int | None = None
-    height: int | None = None
-    width: int | None = None
-    fps: float | None = None
-    settings: str | None = None
-    source_bytes: int | None = None
-    source_mtime_ns: int | None = None
-    source_digest: str | None = None
-    reason: str | None = None
-    remark: str | None = None
-    flow: str | None = None
-
-    def split(self, number: int) -> str | None:
-        """`train`, `test` or `unused` in a split, or None where there is no such split."""
-        return {1: self.split1, 2: self.split2, 3: self.split3}.get(number)
-
-
-COLUMNS = tuple(f.name for f in fields(Entry))
-_QUOTED = ", ".join(f'"{name}"' for name in COLUMNS)
-_PATH = COLUMNS.index("path")  # often the id
-_REPEATED = [COLUMNS.index(name) for name in (*COLUMNS[3:8], "settings")]
+_INHERITED: list[sqlite3.Connection] = []  # from the parent process; must never be closed
+_PATH = COLUMNS.index("path")  # often equals the id
+_LABELS = COLUMNS[3:8]  # label, group and splits
+_SHARED = [COLUMNS.index(name) for name in (*_LABELS, "settings")]
 _WHERE = {None: "", True: "WHERE reason IS NOT NULL", False: "WHERE reason IS NULL"}
-_TYPES = {"frames": "INTEGER", "height": "INTEGER", "width": "INTEGER", "fps": "REAL"}
-_TYPES |= {"source_bytes": "INTEGER", "source_mtime_ns": "INTEGER", "id": "TEXT PRIMARY KEY"}
-_TYPES |= {SUM: "INTEGER"}
+_TYPES = dict.fromkeys(("frames", "height", "width", "source_bytes", "source_mtime_ns"), "INTEGER")
+_TYPES |= {"fps": "REAL", "id": "TEXT PRIMARY KEY", SUM: "INTEGER"}
+_ERRNO = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
 
 
 class Index:
@@ -86,7 +35,11 @@ class Index:
 
     Args:
         path: the SQLite file.
-        writable: open for writing, creating the file and its table where they are missing.
+        writable: open for writing, creating the file and its table if they are missing.
+
+    Raises:
+        StoreError: from every method: the file is damaged, or not an index.
+        DiskError: from every method: it is locked, or the system refuses.
     """
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
@@ -95,28 +48,27 @@ class Index:
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
         if writable:
-            with self._write():
-                pass  # make the file and its table
+            with self._writing():
+                pass  # create the file and its table
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "writable": self.writable, "_connection": None, "_owner": 0}
 
     def entries(self, *, failed: bool | None = None) -> list[Entry]:
-        """All rows, or only those of the videos that failed or did not, in order of id."""
+        """Return all rows in order of id; or only those of videos that failed, or did not."""
+        strings: dict[str, str] = {}
         rows = self._query(COLUMNS, f"{_WHERE[failed]} ORDER BY id")
-        texts: dict[str, str] = {}
-        with _collector_paused():
-            return [_lean_entry(row, texts.setdefault) for row in rows]
+        return [_lean_entry(row, strings.setdefault) for row in rows]
 
     def entry(self, video_id: str) -> Entry | None:
-        """One row, or None."""
+        """Return one row, or None."""
         rows = list(self._query(COLUMNS, "WHERE id = ?", video_id))
         return Entry(*rows[0]) if rows else None
 
     def rows(self, *columns: str) -> Iterator[tuple]:
-        """Some fields of the videos that are stored, in order of id; much quicker than entries.
+        """Yield some fields of the stored videos, in order of id; much faster than `entries`.
 
-        They are read as they are taken; until the last is, nobody can write.
+        Nobody can write until the last row has been taken.
         """
         return self._query(columns, f"{_WHERE[False]} ORDER BY id")
 
@@ -127,110 +79,95 @@ class Index:
             StoreError: no more rows can be read; or, after the last row, SQLite finds damage.
             DiskError: it is locked, or the system refuses to read it.
         """
-        with self._reading():
+        with self._errors("read"):
             connection = self._open()
-            for cells, sound in summed_rows(connection, COLUMNS):
-                yield Entry(*cells), sound and is_sound_row(COLUMNS, cells)
+            for cells, sound in summed_rows(connection):
+                yield Entry(*cells), sound
             found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if found != "ok":
                 raise sqlite3.DatabaseError(str(found).splitlines()[-1])
 
     def put(self, *entries: Entry) -> None:
-        """Enter or replace rows, durably, all or none of them."""
+        """Insert or replace rows, durably; all of them or none."""
         marks = ", ".join("?" * len(COLUMNS))
-        with self._write() as connection:
-            sql = f"INSERT OR REPLACE INTO videos ({_QUOTED}) VALUES ({marks})"
-            connection.executemany(sql, map(astuple, entries))
+        sql = f"INSERT OR REPLACE INTO videos ({quoted(COLUMNS)}) VALUES ({marks})"
+        self._write_rows(sql, map(astuple, entries))
 
     def forget_flow(self, video_ids: Iterable[str]) -> None:
-        """Let videos count as without flow."""
+        """Record that videos have no flow."""
         rows = [(video_id,) for video_id in video_ids]
         if rows:
-            with self._write() as connection:
-                connection.executemany("UPDATE videos SET flow = NULL WHERE id = ?", rows)
+            self._write_rows("UPDATE videos SET flow = NULL WHERE id = ?", rows)
 
     def set_flow(self, entry: Entry, flow: str) -> bool:
-        """Note the fingerprint of the flow computed from an entry's frames.
+        """Record the fingerprint of the flow computed from an entry's frames.
 
         Returns:
-            Whether it was: not where these frames have been replaced meanwhile.
+            False, and nothing is recorded, if these frames have been replaced meanwhile.
         """
         sql = "UPDATE videos SET flow = ? WHERE id = ? AND source_digest IS ? AND settings IS ?"
-        values = (flow, entry.id, entry.source_digest, entry.settings)
-        with self._write() as connection:
-            return connection.execute(sql, values).rowcount == 1
-
-    def remove(self, video_ids: Iterable[str]) -> None:
-        """Forget videos."""
-        rows = [(video_id,) for video_id in video_ids]
-        with self._write() as connection:
-            connection.executemany("DELETE FROM videos WHERE id = ?", rows)
+        return self._write_rows(sql, [(flow, entry.id, entry.source_digest, entry.settings)]) == 1
 
     def set_mtimes(self, times: Mapping[str, int]) -> None:
-        """Note newer times of source files whose content is the same, `{id: nanoseconds}`."""
+        """Record new modification times of unchanged source files, `{id: nanoseconds}`."""
         rows = [(time, video_id) for video_id, time in times.items()]
-        with self._write() as connection:
-            connection.executemany("UPDATE videos SET source_mtime_ns = ? WHERE id = ?", rows)
+        self._write_rows("UPDATE videos SET source_mtime_ns = ? WHERE id = ?", rows)
 
     def relabel(self, videos: Iterable[Video]) -> int:
-        """Renew label, group and splits of the videos already entered; how many changed."""
+        """Update label, group and splits of videos in the index; return how many changed."""
         rows = [(v.label, v.group, *(v.splits.get(n) for n in SPLITS), v.id) for v in videos]
-        changed = [f'"{c}" IS NOT ?{i}' for i, c in enumerate(COLUMNS[3:8], start=1)]
-        columns = ", ".join(f'"{c}" = ?{i}' for i, c in enumerate(COLUMNS[3:8], start=1))
-        sql = f"UPDATE videos SET {columns} WHERE id = ?6 AND ({' OR '.join(changed)})"
-        with self._write() as connection:
-            return connection.executemany(sql, rows).rowcount
+        changed = " OR ".join(f'"{c}" IS NOT ?{i}' for i, c in enumerate(_LABELS, start=1))
+        columns = ", ".join(f'"{c}" = ?{i}' for i, c in enumerate(_LABELS, start=1))
+        return self._write_rows(f"UPDATE videos SET {columns} WHERE id = ?6 AND ({changed})", rows)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Within, no other process writes."""
-        with self._write() as connection:
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing within the block."""
+        with self._writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield
 
     def _query(self, columns: Sequence[str], which: str, *values: object) -> Iterator[tuple]:
-        quoted = ", ".join(f'"{name}"' for name in columns)
-        with self._reading():
-            rows = self._open().execute(f"SELECT {quoted} FROM videos {which}", values)
-            yield from sound_rows(rows, columns)
+        with self._errors("read"):
+            sql = f"SELECT {quoted(columns)} FROM videos {which}"
+            yield from checked_rows(self._open().execute(sql, values), columns)
+
+    def _write_rows(self, sql: str, rows: Iterable[tuple]) -> int:
+        """Run a statement for each row in one transaction; return how many rows it changed."""
+        with self._writing() as connection:
+            return connection.executemany(sql, rows).rowcount
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        if not self.writable:
+            raise StoreError(f"{self.path}: the index is open for reading only")
+        with self._errors("written"), self._open() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _errors(self, done: str) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._failure("read", error) from error
-        except UnicodeDecodeError as error:  # of a complaint that quotes the file
-            raise self._failure("read", sqlite3.DatabaseError("it is damaged")) from error
+            raise self._error(done, error) from error
+        except UnicodeDecodeError as error:  # from a message of SQLite that quotes the file
+            raise self._error(done, sqlite3.DatabaseError("it is damaged")) from error
 
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        if not self.writable:
-            raise StoreError(f"{self.path}: the index is open for reading only")
-        try:
-            with self._open() as connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise self._failure("written", error) from error
-
-    def _failure(self, done: str, error: sqlite3.Error) -> SlicError:
-        said = f"{self.path}: the index cannot be {done} ({escape(error)})"
-        # Locks and full disks have codes of their own; a table that is missing, or a text that is
-        # no UTF-8, has none.
+    def _error(self, done: str, error: sqlite3.Error) -> SlicError:
+        message = f"{self.path}: the index cannot be {done} ({escape(error)})"
+        # Locks and full disks have codes of their own; a missing table, or a text that is not
+        # UTF-8, has none.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         damaged = isinstance(error, sqlite3.DataError) or code == sqlite3.SQLITE_ERROR
         if type(error) is sqlite3.DatabaseError or damaged:
-            return StoreError(f"{said}; run `slic cache verify {self.path.parent.parent}`")
-        refusal = self._refusal(error)
-        return to_disk_error(self.path, refusal) if refusal else DiskError(f"{said}; {AGAIN}")
+            return StoreError(f"{message}; run `slic cache verify {self.path.parent.parent}`")
+        cause = self._system_error(code)
+        return to_disk_error(self.path, cause) if cause else DiskError(f"{message}; {AGAIN}")
 
-    def _refusal(self, error: sqlite3.Error) -> OSError | None:
-        """What the system said: SQLite does not pass it on."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if code == sqlite3.SQLITE_READONLY:
-            return OSError(errno.EROFS, os.strerror(errno.EROFS))
+    def _system_error(self, code: int) -> OSError | None:
+        """Find the system's error, which SQLite does not pass on."""
+        if code in _ERRNO:
+            return OSError(_ERRNO[code], os.strerror(_ERRNO[code]))
         try:
             os.close(os.open(self.path, os.O_RDWR if self.writable else os.O_RDONLY))
         except OSError as found:
@@ -238,14 +175,13 @@ class Index:
         return None
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is None or self._owner != os.getpid():
-            self._leave_to_parent()
+        self._drop_inherited()
+        if self._connection is None:
             # A reader must be able to roll back what a killed writer left; SQLite itself falls
-            # back to reading where the file cannot be written.
+            # back to reading if the file cannot be written.
             mode = "rwc" if self.writable else "rw"
-            connection = connect_guarded(self.path, mode=mode, timeout=LOCK_TIMEOUT_S)
+            connection = connect(self.path, mode=mode, timeout=LOCK_TIMEOUT_S)
             try:
-                check_schema(connection, COLUMNS)
                 if self.writable:
                     _prepare(connection)
             except sqlite3.Error:
@@ -255,13 +191,13 @@ class Index:
         return self._connection
 
     def close(self) -> None:
-        """Close the connection of this process."""
-        self._leave_to_parent()
+        """Close this process's connection."""
+        self._drop_inherited()
         if self._connection is not None:
             self._connection.close()
         self._connection = None
 
-    def _leave_to_parent(self) -> None:
+    def _drop_inherited(self) -> None:
         # A connection must not cross a fork, not even to be closed: that would roll back, on
         # disk, what the parent is writing.
         if self._connection is not None and self._owner != os.getpid():
@@ -270,30 +206,18 @@ class Index:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the table where it is missing, and let this connection sum up what it writes."""
+    """Create the table if it is missing, and make the connection write checksums."""
     columns = ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in (*COLUMNS, SUM))
     with connection:
         connection.execute(f"CREATE TABLE IF NOT EXISTS videos ({columns}) WITHOUT ROWID")
-    add_sums(connection, COLUMNS)
+    add_sums(connection)
 
 
-def _lean_entry(row: tuple, one: Callable[[str, str], str]) -> Entry:
-    """An entry whose repeated texts are the same objects as its fellows'."""
+def _lean_entry(row: tuple, share: Callable[[str, str], str]) -> Entry:
+    """Make an entry whose repeated strings are the same objects as in the others: less memory."""
     cells = list(row)
-    for place in _REPEATED:
-        cells[place] = one(cells[place], cells[place])
+    for place in _SHARED:
+        cells[place] = share(cells[place], cells[place])
     if cells[_PATH] == row[0]:
         cells[_PATH] = row[0]
     return Entry(*cells)
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Without Python's cycle collector, which would walk a growing list again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

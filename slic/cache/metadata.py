@@ -1,6 +1,7 @@
-"""A zarr.json of a clip store: sealed by a checksum of its own, and replaced whole.
+"""The zarr.json files of a clip store: checksummed, and written atomically.
 
-Zarr checks chunks, not metadata: without the seal, a flipped bit in a bound reads as other flow.
+Zarr has checksums of chunks, not of metadata: without ours, a flipped bit in a bound reads as other
+flow.
 """
 
 import json
@@ -16,12 +17,12 @@ SEAL = "crc32c"
 
 
 def group(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The zarr.json of a group."""
+    """Return the content of a group's zarr.json."""
     return {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
 
 
-# What stands below a store's root. The index is an array node, because Zarr does not look for
-# children inside one.
+# The nodes below a store's root. The index is an array, because Zarr does not look for children
+# inside one.
 PARTS: dict[str, dict[str, Any]] = {
     "frames": group({}),
     "flow": group({}),
@@ -41,63 +42,42 @@ PARTS: dict[str, dict[str, Any]] = {
 
 
 def sealed(document: dict[str, Any]) -> dict[str, Any]:
-    """A zarr.json's content, with the checksum of all the rest among its attributes."""
-    bare = _without_seal(document)
+    """Add the checksum of a zarr.json's content to its attributes."""
+    bare = _without(document, SEAL)
     return {**bare, "attributes": {**bare["attributes"], SEAL: _sum(bare)}}
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """A zarr.json's content without its seal; one written before there were seals has none.
+    """Read a zarr.json, and remove its checksum; the first version wrote some without one.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is damaged.
+        ValueError: it is damaged, or no object with attributes.
     """
-    return unsealed(load_metadata(path))
-
-
-def load_metadata(path: Path) -> dict[str, Any]:
-    """A zarr.json's content as it is, its seal unchecked.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no object with attributes.
-    """
-    document = json.loads(read_regular(path, limit=SMALL))
+    try:
+        document = json.loads(read_regular(path, limit=SMALL))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(document, dict) or not isinstance(document.get("attributes"), dict):
         raise ValueError("no object with attributes")
-    return document
-
-
-def unsealed(document: dict[str, Any]) -> dict[str, Any]:
-    """A zarr.json's content without its seal; ValueError if the seal does not fit it."""
-    bare = _without_seal(document)
-    if SEAL not in document["attributes"]:
-        _refuse_renamed_seal(bare)
-    elif document["attributes"][SEAL] != _sum(bare):
-        raise ValueError("its checksum fails")
+    attributes, bare = document["attributes"], _without(document, SEAL)
+    if SEAL in attributes:
+        if attributes[SEAL] != _sum(bare):
+            raise ValueError("its checksum fails")
+    # A flipped bit in the checksum's name makes a file look as if it had none.
+    elif any(type(v) is int and v == _sum(_without(bare, k)) for k, v in attributes.items()):
+        raise ValueError("its checksum has another name")
     return bare
 
 
 def write_metadata(path: Path, document: dict[str, Any]) -> None:
-    """Write a zarr.json, sealed, whole or not at all.
+    """Write a zarr.json with its checksum, atomically.
 
     Raises:
-        DiskError: the file system refuses.
+        DiskError: the file system refuses; the previous file stays as it is.
     """
     with atomic_write(path) as file:
         file.write(json.dumps(sealed(document), indent=2).encode())
-
-
-def _refuse_renamed_seal(document: dict[str, Any]) -> None:
-    """Refuse one whose seal has lost its name to a flipped bit, and so seems to have none."""
-    for name, value in document["attributes"].items():
-        if type(value) is int and value == _sum(_without(document, name)):
-            raise ValueError("its checksum has another name")
-
-
-def _without_seal(document: dict[str, Any]) -> dict[str, Any]:
-    return _without(document, SEAL)
 
 
 def _without(document: dict[str, Any], attribute: str) -> dict[str, Any]:

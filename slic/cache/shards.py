@@ -1,15 +1,14 @@
-"""One video's array on disk: writing its shards whole, and reading clips from them fast.
+"""One video's array on disk: frames are appended one by one, and a clip is read at once.
 
-An array is a Zarr v3 array whose chunk is one frame and whose shard is up to 4,096 frames. Zarr
-reads and describes it; the bytes are written here one encoded frame at a time (so that memory
-holds no decoded video) and read here with one positioned read a clip.
+It is a Zarr v3 array with a chunk per frame and up to 4,096 frames per shard. Zarr reads it too,
+and writes its metadata; but only here is it written without holding all frames in memory, and read
+with one positioned read per clip.
 """
 
 import json
-import math
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,21 +25,21 @@ from slic.runtime.regular_files import open_regular
 
 CodecName = Literal["jpeg", "zstd"]
 SHARD_FRAMES = 4096
+_SUM_BYTES = 4
 ZSTD_LEVEL = 3
-MISSING = 2**64 - 1
-CHUNK_OVERHEAD = 1 << 16  # bytes of a frame beyond twice its pixels
-ZSTD_MAGIC = bytes.fromhex("28b52ffd")
+MISSING = 2**64 - 1  # Zarr's offset of a chunk that was never written
+_CHECKED_AT_ONCE = 256  # frames: limits the memory that checking a whole array takes
 
 
 @dataclass(frozen=True)
 class Codec:
-    """How a chunk becomes bytes: `jpeg` at a quality, or lossless `zstd`."""
+    """The codec of an array's chunks: `jpeg` with a quality, or lossless `zstd`."""
 
     name: CodecName
     quality: int
 
     def encode(self, frame: NDArray[np.uint8]) -> bytes:
-        """Encode one `(H, W, 3)` frame or `(H, W, 2)` flow field, without its checksum."""
+        """Encode a frame `(H, W, 3)` or flow field `(H, W, 2)`, uint8; without a checksum."""
         if self.name == "zstd":
             from numcodecs.zstd import Zstd
 
@@ -49,7 +48,7 @@ class Codec:
         return encode(frame, quality=self.quality)
 
     def decode(self, data: bytes, out: NDArray[np.uint8]) -> None:
-        """Decode one chunk into `out`; DamagedChunk if the bytes do not fit it."""
+        """Decode a chunk into `out`; raise DamagedChunk if the bytes do not fit it."""
         if self.name == "zstd":
             _decode_zstd(data, out)
             return
@@ -62,7 +61,7 @@ class Codec:
 
 @cache
 def _jpeg(channels: int) -> tuple[Callable[..., bytes], Callable[..., None]]:
-    """Encoder and decoder of frames or of flow; imported late, as they import Zarr."""
+    """Return encoder and decoder of frames or flow; imported late, because they import Zarr."""
     from slic.cache.codec import decode_flow, decode_frame, encode_flow, encode_frame
 
     return (encode_frame, decode_frame) if channels == 3 else (encode_flow, decode_flow)
@@ -71,38 +70,21 @@ def _jpeg(channels: int) -> tuple[Callable[..., bytes], Callable[..., None]]:
 def _decode_zstd(data: bytes, out: NDArray[np.uint8]) -> None:
     from numcodecs.zstd import Zstd
 
-    # Decoded into a buffer of the frame's size, whatever the bytes would become; one that they
-    # do not fill, numcodecs returns all the same.
-    if _zstd_content(data) != out.size:
-        raise DamagedChunk("zstd chunk is of another size than its frame")
     try:
-        flat = Zstd().decode(data, np.empty(out.size, dtype=np.uint8))
-        out[...] = np.frombuffer(flat, dtype=np.uint8).reshape(out.shape)
+        out[...] = np.frombuffer(Zstd().decode(data), dtype=np.uint8).reshape(out.shape)
     except (RuntimeError, ValueError) as error:
         raise DamagedChunk(f"zstd chunk does not decode: {error}") from error
 
 
-def _zstd_content(data: bytes) -> int | None:
-    """Bytes that a zstd frame says it decodes to (RFC 8878, 3.1.1.1); None if it does not say."""
-    if len(data) < 5 or data[:4] != ZSTD_MAGIC:
-        return None
-    flag, single, dictionary = data[4] >> 6, data[4] >> 5 & 1, (0, 1, 2, 4)[data[4] & 3]
-    if flag == 0 and not single:
-        return None
-    begin = 5 + (1 - single) + dictionary
-    size = int.from_bytes(data[begin : begin + (1, 2, 4, 8)[flag]], "little")
-    return size + 256 if flag == 1 else size
-
-
-_NO_ARRAY = (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError)
+_NO_ARRAY = (OSError, ValueError, LookupError, TypeError, OverflowError)
 
 
 class ArrayWriter:
-    """Writes one array into an empty folder, frame by frame; `close` makes it a Zarr array.
+    """Writes an array into a new folder, frame by frame; `close` makes it a Zarr array.
 
     Args:
-        folder: the array's folder, not yet visible to readers.
-        codec: how chunks are encoded.
+        folder: the folder to create, outside of what readers see.
+        codec: codec of the chunks.
     """
 
     def __init__(self, folder: Path, codec: Codec) -> None:
@@ -126,11 +108,11 @@ class ArrayWriter:
             self._flush()
 
     def close(self, attributes: dict[str, Any], *, empty_shape: tuple[int, ...] = ()) -> None:
-        """Write the last shard and the metadata, and sync everything to disk.
+        """Write the last shard and the metadata, and flush everything to disk.
 
         Args:
             attributes: the array's attributes.
-            empty_shape: `(H, W, C)` of an array without frames (the flow of a 1-frame video).
+            empty_shape: `(H, W, C)` of an array without frames (flow of a video of one frame).
         """
         if self._chunks:
             self._flush()
@@ -186,12 +168,18 @@ def _write_metadata(
 
 
 class ArrayReader:
-    """Reads frames of one array by its own files; every chunk's checksum is verified.
+    """Reads frames of an array from its files, and verifies every chunk's checksum.
 
     Attributes:
         shape: `(T, H, W, C)`.
         attributes: the array's attributes.
-        codec: of its chunks.
+        codec: codec of its chunks.
+
+    Args:
+        folder: the array's folder.
+
+    Raises:
+        DamagedChunk: its zarr.json is missing or damaged, or describes another kind of array.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -200,7 +188,7 @@ class ArrayReader:
             meta = read_metadata(folder / "zarr.json")
             frames, height, width, channels = (int(n) for n in meta["shape"])
             self.shape = (frames, height, width, channels)
-            self.attributes: dict[str, Any] = dict(meta["attributes"])
+            self.attributes: dict[str, Any] = meta["attributes"]
             self._shard_frames = int(meta["chunk_grid"]["configuration"]["chunk_shape"][0])
             if min(self.shape) < 0 or not 1 <= self._shard_frames <= SHARD_FRAMES:
                 raise ValueError("a size is negative, or too large")
@@ -211,104 +199,86 @@ class ArrayReader:
         self._indices: dict[int, NDArray[np.uint64]] = {}
 
     def read(self, frames: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Frames at the given positions, `(len(frames), H, W, C)` uint8.
+        """Read the frames at the given positions, `(len(frames), H, W, C)` uint8.
 
         Raises:
-            DamagedChunk: bytes are missing, or fail their checksum, or do not decode.
+            DamagedChunk: bytes are missing, fail their checksum, or do not decode.
         """
-        out = self._room(len(frames))
+        out = np.empty((len(frames), *self.shape[1:]), dtype=np.uint8)
         shards = frames // self._shard_frames
         for shard in np.unique(shards):
             where = np.flatnonzero(shards == shard)
-            self._read_shard(int(shard), frames[where] % self._shard_frames, out, where)
+            chunks = self._chunks(int(shard), frames[where] % self._shard_frames)
+            for target, chunk in zip(where.tolist(), chunks, strict=True):
+                self.codec.decode(chunk, out[target])
         return out
-
-    def _room(self, count: int) -> NDArray[np.uint8]:
-        try:
-            return np.empty((count, *self.shape[1:]), dtype=np.uint8)
-        except (MemoryError, ValueError, OverflowError) as error:
-            size = " x ".join(map(str, self.shape[1:]))
-            raise DamagedChunk(f"frames of {size} do not fit in memory") from error
 
     @property
     def shards(self) -> int:
-        """How many shard files it has."""
+        """Number of shard files."""
         return -(-self.shape[0] // self._shard_frames)
 
     def check(self) -> int:
-        """Read all of it, one frame at a time; how many bytes.
+        """Verify all checksums; return the number of bytes.
 
-        Every checksum is compared. The first frame of a shard is decoded as well: the others
-        then are what was written with it.
+        Only the first frame of each shard is decoded: the others were written together with it.
 
         Raises:
             DamagedChunk: as `read`.
         """
         total = 0
-        out = self._room(1)[0]
         for shard in range(self.shards):
-            frames = min(self._shard_frames, self.shape[0] - shard * self._shard_frames)
-            for slot, (offset, length) in enumerate(self._index(shard)[:frames].tolist()):
-                if MISSING in (offset, length):
-                    raise DamagedChunk(f"{self.folder.name}: a frame is missing from shard {shard}")
-                chunk = self._checked(self._bytes(shard, offset, length), shard, slot)
-                if slot == 0:
-                    self.codec.decode(chunk, out)
-                total += length
+            first = shard * self._shard_frames
+            self.read(np.array([first]))
+            frames = min(self._shard_frames, self.shape[0] - first)
+            for begin in range(0, frames, _CHECKED_AT_ONCE):
+                slots = np.arange(begin, min(frames, begin + _CHECKED_AT_ONCE))
+                total += sum(len(chunk) + _SUM_BYTES for chunk in self._chunks(shard, slots))
             self._indices.clear()
         return total
 
-    def _read_shard(
-        self,
-        shard: int,
-        slots: NDArray[np.int64],
-        out: NDArray[np.uint8],
-        where: NDArray[np.int64],
-    ) -> None:
+    def _chunks(self, shard: int, slots: NDArray[np.int64]) -> Iterator[bytes]:
+        """Read chunks of one shard with a single read; yield them without their checksums."""
         spans = self._index(shard)[slots]
         if np.any(spans == np.uint64(MISSING)):
             raise DamagedChunk(f"{self.folder.name}: a frame is missing from shard {shard}")
         offsets, ends = spans[:, 0].astype(np.int64), spans.sum(axis=1).astype(np.int64)
-        first, last = int(offsets.min()), int(ends.max())
-        # Frames stand in order, and none takes much more than its pixels.
-        most = (int(np.ptp(slots)) + 1) * (2 * math.prod(self.shape[1:]) + CHUNK_OVERHEAD)
-        if first < 0 or np.any(ends < offsets) or last - first > most:
-            raise DamagedChunk(f"{self.folder.name}: shard {shard} has its frames out of place")
-        data = self._bytes(shard, first, last - first)
-        spots = (where.tolist(), (offsets - first).tolist(), (ends - first).tolist())
-        for slot, target, begin, end in zip(slots.tolist(), *spots, strict=True):
-            self.codec.decode(self._checked(data[begin:end], shard, slot), out[target])
+        first = int(offsets.min())
+        data = self._bytes(shard, first, int(ends.max()) - first)
+        places = zip((offsets - first).tolist(), (ends - first).tolist(), strict=True)
+        for slot, (begin, end) in zip(slots.tolist(), places, strict=True):
+            yield self._without_sum(data[begin:end], shard, slot)
 
     def _index(self, shard: int) -> NDArray[np.uint64]:
         if shard not in self._indices:
-            size = 16 * self._shard_frames
-            data = self._bytes(shard, -(size + 4), size + 4)
+            size = 16 * self._shard_frames + _SUM_BYTES
+            data = self._bytes(shard, -size, size)
             if google_crc32c.value(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
                 raise DamagedChunk(f"{self.folder.name}: the index of shard {shard} is damaged")
             self._indices[shard] = np.frombuffer(data[:-4], dtype="<u8").reshape(-1, 2)
         return self._indices[shard]
 
     def _bytes(self, shard: int, offset: int, count: int) -> bytes:
+        """Read bytes of a shard file; a negative offset counts from its end."""
         try:
             handle = open_regular(self.folder / f"c.{shard}.0.0.0")
             try:
                 size = os.fstat(handle).st_size
                 begin = offset if offset >= 0 else size + offset
-                there = 0 <= begin <= begin + count <= size
-                data = os.pread(handle, count, begin) if there else b""
+                is_inside = 0 <= begin <= begin + count <= size
+                data = os.pread(handle, count, begin) if is_inside else b""
             finally:
                 os.close(handle)
         except OSError as error:
             raise_if_unreadable(self.folder, error)
             raise DamagedChunk(f"{self.folder.name}: shard {shard}: {error.strerror}") from error
-        if not there or len(data) != count:
+        if not is_inside or len(data) != count:
             raise DamagedChunk(f"{self.folder.name}: shard {shard} is cut short")
         return data
 
-    def _checked(self, data: bytes, shard: int, frame: int) -> bytes:
-        """A chunk without its checksum, which it must bear out."""
-        chunk, end = data[:-4], data[-4:]
-        if len(end) < 4 or google_crc32c.value(chunk) != struct.unpack("<I", end)[0]:
+    def _without_sum(self, data: bytes, shard: int, frame: int) -> bytes:
+        chunk, end = data[:-_SUM_BYTES], data[-_SUM_BYTES:]
+        if len(end) < _SUM_BYTES or google_crc32c.value(chunk) != struct.unpack("<I", end)[0]:
             raise DamagedChunk(
                 f"{self.folder.name}: a frame fails its checksum (frame {frame} of shard {shard})"
             )

@@ -1,7 +1,7 @@
-"""Who is writing a clip store, and what killed writers left in it.
+"""Locking of a clip store by its writers, and the files that killed writers leave.
 
-Writers share a lock; whoever gets it alone knows that no other of this host lives. The system
-drops a lock with its process, however that ends, so that none is stale.
+Writers share a lock; a process that gets it exclusively knows that there is no other writer on
+this host. The system releases a lock when its process ends, however it ends.
 """
 
 import contextlib
@@ -23,17 +23,15 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LEFTOVER_S = 24 * 3600
-PATIENCE_S = 30.0
+LEFTOVER_S = 24 * 3600  # age at which a file that no lock vouches for counts as abandoned
+PATIENCE_S = 30.0  # a repair is waited for so long
 LOOK_EVERY_S = 0.1
-# `unknown`: the file system has no locks.
+# Other writers of the store; `unknown` if the file system has no locks.
 Company = Literal["alone", "others", "unknown"]
 
 
 class WriterLock:
-    """A store's lock, which this process shares with other writers from `share` on.
-
-    A file of its own, as NFS locks no folders.
+    """The lock of a store: a file of its own, because NFS locks no folders.
 
     Args:
         store: the store's folder.
@@ -47,10 +45,10 @@ class WriterLock:
         return {"store": self.store, "handle": None}
 
     def share(self) -> None:
-        """Hold the lock beside other writers, for as long as this object lives.
+        """Share the lock with other writers until `close`, or as long as this object lives.
 
         Raises:
-            StoreError: another process repairs the store.
+            StoreError: another process is repairing the store.
         """
         if self.handle is None and not self._opened():
             return
@@ -62,7 +60,11 @@ class WriterLock:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[Company]:
-        """Hold the lock alone within, if nobody else has it; afterwards as before."""
+        """Hold the lock exclusively within the block, if no other process has it.
+
+        Yields:
+            `alone`, or who else there is.
+        """
         shared = self.handle is not None
         if not shared and not self._opened():
             yield "unknown"
@@ -76,7 +78,7 @@ class WriterLock:
                 self.close()
 
     def close(self) -> None:
-        """Give the lock up."""
+        """Release the lock."""
         if self.handle is not None:
             self._finalizer()
             self.handle = None
@@ -88,7 +90,7 @@ class WriterLock:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError:
-            return False  # whoever cannot make this file cannot write either
+            return False  # a process that cannot create this file cannot write either
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -102,9 +104,9 @@ class WriterLock:
 
     def _try(self, *, alone: bool) -> bool:
         assert self.handle is not None
-        how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        mode = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         try:
-            fcntl.flock(self.handle, how | fcntl.LOCK_NB)
+            fcntl.flock(self.handle, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -115,15 +117,15 @@ def _host() -> str:
 
 
 def aside_name(key: str) -> str:
-    """A new name in `index/writing` for an array under way: it tells the host."""
+    """Return a new name in `index/writing` for an incomplete array; it contains the host."""
     return f"{key}.{_host()}.{uuid.uuid4().hex[:8]}"
 
 
 def leftovers(store: Path, company: Company) -> list[Path]:
-    """What killed writers left in `index/writing`, as far as can be known.
+    """List what killed writers left in `index/writing`.
 
-    Where this process has the lock alone, that is all of this host; of others, and where there
-    are no locks, what is older than a day.
+    With the exclusive lock (`company` is `alone`) that is everything of this host. Of other
+    hosts, and without locks, it is what is older than a day.
     """
     found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(store / "index" / "writing") as items:
@@ -137,7 +139,7 @@ def leftovers(store: Path, company: Company) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a leftover, a folder or a file, if it is still there."""
+    """Remove a file or folder, if it is still there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -145,7 +147,7 @@ def remove(path: Path) -> None:
 
 
 def company_of(store: Path) -> Company:
-    """Whether others are writing a store at this moment."""
+    """Return whether others are writing a store at this moment."""
     if not (store / "index" / "lock").exists():
         return "alone"
     with WriterLock(store).alone() as company:

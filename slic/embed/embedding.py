@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slic.cache import ClipStore, EmbeddingCache, Entry
 from slic.cache.embeddings import Places, write_embeddings
-from slic.cache.index import SPLITS
+from slic.cache.entries import SPLITS
 from slic.clips.pixels import centre_view
 from slic.clips.positions import section_starts
 from slic.clips.reading import ReaderPool

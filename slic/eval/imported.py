@@ -9,7 +9,7 @@ from typing import Any
 
 from slic import __version__
 from slic.cache import ClipStore
-from slic.cache.clipstore import fingerprint
+from slic.cache.entries import fingerprint
 from slic.config import Settings, make_settings, settings_from, with_defaults
 from slic.encoders.checkpoints import CHECKPOINT_FORMAT
 from slic.encoders.encoder import Encoder, new_encoder, weights_digest

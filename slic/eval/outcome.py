@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slic.cache.clipstore import fingerprint
+from slic.cache.entries import fingerprint
 from slic.errors import CheckpointError
 from slic.eval.recipe import Mode
 from slic.metrics import topk_accuracy

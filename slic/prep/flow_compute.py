@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from slic.cache import ClipStore, Entry, quantise
-from slic.cache.flow_settings import DEFAULT_BOUND, flow_fingerprint
+from slic.cache.entries import flow_fingerprint
+from slic.cache.flow_levels import DEFAULT_BOUND
 from slic.errors import WorkError
 from slic.prep.flow_video import (
     SAMPLED_PAIRS,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import ClipStore, Entry, quantise
-from slic.cache.clipstore import fingerprint
+from slic.cache.entries import fingerprint
 from slic.datasets.images import ImageView, image_sequence
 from slic.datasets.videos import Dataset
 from slic.decode.guarded import Decoding

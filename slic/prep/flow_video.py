@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import ClipStore, Codec, Entry, quantise
-from slic.cache.flow_settings import default_bound
+from slic.cache.flow_levels import default_bound
 from slic.errors import DamagedChunk, DiskError, WorkError
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
 from slic.prep.workers.jobs import Job, check_claim

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slic.cache import ClipStore, Entry
-from slic.cache.clipstore import fingerprint
+from slic.cache.entries import fingerprint
 from slic.cache.shards import CodecName
 from slic.datasets.videos import Dataset, Video
 from slic.errors import InputError, StoreError

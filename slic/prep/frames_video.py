@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import ClipStore, Codec, Entry, video_key
-from slic.cache.array_attributes import described
+from slic.cache.entries import array_attributes
 from slic.datasets.images import image_sequence
 from slic.datasets.segments import Segment, ends_before, known_fps
 from slic.datasets.videos import Video
@@ -213,7 +213,7 @@ def _write(
                 height, width = block.shape[1:3]
             fps = job.fps if job.path.is_dir() else about.fps
             entry = replace(entry, fps=fps, settings=job.settings, remark=about.remark)
-            writer.close(described(entry))
+            writer.close(array_attributes(entry))
             check_unchanged(job.path, before)
             check_claim(job.claim)
             # Flow of the former frames must not be read beside the new ones.

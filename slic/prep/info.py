@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from slic.cache import ClipStore
-from slic.cache.index import SPLITS
+from slic.cache.entries import SPLITS
 
 
 def store_info(path: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from slic.cache import ClipStore, Codec, View
 from slic.cache.clipstore import FLOW_QUALITY
-from slic.cache.index import Entry
+from slic.cache.entries import Entry
 from slic.cache.shards import CodecName
 from slic.datasets.videos import Dataset, Layout, Video, read_dataset
 from slic.errors import InputError, StoreError

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from slic.cache.clusterings import FILE as CLUSTERS
-from slic.cache.clusterings import read_clusterings
-from slic.cache.names import read_names
+from slic.cache.clusterings import read_clusterings, read_names
 from slic.errors import InputError
 from slic.page import PAGES, write_page
 from slic.report.figure import SUFFIXES, write_figure

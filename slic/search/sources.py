@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache import ClipStore, Codec, EmbeddingCache, Entry
-from slic.cache.clipstore import fingerprint
+from slic.cache.entries import fingerprint
 from slic.clips.windows import Section
 from slic.config import Feature
 from slic.datasets.segments import ends_before, known_fps

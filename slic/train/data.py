@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from slic.cache import ClipStore, View
 from slic.cache.clipstore import VIEWS
-from slic.cache.index import SPLITS
+from slic.cache.entries import SPLITS
 from slic.clips.pixels import centre_view
 from slic.clips.positions import clip_span, even_starts, random_start
 from slic.clips.seeding import seeded

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from slic import __version__
 from slic.cache import EmbeddingCache
-from slic.cache.clusterings import FILE, read_clusterings
-from slic.cache.names import read_names
+from slic.cache.clusterings import FILE, read_clusterings, read_names
 from slic.embed.cached import cached_embeddings, check_feature, evaluation_protocol
 from slic.errors import InputError, SlicError
 from slic.runs import Run, open_run
@@ -47,7 +46,7 @@ def export(
         output: the file; by default `<run>-<store>.<format>` or `<cache>.<format>`.
         format: by default as in the suffix of `output`, or parquet.
         feature: embeddings to write; `both` omits a projection that was never trained.
-        names: csv file of cluster names, see `slic.cache.names`.
+        names: csv file of cluster names, see `slic.cache.clusterings.read_names`.
         overwrite: replace an existing file.
         device, workers: for embeddings that are not cached yet.
         say: called with messages for the user.

@@ -11,7 +11,7 @@ from made import HOSTILE, colour_of, made_report
 from pages import Opened
 from playwright.sync_api import Locator, Page, expect
 
-from slic.cache.names import read_names
+from slic.cache.clusterings import read_names
 from slic.page import write_page
 
 Open = Callable[..., Opened]

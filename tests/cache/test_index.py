@@ -1,6 +1,5 @@
 """The SQLite index of a store."""
 
-import gc
 import os
 import pickle
 import signal
@@ -13,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from slic.cache.index import Entry, Index
-from slic.cache.row_sums import SUM
+from slic.cache.entries import Entry
+from slic.cache.index import Index
+from slic.cache.index_rows import SUM
 from slic.datasets.videos import Video
 from slic.errors import DiskError, StoreError
 
@@ -101,21 +101,6 @@ def test_entries_are_pickled_hashed_and_replaced(index: Index) -> None:
     assert replace(found, label=None, remark="ü", frames=3) == replace(found, label=None)
     with pytest.raises(AttributeError):
         found.frames = 4  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_reading_leaves_the_collector_as_it_was(index: Index, enabled: bool) -> None:
-    index.put(entry("a"))
-    before = gc.isenabled()
-    try:
-        (gc.enable if enabled else gc.disable)()
-        index.entries()
-        assert gc.isenabled() is enabled
-        with pytest.raises(DiskError):
-            Index(index.path.with_name("none")).entries()
-        assert gc.isenabled() is enabled
-    finally:
-        (gc.enable if before else gc.disable)()
 
 
 def test_set_mtimes(index: Index) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from slic.cache.names import read_names
+from slic.cache.clusterings import read_names
 from slic.errors import InputError
 
 HEADER = "clustering,cluster,name\n"

@@ -116,7 +116,7 @@ def test_an_empty_folder_lists_nothing(tmp_path: Path, slic) -> None:
 
 def test_clean_shows_and_then_removes_what_is_outdated(cached: Path, work: Path, slic) -> None:
     store = ClipStore(own_store(work), writable=True)
-    store.index.remove([store.ids[0]])
+    store.index._write_rows("DELETE FROM videos WHERE id = ?", [(store.ids[0],)])
     del store
     leftover = cached / "checkpoints" / ".latest.01234567"
     leftover.write_text("half")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slic.cache import ClipStore, Entry
-from slic.cache.clipstore import fingerprint
+from slic.cache.entries import fingerprint
 from slic.errors import StoreError
 from slic.prep.info import store_info
 

@@ -15,7 +15,7 @@ import pytest
 from fuzzing import NASTY, as_json, changed_somewhere, fuzz, mutated, outcome, soak
 
 from slic.cache import ClipStore, Codec, Entry, video_key
-from slic.cache.index import COLUMNS
+from slic.cache.entries import COLUMNS
 from slic.errors import DamagedChunk, StoreError
 
 FRAMES, HEIGHT, WIDTH = 6, 24, 32

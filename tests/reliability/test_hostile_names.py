@@ -17,7 +17,8 @@ import pytest
 from hostile import write
 
 from slic.cache import ClipStore, video_key
-from slic.cache.index import Entry, Index
+from slic.cache.entries import Entry
+from slic.cache.index import Index
 from slic.datasets.videos import Dataset, read_dataset
 from slic.errors import DatasetError
 from slic.runtime.console import say, show

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 from slic.cache import ClipStore, EmbeddingCache
-from slic.cache.index import Entry
+from slic.cache.entries import Entry
 from slic.clips.reading import ReaderPool
 from slic.config import make_settings
 from slic.encoders.encoder import new_encoder

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slic.cache import Entry, video_key
-from slic.cache.flow_settings import DEFAULT_BOUND
+from slic.cache.flow_levels import DEFAULT_BOUND
 from slic.cache.index import Index
 from slic.cache.shards import ArrayReader
 from slic.errors import DamagedChunk, StoreError

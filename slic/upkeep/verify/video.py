@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slic.cache import Entry, View
-from slic.cache.array_attributes import described, entry_of
-from slic.cache.clipstore import VIEWS, fingerprint, open_array
-from slic.cache.flow_settings import flow_fingerprint
+from slic.cache.clipstore import VIEWS, open_array
+from slic.cache.entries import array_attributes, entry_from_array, fingerprint, flow_fingerprint
 from slic.cache.shards import ArrayReader
 from slic.errors import DamagedChunk
 
@@ -92,7 +91,7 @@ def _described(job: VideoJob) -> Entry | None:
         array = ArrayReader(job.store / "frames" / job.key)
     except DamagedChunk:
         return None
-    entry = entry_of(array.attributes, array.shape)
+    entry = entry_from_array(array.attributes, array.shape)
     return entry if entry and entry.key == job.key else None
 
 
@@ -130,7 +129,7 @@ def _read(job: VideoJob, entry: Entry, view: View) -> int:
         DamagedChunk: it is damaged, or does not belong to the row and the store's parameters.
     """
     array = open_array(job.store, entry, view)
-    expected = described(entry) if view == "frames" else {"id": entry.id}
+    expected = array_attributes(entry) if view == "frames" else {"id": entry.id}
     differing = [n for n, value in expected.items() if array.attributes.get(n, value) != value]
     if differing:
         raise DamagedChunk(f"array and index differ in {', '.join(differing)}")

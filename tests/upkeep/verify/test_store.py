@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from slic.cache import ClipStore, Entry, View
-from slic.cache.index import COLUMNS
+from slic.cache.entries import COLUMNS
 from slic.cache.metadata import SEAL, group, read_metadata, write_metadata
 from slic.cache.writers import aside_name
 from slic.errors import StoreError
