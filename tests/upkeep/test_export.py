@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,22 +20,8 @@ from slic.runs import find_run
 from slic.upkeep.export import export
 from slic.upkeep.export_formats import write_csv, write_npz, write_parquet
 
-HOSTILE = [
-    "=cmd|' /C calc'!A0",
-    "+1",
-    "-2",
-    "@sum",
-    'quote " and, comma',
-    "two\nlines",
-    "a\r\nb",
-    "🎥 видео",
-    "<script>alert(1)</script>",
-    "NULL",
-    "nan",
-    " spaces ",
-    "1e5",
-    "x" * 3000,
-]
+HOSTILE = ["=cmd|' /C calc'!A0", 'quote " and, comma', "two\nlines", "a\r\nb", "🎥 видео"]
+HOSTILE += ["NULL", "nan", " spaces ", "1e5", "x" * 3000]
 AWKWARD = [0.0, -0.0, 1e-45, 3.4e38, 0.1, 1 / 3, -1.5e-7, 16777217.0, np.pi, 1e-30]
 
 
@@ -61,19 +48,18 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def test_parquet_holds_the_cache_and_tells_what_it_is_of(slic, work: Path) -> None:
+def test_parquet_holds_the_cache_and_the_last_clustering(slic: Any, work: Path) -> None:
     code, out, _ = slic("cache", "export", "--json", "--workers", "0")
     result = json.loads(out)
-    assert code == 0
+    assert (code, result["path"]) == (0, "ucf101-small-1-ucf101.parquet")
     table = pq.read_table(result["path"])
     [file] = Path("runs/ucf101-small-1/embeddings").glob("*2clips*[!n].h5")
     cache = EmbeddingCache(file)
-    assert result["path"] == "ucf101-small-1-ucf101.parquet"
-    assert table.column("id").to_pylist() == cache.ids.tolist()
     assert cache.labels is not None
-    assert table.column("label").to_pylist() == cache.labels.tolist()
-    for number, words in cache.splits.items():
-        assert table.column(f"split{number}").to_pylist() == words.tolist()
+    texts = {"id": cache.ids, "label": cache.labels}
+    texts |= {f"split{number}": words for number, words in cache.splits.items()}
+    for name, rows in texts.items():
+        assert table.column(name).to_pylist() == rows.tolist()
     for name in ("backbone", "projection"):
         rows = getattr(cache, name)
         kind = table.schema.field(name).type
@@ -84,19 +70,13 @@ def test_parquet_holds_the_cache_and_tells_what_it_is_of(slic, work: Path) -> No
     assert about["run"] == "ucf101-small-1"
     assert about["checkpoint"] == cache.attributes["checkpoint"]
     assert Path(result["path"]).stat().st_size == result["bytes"]
-
-
-def test_clusters_are_those_of_the_last_clustering(slic, work: Path) -> None:
-    _, out, _ = slic("cache", "export", "--json", "--workers", "0")
-    result = json.loads(out)
-    table = pq.read_table(result["path"])
-    found = dict(zip(table["id"].to_pylist(), table["cluster"].to_pylist(), strict=True))
+    clusters = dict(zip(table["id"].to_pylist(), table["cluster"].to_pylist(), strict=True))
     with h5py.File("runs/ucf101-small-1/clusters.h5") as file:
         last = sorted(name for name in file if name != "video")[-1]
         clustered = dict(zip(file["video"].asstr()[()], file[last][()].tolist(), strict=True))
     assert result["clustering"] == last
-    assert result["clustered"] == len(clustered) < len(found)
-    assert found == {video: clustered.get(video) for video in found}
+    assert result["clustered"] == len(clustered) < len(clusters)
+    assert clusters == {video: clustered.get(video) for video in clusters}
 
 
 def test_formats_agree_and_missing_values_are_theirs(work: Path) -> None:
@@ -153,7 +133,7 @@ def test_texts_and_numbers_read_back_exactly(tmp_path: Path, labels: bool) -> No
     assert "formulas" in said[0]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2047, 2048, 2049, 5000])
+@pytest.mark.parametrize("count", [0, 1, 2048, 5000])
 def test_tables_of_every_size_in_parts(tmp_path: Path, count: int) -> None:
     rng = np.random.default_rng(count)
     ids = np.array([f"v{n}" for n in range(count)], dtype=np.str_)
@@ -219,15 +199,16 @@ def test_names_of_clusters(work: Path) -> None:
 def test_a_cache_of_another_store_has_no_clusters(work: Path) -> None:
     run = find_run(None)
     Path("other.zarr").symlink_to(Path("ucf101.zarr").resolve())
-    found = export(run, store="other.zarr", workers=0, say=str)
-    assert found["path"] == "ucf101-small-1-other.parquet"
+    Path("ucf101-small-1-other.parquet").write_text("an older export")
+    found = export(run, store="other.zarr", overwrite=True, workers=0, say=str)
+    assert len(pq.read_table("ucf101-small-1-other.parquet")) == found["rows"] == 24
     assert (found["clustering"], found["clustered"]) == (None, 0)
     with pytest.raises(InputError, match="names"):
         export(run, store="other.zarr", names="n.csv", overwrite=True, workers=0, say=str)
 
 
-def test_a_cache_in_a_run_has_its_clusters(slic, work: Path) -> None:
-    assert slic("eval", "retrieve", "--workers", "0")[0] == 0
+def test_a_cache_in_a_run_has_its_clusters(slic: Any, work: Path) -> None:
+    export(find_run(None), workers=0, say=str)
     [cache] = Path("runs/ucf101-small-1/embeddings").glob("*2clips*[!n].h5")
     code, out, _ = slic("cache", "export", str(cache), "--output", "a.npz", "--json")
     assert code == 0
@@ -255,7 +236,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_is_one_line(slic, work: Path, case: str) -> None:
+def test_wrong_input_is_one_line(slic: Any, work: Path, case: str) -> None:
     Path("damaged.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     Path("there.csv").write_text("mine")
     Path("folder.csv").mkdir()
@@ -265,13 +246,6 @@ def test_wrong_input_is_one_line(slic, work: Path, case: str) -> None:
     assert err.splitlines()[-1].startswith("slic: ")
     assert Path("there.csv").read_text() == "mine"
     assert not [*Path().glob("*.parquet"), *Path().glob(".*")]
-
-
-def test_overwrite_replaces(slic, work: Path) -> None:
-    Path("there.csv").write_text("mine")
-    code, _, _ = slic("cache", "export", "--output", "there.csv", "--overwrite", "--workers", "0")
-    assert code == 0
-    assert len(read_csv(Path("there.csv"))[1]) == 24
 
 
 def test_what_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from slic.prep.space import OVERHEAD
 from slic.train.slic_settings import SlicSettings
 from slic.upkeep.cost.data import Data
 from slic.upkeep.cost.model import Fleet, Model, Network, Stage
-from slic.upkeep.cost.rates import UNITS, Rate
+from slic.upkeep.cost.rates import Rate
 
 DATA = Data(
     name="ten",
@@ -59,10 +59,6 @@ def settings() -> SlicSettings:
 def model(settings: SlicSettings, fleet: Fleet, *, data: Data = DATA, **rates: float) -> Model:
     changed = {name: replace(RATES[name], value=value) for name, value in rates.items()}
     return Model(data, settings, NET, fleet, RATES | changed, clusterings=3)
-
-
-def test_every_rate_has_a_unit() -> None:
-    assert set(UNITS) == set(VALUES)
 
 
 def test_frames_by_hand(settings: SlicSettings) -> None:
@@ -184,18 +180,6 @@ def test_sizes_by_hand(settings: SlicSettings) -> None:
     assert sizes["flow"] == 990 * 10 + 10 * OVERHEAD
     assert sizes["embeddings"] == 10 * 4 * (64 + 128)
     assert sizes["checkpoint"] == 2 * 4 * 1000  # weights and momentum
-
-
-def test_twice_the_videos_take_twice_the_time(settings: SlicSettings) -> None:
-    names = ("videos", "train", "test", "frames", "frames_left", "pairs_left", "videos_left")
-    double = replace(DATA, **{name: 2 * getattr(DATA, name) for name in names})
-    fleet, network = Fleet(2, 3, 4), 1e9  # steps are whole, and gradients a share of each
-    how = {"network": network, "start": 1e-12}
-    single = model(settings, fleet, **how).stages()
-    both = model(settings, fleet, data=double, **how).stages()
-    for one, two in zip(single, both, strict=True):
-        # Neighbours of each among all the others.
-        assert isclose(two.seconds, (4 if one.name == "cluster" else 2) * one.seconds), one.name
 
 
 def test_empty_data_takes_no_time(settings: SlicSettings) -> None:
