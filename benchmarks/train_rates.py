@@ -100,7 +100,7 @@ class Bench:
         self.entries = usable(store, settings)
         self.samples, self.clusters = planned(self.entries, settings)
         pin = compute.device.type == "cuda"
-        self.pool = ReaderPool(store, workers=compute.workers, pin=pin)
+        self.pool = ReaderPool(store, workers=compute.workers, device=compute.device)
         self.readers = {
             cut: SampleLoader(
                 self.pool, settings, clips=SLIC.clips_per_sample, augment_on_device=cut

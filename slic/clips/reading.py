@@ -4,14 +4,17 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from slic.cache import ClipStore
 from slic.errors import SlicError, WorkError
+from slic.runtime.devices import default_readers
 from slic.runtime.disk import process_start_errors
 from slic.runtime.processes import init_worker, loader_context, signals_masked_in_children
 
 Result = TypeVar("Result")
+CPU = torch.device("cpu")
 
 
 class ReaderPool:
@@ -22,11 +25,15 @@ class ReaderPool:
 
     Args:
         store: The store that jobs read from.
-        workers: Number of processes; 0 runs the jobs in this one.
-        pin: Copy tensors to page-locked memory, for a GPU.
+        workers: Number of processes; 0 runs the jobs in this one. Default: by device.
+        device: The device that results are for; default: the CPU. For a GPU they are copied to
+            page-locked memory.
     """
 
-    def __init__(self, store: ClipStore, *, workers: int, pin: bool = False) -> None:
+    def __init__(
+        self, store: ClipStore, *, workers: int | None = None, device: torch.device = CPU
+    ) -> None:
+        workers = default_readers(device) if workers is None else workers
         self.store, self.workers = store, workers
         self._queue = _Queue()
         self._loader = DataLoader(
@@ -34,7 +41,7 @@ class ReaderPool:
             batch_size=None,
             sampler=self._queue,
             num_workers=workers,
-            pin_memory=pin,
+            pin_memory=device.type == "cuda",
             persistent_workers=workers > 0,
             multiprocessing_context=loader_context() if workers else None,
             worker_init_fn=init_worker,

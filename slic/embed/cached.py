@@ -177,18 +177,14 @@ def _embedded(
 ) -> tuple[FloatRows, FloatRows]:
     # Only here is a device needed: cached answers touch neither video nor GPU.
     from slic.encoders.precision import tune
-    from slic.runtime.devices import default_readers, pick_device
+    from slic.runtime.devices import pick_device
 
     where = pick_device(device)
     tune(where, run.settings.precision)
     encoder = encoder_of(content, where=str(run.checkpoint))
     encoder = encoder.to(where).to(memory_format=torch.channels_last_3d)
     with progress(len(entries), "embed", unit="clips") as advance:
-        readers = ReaderPool(
-            store,
-            workers=default_readers(where) if workers is None else workers,
-            pin=where.type == "cuda",
-        )
+        readers = ReaderPool(store, workers=workers, device=where)
         return embed(
             encoder,
             readers,

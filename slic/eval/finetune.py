@@ -39,7 +39,7 @@ from slic.eval.outcome import (
 from slic.eval.recipe import Mode, Recipe
 from slic.eval.views import ClipViews
 from slic.runs import Run, lock_run
-from slic.runtime.devices import default_readers, pick_device
+from slic.runtime.devices import pick_device
 from slic.runtime.progress import format_duration
 
 PROBE_CLIPS = 8  # timed for the estimate
@@ -81,11 +81,7 @@ def finetune(
     where = pick_device(device)
     task = Finetuning(
         encoder_of(content, where=str(run.checkpoint)),
-        ReaderPool(
-            clips,
-            workers=default_readers(where) if workers is None else workers,
-            pin=where.type == "cuda",
-        ),
+        ReaderPool(clips, workers=workers, device=where),
         mode=mode,
         settings=run.settings,
         recipe=recipe,

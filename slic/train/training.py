@@ -55,9 +55,7 @@ def training(
     """
     tune(compute.device, run.settings.precision)
     profile = Profile(compute.device, wanted=compute.profile)
-    readers = ReaderPool(
-        ClipStore(run.store), workers=compute.workers, pin=compute.device.type == "cuda"
-    )
+    readers = ReaderPool(ClipStore(run.store), workers=compute.workers, device=compute.device)
     method: Method = load_method(run.settings.method, where=str(run.path))(
         run, readers, compute=compute, profile=profile, weights=weights, ranks=ranks, say=say
     )

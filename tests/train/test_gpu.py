@@ -74,7 +74,7 @@ def test_a_step_from_crops_to_weights_never_waits(
     store: ClipStore, cuda: torch.device, objective: str, no_waiting: Any
 ) -> None:
     settings = make_settings("cpu-small", options={**OPTIONS, "objective": objective})
-    readers = ReaderPool(store, workers=0, pin=True)
+    readers = ReaderPool(store, workers=0, device=torch.device("cuda"))
     loader = SampleLoader(readers, settings, clips=3, augment_on_device=True)
     plan = planned(store, settings)
     encoder = new_encoder("small", seed=0).to(cuda).to(memory_format=torch.channels_last_3d)
