@@ -79,14 +79,14 @@ def search(
         cache = None if path.is_dir() else embeddings()[0]
         ids = ClipStore(path).ids if cache is None else _videos(cache)
         asked = read_queries(queries, ids, path)
-        own = Path(folder) / "queries.zarr"
-        sources = Sources(path, own, asked, windowed=windows is not None)
+        sources = Sources(path, Path(folder), asked, windowed=windows is not None)
         rows: list[dict[str, Any]] = []
         if sources.queries:
             cache = embeddings()[0] if cache is None else cache
             units, moments = sources.embed(run, cache, feature, protocol=protocol, **reading)
-            index = unit_rows(cache, feature, say=say)
-            nearest = nearest_moments(units, moments, index, cache, k=k)
+            nearest = nearest_moments(
+                units, moments, unit_rows(cache, feature, say=say), cache, k=k
+            )
             rows = _results(sources.queries, nearest, cache, path)
         result = {
             "run": str(run.path),

@@ -41,7 +41,8 @@ class Sources:
         failures: The reason for each query that cannot be read.
 
     Args:
-        store, own: As above.
+        store: Path of the searched store.
+        folder: Folder for the store of files.
         queries: All queries.
         windowed: Windows are searched, not whole videos.
 
@@ -50,8 +51,8 @@ class Sources:
             needed.
     """
 
-    def __init__(self, store: Path, own: Path, queries: list[Query], *, windowed: bool) -> None:
-        self.store, self.own, self._windowed = store, own, windowed
+    def __init__(self, store: Path, folder: Path, queries: list[Query], *, windowed: bool) -> None:
+        self.store, self.own, self._windowed = store, folder / "queries.zarr", windowed
         ids = [query for query in queries if not query.is_file]
         parts = [query for query in ids if windowed or query.segment is not None]
         self.stored: dict[str, Entry] = {}
@@ -63,7 +64,7 @@ class Sources:
                 f"{parts[0].name!r}: its frames are in {store}, which is gone; give a video file"
             )
         self.sections = {query.name: _section(query, self.stored[query.name]) for query in parts}
-        self.files, self.failures = _store_files(queries, own, store)
+        self.files, self.failures = _store_files(queries, self.own, store)
         self.queries = [query for query in queries if query.name not in self.failures]
 
     def embed(

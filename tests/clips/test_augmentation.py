@@ -55,20 +55,6 @@ def within(count: int, n: int, p: float) -> bool:
     return abs(count - n * p) <= 4 * math.sqrt(n * p * (1 - p))
 
 
-def test_identical_frames_stay_identical():
-    """One draw a clip: nothing differs from frame to frame."""
-    still = np.repeat(noise(1, 48, 64, 3), 5, axis=0)
-    for params in draws(
-        40, jitter_probability=1.0, grayscale_probability=0.5, blur_probability=0.5
-    ):
-        out = augment_frames(still, params, 16)
-        assert (out.shape, out.dtype) == ((5, 16, 16, 3), np.uint8)
-        assert out.flags.c_contiguous
-        assert (out == out[:1]).all()
-        flow = augment_flow(still[..., :2], params, 16)
-        assert (flow == flow[:1]).all()
-
-
 @pytest.mark.parametrize(("height", "width"), [(40, 50), (16, 20), (9, 30), (24, 24), (5, 7)])
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_crop_is_cut_resized_and_mirrored(height, width, flip):

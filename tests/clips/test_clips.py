@@ -48,14 +48,6 @@ def test_the_test_view_is_the_centre_square_resized(shape):
     assert np.array_equal(centre_view(clip, 96), larger)
 
 
-def test_the_test_view_keeps_all_channels():
-    for channels in (1, 2, 3):
-        for size in (8, 16, 24):
-            view = centre_view(noise(2, 16, 20, channels), size)
-            assert view.shape == (2, size, size, channels)
-            assert view.dtype == np.uint8
-
-
 def test_pixels_are_scaled_less_the_mean_over_the_deviation():
     clips = torch.from_numpy(noise(2, 3, 4, 5, 3))
     got = normalise(clips, device=CPU)
@@ -89,9 +81,3 @@ def test_clips_of_a_section_lie_in_it_or_go_on_behind_it(clips, frames, stride):
                     assert set(starts) == {min(first, length - span)}
                 else:
                     assert set(starts) == {0}
-
-
-def test_a_whole_video_is_a_section_like_any():
-    for length in (1, 15, 16, 100):
-        starts = section_starts(0, length, length=length, clips=5, frames=16)
-        assert starts == even_starts(length, 5, frames=16)

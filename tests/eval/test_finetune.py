@@ -330,30 +330,6 @@ def test_what_decides_the_result_decides_where_it_is_kept(work: Path) -> None:
     assert len({*files, result["confusion"]}) == 6
 
 
-def test_a_class_never_trained_on_counts_as_wrong(work: Path, drawn: Path) -> None:
-    lines = ["path,label,split,group"]
-    shutil.copytree(drawn, "videos")
-    for i, video in enumerate(sorted(Path("videos").rglob("*.avi"))):
-        label = ("a", "b", "new")[i // 8]
-        part = "test" if i % 4 == 0 or label == "new" else "train"
-        lines.append(f"{video},{label},{part},g{i // 2}")
-    Path("some.csv").write_text("\n".join(lines) + "\n")
-    prep_frames("some.csv", store="some.zarr", workers=1)
-    result = classify(
-        find_run(None),
-        mode="linear-augmented",
-        store="some.zarr",
-        options=QUICK,
-        clips=1,
-        workers=0,
-        say=str,
-    )
-    assert result["test"] == 12
-    assert result["per_class"]["new"] == 0.0
-    assert result["top1"] <= result["top5"] == pytest.approx(4 / 12)
-    assert json.loads(Path(result["confusion"]).read_text())["classes"] == ["a", "b", "new"]
-
-
 def test_command_prints_a_table_and_an_object(
     slic, work: Path, scenes: ClipStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,16 +102,6 @@ def test_a_store_that_is_gone_and_a_query_that_fails(run, drawn, work, tmp_path,
     assert "<script>alert" not in html.read_text()
 
 
-def test_nothing_readable_is_a_page_that_says_so(run, tmp_path, pages, slic):
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    html = str(tmp_path / "found.html")
-    code, out, _ = slic("search", str(tmp_path / "broken.mp4"), "--html", html, "--json")
-    assert code == 1
-    assert json.loads(out)["html"] == html
-    assert rows_of(pages[0][0]) == []
-    assert len(pages[0][0]["remarks"]) == 1
-
-
 def test_files_of_one_name_are_told_apart(run, drawn, tmp_path, pages):
     words = []
     for number, entry in enumerate(ClipStore(run.store).entries()[:2]):
@@ -159,15 +149,13 @@ def test_a_page_that_cannot_be_written_is_refused_first(run, tmp_path, monkeypat
     assert {(tmp_path / name).read_text() for name in ("file", "film.MP4")} == {"mine"}
 
 
-def test_the_terminal_tells_where_and_how_many(run, tmp_path, slic, monkeypatch):
+def test_the_terminal_shows_seconds_windows_and_the_page(run, tmp_path, slic, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    query = ClipStore(run.store).ids[0]
     html = str(tmp_path / "found.html")
     words = ("--window", "0.4s", "--k", "2", "--html", html, "--workers", "0")
-    code, out, _ = slic("search", query, *words)
+    code, out, _ = slic("search", ClipStore(run.store).ids[0], *words)
     assert code == 0
-    lines = out.splitlines()
-    assert "seconds" in lines[1]
+    assert "seconds" in out.splitlines()[1]
     assert len(re.findall(r"\d\.\d\d-\d\.\d\d", out)) == 2
-    assert "windows" in out
+    assert re.search(r"\d windows", out)
     assert html in out

@@ -84,13 +84,6 @@ def test_where_does_this_happen(run, films, tmp_path, clips):
         assert overlap(best, begin / FPS, (begin + 22) / FPS) > 1
 
 
-def test_a_clip_cut_from_each_video_finds_it_first(run, films, tmp_path):
-    store, frames = films
-    clips = {name: save(f[2:-2], tmp_path / name) for name, f in frames.items()}
-    found = search(run, [str(c) for c in clips.values()], k=1, clips=10, store=str(store), **HERE)
-    assert [row["id"] for row in found["results"]] == list(clips)
-
-
 def windows_by_loop(run: Run, store: ClipStore, protocol: Protocol) -> list[tuple]:
     """Video, seconds and backbone of every window of 2 s each second, one at a time."""
     encoder = load_encoder(run.checkpoint)
