@@ -54,9 +54,9 @@ def read_hmdb51(root: Path, listing: Listing) -> tuple[list[Video], list[str]]:
     """
     lists = _read_lists(_fullest(_list_folders(root, listing)))
     if lists is None:
-        beside = _read_lists(_fullest(_lists_beside(root)))
-        if beside and any(_line(path, beside) for path in listing.videos):
-            lists = beside
+        nearby = _read_lists(_fullest(_lists_nearby(root)))
+        if nearby and any(_line(path, nearby) for path in listing.videos):
+            lists = nearby
     if lists is not None:
         return _by_lists(root, listing.videos, lists)
     if not any(map(is_hmdb51_name, listing.videos)):
@@ -122,11 +122,11 @@ def _list_folders(root: Path, listing: Listing) -> dict[Path, list[Path]]:
     return folders
 
 
-def _lists_beside(root: Path) -> dict[Path, list[Path]]:
+def _lists_nearby(root: Path) -> dict[Path, list[Path]]:
     """Return the list files in the folders next to the root."""
-    beside = [folder for folder in _names(root.parent) if folder != root and folder.is_dir()]
+    nearby = [folder for folder in _names(root.parent) if folder != root and folder.is_dir()]
     return {
-        f: [file for file in _names(f) if HMDB51_LIST_NAME.fullmatch(file.name)] for f in beside
+        f: [file for file in _names(f) if HMDB51_LIST_NAME.fullmatch(file.name)] for f in nearby
     }
 
 

@@ -38,8 +38,8 @@ def _list_files(root: Path, listing: Listing) -> list[Path]:
     """Return the list files below the root, or else in `ucfTrainTestlist` next to it."""
     if listing.lists:
         return [root / path for path in listing.lists]
-    beside = root.parent / _LIST_FOLDER
-    return [f for f in beside.iterdir() if LIST_NAME.fullmatch(f.name)] if beside.is_dir() else []
+    nearby = root.parent / _LIST_FOLDER
+    return [f for f in nearby.iterdir() if LIST_NAME.fullmatch(f.name)] if nearby.is_dir() else []
 
 
 def _in_class_folders(paths: Sequence[str]) -> bool:

@@ -47,7 +47,7 @@ class Tvl1Parameters:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            _check_number(field.name, value, whole=field.type is int)
+            _check_number(field.name, value, integer=field.type is int)
             # So that equal values have equal fingerprints: 1, 1.0 and NumPy's 1.
             object.__setattr__(self, field.name, int(value) if field.type is int else float(value))
         if not self.scale_step < 1:
@@ -73,12 +73,12 @@ def parse_parameters(texts: Iterable[str]) -> dict[str, Any]:
     Raises:
         SettingsError: a text is not `name=number`, or a name is given twice.
     """
-    whole = {field.name for field in fields(Tvl1Parameters) if field.type is int}
+    integers = {field.name for field in fields(Tvl1Parameters) if field.type is int}
     parameters: dict[str, Any] = {}
     for text in texts:
         name, _, value = (part.strip() for part in text.partition("="))
         try:
-            number = int(value) if name in whole and value.isdecimal() else float(value)
+            number = int(value) if name in integers and value.isdecimal() else float(value)
         except ValueError:
             raise SettingsError(f"--param {text}: give NAME=NUMBER, as in epsilon=0.02") from None
         if name in parameters:
@@ -87,10 +87,10 @@ def parse_parameters(texts: Iterable[str]) -> dict[str, Any]:
     return parameters
 
 
-def _check_number(name: str, value: object, *, whole: bool) -> None:
-    lowest = 1 if whole else _SMALLEST
-    kind = f"{'an integer' if whole else 'a number'} from {lowest:g} to {_LARGEST:g}"
-    types = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+def _check_number(name: str, value: object, *, integer: bool) -> None:
+    lowest = 1 if integer else _SMALLEST
+    kind = f"{'an integer' if integer else 'a number'} from {lowest:g} to {_LARGEST:g}"
+    types = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     right_type = isinstance(value, types) and not isinstance(value, bool)
     if not right_type or not lowest <= value <= _LARGEST:  # type: ignore[operator]
         raise SettingsError(f"TV-L1 parameter {name} is {value!r}: use {kind}")
