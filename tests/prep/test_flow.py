@@ -3,10 +3,8 @@
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -22,9 +20,9 @@ from slic.prep import flow_video
 from slic.prep.flow import prep_flow
 from slic.prep.flow_video import to_gray
 from slic.prep.frames import prep_frames
-from slic.prep.frames_video import close_decoder
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
-from slic.prep.workers import executor
+
+pytestmark = pytest.mark.usefixtures("serial")
 
 SIZE = (48, 36)
 VIDEOS = {"Run/a.avi": 5, "Run/b.avi": 2, "Hop/one.avi": 1}
@@ -49,22 +47,6 @@ def write_video(path: Path, frames: int, *, seed: int) -> None:
         container.mux(stream.encode())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_process() -> Iterator[None]:
-    """Jobs run in this process: what is tested is not how they are spread."""
-
-    def serial(work: Callable, jobs: Iterable, *, workers: int, counted: Callable) -> Iterator[Any]:
-        for job in jobs:
-            done = work(job)
-            counted(getattr(job, "pairs", 0))
-            yield done
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(executor, "run_jobs", serial)
-        yield
-    close_decoder()
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "set"
@@ -74,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path) -> Path:
+def whole(data: Path, serial: None) -> Path:
     """A store with flow, that tests read only."""
     path = data.parent / "whole.zarr"
     result = prep_flow(str(data), store=str(path))

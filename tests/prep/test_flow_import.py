@@ -1,7 +1,6 @@
 """Flow images into a store, against the linear rule worked out pixel by pixel."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +12,9 @@ from slic.errors import DatasetError, InputError, StoreError
 from slic.prep.check import check_flow
 from slic.prep.flow import prep_flow
 from slic.prep.flow_import import flow_pixels
-from slic.prep.frames_video import close_decoder
 from slic.prep.store import PrepResult
-from slic.prep.workers import executor
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_decoder() -> Iterator[None]:
-    yield
-    close_decoder()
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def serial(work, jobs, *, workers, counted=None):  # type: ignore[no-untyped-def]
-        yield from map(work, jobs)
-
-    monkeypatch.setattr(executor, "run_jobs", serial)
+pytestmark = pytest.mark.usefixtures("serial")
 
 
 def write(folder: Path, form: str, pictures: np.ndarray) -> None:

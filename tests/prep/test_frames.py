@@ -20,7 +20,6 @@ from slic.cache import ClipStore, video_key
 from slic.datasets.videos import Video
 from slic.errors import DamagedChunk, DecodeError, InputError, StoreError, WorkError
 from slic.prep.frames import FrameJob, prep_frames
-from slic.prep.frames_video import close_decoder
 from slic.prep.store import sample
 from slic.prep.workers import executor
 
@@ -65,12 +64,6 @@ def data(originals: Path, tmp_path: Path) -> str:
     """A csv of the coloured videos, in a folder of its own."""
     root = Path(shutil.copytree(originals, tmp_path / "videos"))
     return write_csv(root, [(name, LABELS.get(name, "Sit"), "train") for name in COLOURS])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_decoder() -> Iterator[None]:
-    yield
-    close_decoder()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,22 +14,8 @@ from slic.cache import ClipStore, video_key
 from slic.errors import InputError, StoreError
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
-from slic.prep.frames_video import close_decoder
-from slic.prep.workers import executor
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_decoder() -> Iterator[None]:
-    yield
-    close_decoder()
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def serial(work, jobs, *, workers, counted=None):  # type: ignore[no-untyped-def]
-        yield from map(work, jobs)
-
-    monkeypatch.setattr(executor, "run_jobs", serial)
+pytestmark = pytest.mark.usefixtures("serial")
 
 
 def write_images(
