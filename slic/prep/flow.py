@@ -1,13 +1,12 @@
 """`slic prep flow`: compute or import optical flow for the frames of a clip store."""
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from slic.cache import ClipStore, Entry
 from slic.cache.shards import CodecName
@@ -83,8 +82,10 @@ def prep_flow(
         InputError: impossible arguments, or a cluster that cannot be used.
         WorkError: the store cannot be written; complete videos stay.
     """
-    if bound is not None and not (np.isfinite(bound) and bound > 0):
-        raise InputError(f"--bound {bound}: must be above 0 pixels per frame")
+    if bound is not None:
+        bound = float(bound)
+        if not (math.isfinite(bound) and bound > 0):
+            raise InputError(f"--bound {bound:g}: must be above 0 pixels per frame")
     scope = Scope(limit, overwrite, retry)
     with open_executor(workers, scheduler) as executor:
         source: FlowSource

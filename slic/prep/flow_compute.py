@@ -41,7 +41,7 @@ class ComputedFlow:
 
     def settings(self, store: ClipStore) -> dict[str, Any]:
         """Return what the store records of all its flow."""
-        bound = DEFAULT_BOUND if self.bound is None else float(self.bound)
+        bound = DEFAULT_BOUND if self.bound is None else self.bound
         return {
             "method": "tvl1",
             **asdict(self.parameters),

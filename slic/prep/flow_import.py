@@ -111,7 +111,7 @@ class ImportedFlow:
 
     def settings(self, store: ClipStore) -> dict[str, Any]:
         """Return what the store records of all its flow."""
-        return {"method": IMPORTED, "bound": float(self.bound), **flow_codec(store)}
+        return {"method": IMPORTED, "bound": self.bound, **flow_codec(store)}
 
     def outdated(self, store: ClipStore, settings: dict[str, Any]) -> list[str]:
         """Return the ids of videos whose flow has other settings."""
