@@ -126,7 +126,7 @@ def test_one_reason_for_each_bad_video_and_the_others_go_on(tmp_path: Path) -> N
         "run/unequal": "no flow: 3 images of u and 2 of v",
         "run/gap": "no flow: run/gap: image of u number 2 is missing: the next is flow_x_00003.png",
         "run/short": "no flow: 1 flow images for 4 frames: expected 3",
-        "run/mixed": "no flow: images: flow_y_00002.png is 8x8, the images before it 30x20",
+        "run/mixed": "no flow: images: flow_y_00002.png is 8x8, but the images before it 30x20",
         "run/cut": "no flow: images: flow_x_00001.png does not decode as an image, or is too large",
         "run/no_v": "no flow: run/no_v: no numbered image of v",
     }

@@ -127,7 +127,7 @@ def test_one_reason_for_each_bad_video_and_the_others_go_on(tmp_path: Path) -> N
         "gap": "image number 3 is missing: the next is img_00004.png",
         "late": "the first image is img_00002.png: numbers must begin with 0 or 1",
         "twice": "two images of number 2",
-        "mixed": "img_00004.png is 20x10, the images before it 48x32",
+        "mixed": "img_00004.png is 20x10, but the images before it 48x32",
         "cut": "img_00002.png does not decode as an image",
         "cut_jpg": "img_00005.jpg does not decode: ",
         "empty": "img_00001.png does not decode as an image",
