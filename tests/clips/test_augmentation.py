@@ -133,27 +133,6 @@ def test_blur_is_torchvisions(sigma, flip):
     assert difference(augment_frames(clip, params, 64), theirs) <= 1
 
 
-def test_flow_is_u_in_three_channels_without_colour_changes():
-    flow = noise(3, 48, 64, 2)
-    for params in draws(
-        20, jitter_probability=1.0, grayscale_probability=1.0, blur_probability=1.0
-    ):
-        bare = replace(params, jitter=(), gray=False, sigma=0.0)
-        out = augment_flow(flow, params, 16)
-        assert out.shape == (3, 16, 16, 3)
-        assert (out == out[..., :1]).all()
-        assert np.array_equal(out, augment_flow(flow, bare, 16))
-        # v plays no part.
-        other = np.stack((flow[..., 0], 255 - flow[..., 1]), axis=-1)
-        assert np.array_equal(out, augment_flow(other, params, 16))
-        # Geometry is that of frames.
-        frames = augment_frames(flow[..., :1].repeat(3, axis=-1), replace(bare, flip=False), 16)
-        if not params.flip:
-            assert np.array_equal(out, frames)
-        else:
-            assert np.array_equal(out, 256 - np.maximum(frames[:, :, ::-1], 1).astype(int))
-
-
 @pytest.mark.parametrize("flip", [False, True])
 def test_components_are_the_channels_that_they_name(flip):
     """Worked by hand, on a crop that is neither resized nor cut elsewhere."""

@@ -346,22 +346,6 @@ def test_autocast_does_not_reach_the_products():
 # The way from the readers.
 
 
-def test_crops_are_cut_and_padded():
-    clips = [content("noise", 2, 20, 30, seed=i) for i in range(3)]
-    clips[1] = clips[1][..., :2]
-    draws = [plain(5, 9, top=2, left=3), plain(6, 7), plain(8, 4, top=12, left=26)]
-    made = cut(clips, draws)
-    assert made.frames.shape == (2, 2, 8, 9, 3)
-    assert made.flow.shape == (1, 2, 6, 7, 2)
-    assert np.array_equal(made.frames[0, :, :5, :9], clips[0][:, 2:7, 3:12])
-    assert np.array_equal(made.frames[1, :, :8, :4], clips[2][:, 12:20, 26:30])
-    assert np.array_equal(made.flow[0], clips[1][:, :6, :7])
-    assert not made.frames[0, :, 5:].any()
-    assert not made.frames[1, :, :, 4:].any()
-    assert made.places == (0, 2, 1)
-    assert made.params == (draws[0], draws[2], draws[1])
-
-
 def same(mine: CutClips, theirs: CutClips) -> bool:
     tensors = torch.equal(mine.frames, theirs.frames) and torch.equal(mine.flow, theirs.flow)
     return tensors and (mine.params, mine.places) == (theirs.params, theirs.places)

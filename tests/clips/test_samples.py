@@ -62,16 +62,3 @@ def test_views_of_flow_show_the_components_asked_for(store, components):
             assert not np.array_equal(view[..., 0], view[..., 1])
     if components == "uv":
         assert np.array_equal(positive[..., 0], other[..., 0])
-
-
-def test_the_three_views_are_augmented_independently(store):
-    """The second view shows the anchor's frames, and not the same pixels."""
-    sample = VideoTriplet(store.ids[0], 3, store.ids[0], 3, False, False, seed=5)
-    anchor, positive, second = read(store, sample)
-    assert not np.array_equal(anchor, second)
-    assert not np.array_equal(anchor, positive)
-    plain = replace(
-        SETTINGS, jitter_probability=0, grayscale_probability=0, blur_probability=0, crop_area=1
-    )
-    views = read(store, sample, plain)
-    assert views.shape == (3, 4, 16, 16, 3)

@@ -2,12 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from slic.cache import ClipStore
-from slic.clips.augmentation import augment_frames, draw_augmentation
-from slic.clips.reading import ReaderPool
-from slic.clips.samples import SampleClips
 from slic.config import make_settings
-from slic.engine.loader import SampleLoader
 from slic.eval.augmented import RandomClip, dropout_mask, plan_clips
 from slic.eval.recipe import Recipe
 
@@ -47,23 +42,6 @@ def test_draws_depend_on_seed_epoch_and_video_alone() -> None:
     for other in (draws(list(lengths), 8, 1, 0), draws(list(lengths), 8, 0, 1)):
         assert {c.seed for c in other.values()}.isdisjoint(c.seed for c in first.values())
         assert list(other) != list(first)
-
-
-def test_clips_are_read_and_augmented_as_drawn(store: ClipStore) -> None:
-    lengths = {entry.id: entry.frames or 0 for entry in store.entries()}
-    plan = plan_clips(lengths, SETTINGS, Recipe(batch_size=10, seed=5), 0)
-    loader = SampleLoader(ReaderPool(store, workers=0), SETTINGS, clips=1)
-    read = [loader.on_device(parts, torch.device("cpu")) for parts in loader.batches(plan)]
-    assert [clips.shape[:2] for clips in read] == [(1, len(batch)) for batch in plan]
-    got = torch.cat([clips[0] for clips in read]).numpy()
-    assert (got.shape, got.dtype) == ((24, 4, 16, 16, 3), np.uint8)
-    for clip, view in zip((c for batch in plan for c in batch), got, strict=True):
-        frames = store.read(clip.video, clip.start, 4, stride=2)
-        params = draw_augmentation(48, 64, np.random.default_rng(clip.seed), settings=SETTINGS)
-        assert np.array_equal(view, augment_frames(frames, params, 16))
-    alone = SampleClips((plan[0][3],), SETTINGS, cut=False)(store)
-    assert isinstance(alone, torch.Tensor)
-    assert np.array_equal(alone[0].numpy(), got[3])
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5, 0.9])

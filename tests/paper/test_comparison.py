@@ -33,15 +33,6 @@ def test_summaries_by_hand() -> None:
     assert summary([0.25]) == {"mean": 25.0, "spread": None, "values": [25.0]}
 
 
-def test_differences_are_of_what_both_have() -> None:
-    other, both, single, missing = result()["rows"]
-    assert both["difference"] == {"A": pytest.approx(-1.7)}
-    assert single["difference"] == {"A": pytest.approx(0.2)}
-    for row in (other, missing):
-        assert (row["ours"], row["ours_by"], row["difference"]) == (None, None, {})
-    assert missing["needs"] == "a store"
-
-
 def test_lines_by_hand() -> None:
     assert list(lines(result())) == [
         ["other, S3D", "50.0", "60.0"],

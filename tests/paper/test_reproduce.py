@@ -45,6 +45,7 @@ def made(table: str, folder: Path, **options: Any) -> dict[str, Any]:
     return reproduce(table, **{**values, **options})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_ablation_has_all_rows_and_goes_on_where_it_was(drawn_here: Path) -> None:
     said: list[str] = []
     result = made("ablation", drawn_here, seeds=[0, 1], say=said.append)
@@ -71,6 +72,7 @@ def test_the_ablation_has_all_rows_and_goes_on_where_it_was(drawn_here: Path) ->
     assert written["rows"] == result["rows"]
 
 
+@pytest.mark.slow
 def test_tables_share_runs_and_keep_the_rows_of_others(drawn_here: Path) -> None:
     result = made("table1", drawn_here)
     assert [row["method"] for row in result["rows"]] == [r.method for r in TABLES["table1"].rows]
@@ -94,6 +96,7 @@ def test_classification_is_made_too(drawn_here: Path, monkeypatch: pytest.Monkey
     assert len(list(RUNS.glob("reproduce-*"))) == 1
 
 
+@pytest.mark.slow
 def test_values_are_in_the_order_of_the_seeds(
     drawn_here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

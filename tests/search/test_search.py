@@ -11,7 +11,6 @@ import pytest
 
 from slic.cache import ClipStore
 from slic.errors import InputError
-from slic.prep.frames import prep_frames
 from slic.runs import find_run
 from slic.search import search
 
@@ -126,19 +125,6 @@ def test_queries_are_looked_at_before_a_store_is_embedded(run, tmp_path, monkeyp
     code, _, err = slic("search", str(tmp_path / "broken.mp4"))
     assert code == 1
     assert "broken.mp4" in err
-
-
-def test_a_store_without_labels_is_searched(run, drawn, tmp_path):
-    flat = tmp_path / "flat"
-    flat.mkdir()
-    for entry in ClipStore(run.store).entries()[:4]:
-        shutil.copy(drawn / entry.path, flat)
-    store = tmp_path / "flat.zarr"
-    prep_frames(str(flat), store=str(store), workers=1)
-    ids = ClipStore(store).ids
-    found = search(run, [ids[0]], store=str(store), **HERE)
-    assert sorted(row["id"] for row in found["results"]) == ids[1:]
-    assert {row["label"] for row in found["results"]} == {None}
 
 
 def test_a_store_that_is_gone_is_searched_from_its_cache(run, drawn, work):
