@@ -22,7 +22,7 @@ SPLIT_NAMES = {1: "split", 2: "split2", 3: "split3"}
 
 
 @dataclass(frozen=True)
-class Places:
+class WindowPositions:
     """The video and the time span of each of N windows.
 
     Attributes:
@@ -128,14 +128,14 @@ def _check_format(path: Path, found: int) -> None:
         raise CacheError(f"{path}: format {found}, but this slic reads {FORMAT}; upgrade it")
 
 
-def _places(columns: Columns) -> Places:
+def _places(columns: Columns) -> WindowPositions:
     of = column(columns, "of", np.str_)
     start, end = (column(columns, name, np.float64) for name in ("start", "end"))
     if len(start) != len(end):
         raise ValueError("its datasets differ in length")
     if not ((start >= 0) & (start < end) & (end <= LATEST_S)).all():
         raise ValueError("a window of it has impossible times")
-    return Places(of, start, end)
+    return WindowPositions(of, start, end)
 
 
 def write_embeddings(
@@ -147,7 +147,7 @@ def write_embeddings(
     labels: Sequence[str | None],
     splits: Mapping[int, Sequence[str | None]],
     attributes: Mapping[str, str | int | float],
-    places: Places | None = None,
+    places: WindowPositions | None = None,
 ) -> None:
     """Write a cache aside, then rename it to `path`.
 

@@ -13,7 +13,7 @@ import google_crc32c
 from slic.runtime.disk import atomic_write
 from slic.runtime.regular_files import SMALL, read_regular
 
-SEAL = "crc32c"
+CHECKSUM = "crc32c"
 
 
 def group(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -41,12 +41,6 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 
 
-def sealed(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the checksum of a zarr.json's content to its attributes."""
-    bare = _without(document, SEAL)
-    return {**bare, "attributes": {**bare["attributes"], SEAL: _sum(bare)}}
-
-
 def read_metadata(path: Path) -> dict[str, Any]:
     """Read a zarr.json, and remove its checksum; the first version wrote some without one.
 
@@ -60,9 +54,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
     if not isinstance(document, dict) or not isinstance(document.get("attributes"), dict):
         raise ValueError("no object with attributes")
-    attributes, bare = document["attributes"], _without(document, SEAL)
-    if SEAL in attributes:
-        if attributes[SEAL] != _sum(bare):
+    attributes, bare = document["attributes"], _without(document, CHECKSUM)
+    if CHECKSUM in attributes:
+        if attributes[CHECKSUM] != _sum(bare):
             raise ValueError("its checksum fails")
     # A flipped bit in the checksum's name makes a file look as if it had none.
     elif any(type(v) is int and v == _sum(_without(bare, k)) for k, v in attributes.items()):
@@ -76,8 +70,10 @@ def write_metadata(path: Path, document: dict[str, Any]) -> None:
     Raises:
         DiskError: the file system refuses; the previous file stays as it is.
     """
+    bare = _without(document, CHECKSUM)
+    attributes = {**bare["attributes"], CHECKSUM: _sum(bare)}
     with atomic_write(path) as file:
-        file.write(json.dumps(sealed(document), indent=2).encode())
+        file.write(json.dumps({**bare, "attributes": attributes}, indent=2).encode())
 
 
 def _without(document: dict[str, Any], attribute: str) -> dict[str, Any]:

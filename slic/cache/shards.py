@@ -18,9 +18,9 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from slic.cache.metadata import read_metadata, sealed
+from slic.cache.metadata import read_metadata, write_metadata
 from slic.errors import DamagedChunk
-from slic.runtime.disk import raise_if_unreadable, sync
+from slic.runtime.disk import raise_if_unreadable
 from slic.runtime.regular_files import open_regular
 
 CodecName = Literal["jpeg", "zstd"]
@@ -102,7 +102,7 @@ class ArrayWriter:
             raise ValueError(f"frame of {frame.shape} in an array of {self._frame_shape}")
         self._frame_shape = frame.shape
         data = self.codec.encode(frame)
-        self._chunks.append(data + struct.pack("<I", google_crc32c.value(data)))
+        self._chunks.append(data + _sum(data))
         self.count += 1
         if len(self._chunks) == SHARD_FRAMES:
             self._flush()
@@ -118,8 +118,6 @@ class ArrayWriter:
             self._flush()
         shape = (self.count, *(self._frame_shape or empty_shape))
         _write_metadata(self.folder, shape, self.codec, attributes)
-        for name in ("zarr.json", "."):
-            sync(self.folder / name)
 
     def _flush(self) -> None:
         slots = min(SHARD_FRAMES, self.count)
@@ -138,7 +136,11 @@ def _shard_index(lengths: list[int], slots: int) -> bytes:
     index[: len(lengths), 1] = lengths
     index[: len(lengths), 0] = np.cumsum([0, *lengths[:-1]])
     data = index.tobytes()
-    return data + struct.pack("<I", google_crc32c.value(data))
+    return data + _sum(data)
+
+
+def _sum(data: bytes) -> bytes:
+    return struct.pack("<I", google_crc32c.value(data))
 
 
 def _write_metadata(
@@ -164,7 +166,7 @@ def _write_metadata(
         overwrite=False,
     )
     path = folder / "zarr.json"
-    path.write_text(json.dumps(sealed(json.loads(path.read_bytes())), indent=2))
+    write_metadata(path, json.loads(path.read_bytes()))
 
 
 class ArrayReader:
@@ -253,9 +255,9 @@ class ArrayReader:
         if shard not in self._indices:
             size = 16 * self._shard_frames + _SUM_BYTES
             data = self._bytes(shard, -size, size)
-            if google_crc32c.value(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+            if _sum(data[:-_SUM_BYTES]) != data[-_SUM_BYTES:]:
                 raise DamagedChunk(f"{self.folder.name}: the index of shard {shard} is damaged")
-            self._indices[shard] = np.frombuffer(data[:-4], dtype="<u8").reshape(-1, 2)
+            self._indices[shard] = np.frombuffer(data[:-_SUM_BYTES], dtype="<u8").reshape(-1, 2)
         return self._indices[shard]
 
     def _bytes(self, shard: int, offset: int, count: int) -> bytes:
@@ -277,8 +279,8 @@ class ArrayReader:
         return data
 
     def _without_sum(self, data: bytes, shard: int, frame: int) -> bytes:
-        chunk, end = data[:-_SUM_BYTES], data[-_SUM_BYTES:]
-        if len(end) < _SUM_BYTES or google_crc32c.value(chunk) != struct.unpack("<I", end)[0]:
+        chunk = data[:-_SUM_BYTES]
+        if _sum(chunk) != data[-_SUM_BYTES:]:
             raise DamagedChunk(
                 f"{self.folder.name}: a frame fails its checksum (frame {frame} of shard {shard})"
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from slic.cache import Entry
-from slic.cache.embeddings import Places
+from slic.cache.embeddings import WindowPositions
 from slic.datasets.segments import USUAL_FPS, Windows, known_fps
 
 
@@ -36,7 +36,7 @@ def whole_video(entry: Entry) -> Section:
 
 def all_windows(
     entries: Sequence[Entry], windows: Windows, *, where: Path, say: Callable[[str], None]
-) -> tuple[list[Entry], list[Section], Places]:
+) -> tuple[list[Entry], list[Section], WindowPositions]:
     """List the N windows of videos, by video and time.
 
     Args:
@@ -65,4 +65,4 @@ def all_windows(
     first = np.array([section.first for section in sections])
     last = first + np.array([section.count for section in sections])
     of = np.array([entry.id for entry in videos])
-    return videos, sections, Places(of, first / rates, last / rates)
+    return videos, sections, WindowPositions(of, first / rates, last / rates)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slic.cache import ClipStore, EmbeddingCache, Entry
-from slic.cache.embeddings import Places, write_embeddings
+from slic.cache.embeddings import WindowPositions, write_embeddings
 from slic.cache.entries import SPLITS
 from slic.clips.pixels import centre_view
 from slic.clips.positions import section_starts
@@ -195,7 +195,7 @@ def write_cache(
     *,
     backbone: FloatRows,
     projection: FloatRows,
-    places: Places | None = None,
+    places: WindowPositions | None = None,
 ) -> EmbeddingCache:
     """Write the embeddings of a store's entries as one immutable cache, and open it.
 

@@ -1,4 +1,4 @@
-"""Networks that embed clips, and their weights in files."""
+"""Encoders, which embed clips, and files of their weights."""
 
 from slic.encoders.checkpoints import load_encoder
 from slic.encoders.encoder import new_encoder

@@ -1,4 +1,4 @@
-"""The arithmetic that an encoder computes in: bf16, TF32 or full float32."""
+"""The precision of an encoder's arithmetic: bf16, TF32 or float32."""
 
 from typing import Literal
 
@@ -13,13 +13,13 @@ FIRST_WITH_BF16 = (8, 0)  # compute capability: Ampere
 def resolve_precision(
     precision: Precision, device: torch.device
 ) -> Literal["bf16", "tf32", "fp32"]:
-    """The arithmetic meant: `auto` is bf16 on a GPU that computes in it, else fp32.
+    """Resolve `auto`: bf16 on a GPU that supports it, else fp32.
 
-    Not on a CPU: with PyTorch 2.15 and its oneDNN, bf16 gradients of 3-D convolutions of 16 and
-    32 channels differed from call to call there, and some were infinite.
+    CPUs are excluded: with PyTorch 2.15 and its oneDNN, bf16 gradients of 3-D convolutions with
+    16 and 32 channels differed from call to call, and some were infinite.
 
     Raises:
-        InputError: the device does not have what is asked for.
+        InputError: the device does not support the precision.
     """
     if device.type != "cuda":
         if precision not in ("auto", "fp32"):
@@ -35,22 +35,22 @@ def resolve_precision(
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Context of the encoder's arithmetic.
+    """Return the context manager in which an encoder computes.
 
     Raises:
-        InputError: the device does not have what is asked for.
+        InputError: the device does not support the precision.
     """
     half = resolve_precision(precision, device) == "bf16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
 
 def tune(device: torch.device, precision: Precision) -> None:
-    """Let a GPU try its convolutions and keep the fastest, and use TF32 in them or not.
+    """Let cuDNN benchmark a GPU's convolutions, and use TF32 in them unless `precision` is fp32.
 
-    Matrix products outside of bf16 are few (losses, augmentation) and stay in full float32.
+    Matrix products outside of bf16 are few (losses, augmentation) and stay in float32.
 
     Raises:
-        InputError: the device does not have what is asked for.
+        InputError: the device does not support the precision.
     """
     arithmetic = resolve_precision(precision, device)
     if device.type == "cuda":

@@ -1,6 +1,6 @@
-"""Weights of other code bases: how they are named there, and what else such files hold.
+"""Names of weights in other projects' files, and what else such files hold.
 
-Structures and names are facts of the SLIC reference (rvl-lab-utoronto/video_similarity_search,
+Structures and names are those of the SLIC reference (rvl-lab-utoronto/video_similarity_search,
 after 3D-ResNets-PyTorch), of CoCLR (TengdaHan/CoCLR) and of torchvision.
 """
 
@@ -15,19 +15,19 @@ EPSILON = 1e-5  # of our batch normalisation
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """How the weights of one of our encoders are named elsewhere.
+    """The names of an encoder's weights in another project.
 
     Attributes:
-        kind: whose weights, for a user to read.
-        encoder: which of ours they fit.
-        modules: `{our module: theirs}` of all modules with weights; those of the head only
-            where theirs is built like ours.
-        twins: `{our module: theirs}` under the second name by which a file repeats a weight.
-        prefixes: what may stand before the names of a file.
-        left_over: beginnings of names that may stay unused: what they name has no part in the
-            backbone's output.
-        epsilon: of their batch normalisation.
-        mean, std: by which they were trained to have RGB in 0..1 normalised.
+        kind: whose weights they are, for messages.
+        encoder: the encoder they fit.
+        modules: `{our module: theirs}` of all modules with weights; those of the head only if
+            theirs has the same layers.
+        twins: `{our module: theirs}`, second names under which a file repeats weights.
+        prefixes: prefixes that all names in a file may have.
+        left_over: prefixes of names that may stay unused, because the backbone's output does not
+            depend on them.
+        epsilon: epsilon of their batch normalisation.
+        mean, std: normalisation of RGB in 0..1 in their training.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Format:
 
 
 def _resnet(stem: tuple[str, str], parts: dict[str, str]) -> dict[str, str]:
-    """Modules of an R3D-18 whose stages are called layer1 to layer4."""
+    """Name the modules of an R3D-18 whose stages are called layer1 to layer4."""
     names = {"stem.0": stem[0], "stem.1": stem[1]}
     for stage, block in product(range(4), range(2)):
         shortcut = stage > 0 and block == 0
@@ -66,24 +66,15 @@ _HEAD = {"head.0": "fc1", "head.1": "bn_proj", "head.3": "fc2"}
 # The parts of S3D's three kinds of layers: ours, which are torchvision's, and CoCLR's.
 _CONV = {"0": "conv", "1": "bn"}
 _SEPARABLE = {"0.0": "conv1", "0.1": "bn1", "1.0": "conv2", "1.1": "bn2"}
-_MIXED = {
-    "branch0.0": "branch0.0.conv",
-    "branch0.1": "branch0.0.bn",
-    "branch1.0.0": "branch1.0.conv",
-    "branch1.0.1": "branch1.0.bn",
-    "branch1.1.0.0": "branch1.1.conv1",
-    "branch1.1.0.1": "branch1.1.bn1",
-    "branch1.1.1.0": "branch1.1.conv2",
-    "branch1.1.1.1": "branch1.1.bn2",
-    "branch2.0.0": "branch2.0.conv",
-    "branch2.0.1": "branch2.0.bn",
-    "branch2.1.0.0": "branch2.1.conv1",
-    "branch2.1.0.1": "branch2.1.bn1",
-    "branch2.1.1.0": "branch2.1.conv2",
-    "branch2.1.1.1": "branch2.1.bn2",
-    "branch3.1.0": "branch3.1.conv",
-    "branch3.1.1": "branch3.1.bn",
-}
+_BRANCHES = (
+    ("branch0", "branch0.0", _CONV),
+    ("branch1.0", "branch1.0", _CONV),
+    ("branch1.1", "branch1.1", _SEPARABLE),
+    ("branch2.0", "branch2.0", _CONV),
+    ("branch2.1", "branch2.1", _SEPARABLE),
+    ("branch3.1", "branch3.1", _CONV),
+)
+_MIXED = {f"{o}.{p}": f"{c}.{q}" for o, c, parts in _BRANCHES for p, q in parts.items()}
 
 # S3D's layers: ours, torchvision's, CoCLR's, and what CoCLR's files call it a second time.
 _S3D = (

@@ -1,7 +1,6 @@
 """Reading clips from a store, against a plain loop over what Zarr reads."""
 
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -10,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,14 +107,6 @@ def test_clips_are_those_of_a_plain_loop(path: Path, video: str, count: int, str
                 np.testing.assert_array_equal(fields[i], flow[min(position, total - 2)])
 
 
-def test_frames_and_flow_by_hand(path: Path) -> None:
-    frames, flow = array(path, LONG, "frames"), array(path, LONG, "flow")
-    store = ClipStore(path)
-    np.testing.assert_array_equal(store.read(LONG, 9, 4), frames[[9, 10, 0, 1]])
-    np.testing.assert_array_equal(store.read(LONG, 9, 4, view="flow"), flow[[9, 9, 0, 1]])
-    assert store.flow_bound(LONG) == 2.5
-
-
 def test_flow_in_pixels_is_the_levels_by_the_bound(path: Path) -> None:
     store, flow = ClipStore(path), array(path, LONG, "flow").astype(float)
     clip = store.read_flow(LONG, 9, 4, stride=1)
@@ -125,14 +116,6 @@ def test_flow_in_pixels_is_the_levels_by_the_bound(path: Path) -> None:
     skipping = store.read_flow(LONG, 1, 3, stride=4)
     np.testing.assert_allclose(skipping, (flow[[1, 5, 9]] - 128) * (2.5 / 127), rtol=1e-6)
     assert not store.read_flow(ONE, 0, 3).any()
-
-
-def test_flow_in_pixels_is_refused_where_flow_is(path: Path) -> None:
-    store = ClipStore(path)
-    with pytest.raises(StoreError, match=r"no flow\.avi has no flow; run `slic prep flow"):
-        store.read_flow(BARE, 0, 1)
-    with pytest.raises(StoreError, match=r"no clip of 1 frames from 11"):
-        store.read_flow(LONG, 11, 1)
 
 
 @pytest.mark.parametrize(
@@ -192,23 +175,7 @@ def test_reader_survives_more_arrays_than_it_keeps(
     assert len(store._readers) == 1
 
 
-# --- keys and digests ------------------------------------------------------------------------
-
-
-def test_keys_are_safe_and_distinct() -> None:
-    ids = ["a/x.avi", "b/x.avi", "a/x.mp4", "A/x.avi", "a/../x", "ü/é.avi", "x" * 300, "", ".", "-"]
-    keys = [video_key(i) for i in ids]
-    assert len(set(keys)) == len(ids)
-    for key in keys:
-        assert len(key) <= 80
-        assert key.replace("-", "").replace("_", "").isalnum()
-        assert key.isascii()
-    assert video_key("a/x.avi").startswith("x-")
-
-
-def test_fingerprint_ignores_order_and_sees_values() -> None:
-    assert fingerprint({"a": 1, "b": "x"}) == fingerprint({"b": "x", "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+# --- digests ------------------------------------------------------------------------
 
 
 def test_digest_follows_content_and_labels(own: Path) -> None:
@@ -239,16 +206,6 @@ def test_pickled_store_reads_the_same(path: Path) -> None:
     again = pickle.loads(pickle.dumps(store))
     np.testing.assert_array_equal(again.read(LONG, 3, 12), expected)
     assert again.ids == store.ids
-
-
-def test_spawned_process_reads_the_same(path: Path) -> None:
-    store = ClipStore(path)
-    expected = store.read(LONG, 3, 12)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = pool.submit(store.read, LONG, 3, 12).result()
-        other = pool.submit(store.read, PAIR, 0, 2, view="flow").result()
-    np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(other, store.read(PAIR, 0, 2, view="flow"))
 
 
 # In a process of its own: pytest's has threads, which forbid a fork.
@@ -402,7 +359,7 @@ def test_flipped_bits_are_never_a_wrong_clip(own: Path, view: View) -> None:
     meta = read_metadata(folder / "zarr.json")
     rng = np.random.default_rng(0)
     raised = 0
-    for name, tries in (("c.0.0.0.0", 60), ("zarr.json", 250)):
+    for name, tries in (("c.0.0.0.0", 30), ("zarr.json", 120)):
         whole = (folder / name).read_bytes()
         for place in rng.integers(0, len(whole), tries):
             broken = bytearray(whole)
@@ -423,7 +380,7 @@ def test_flipped_bits_are_never_a_wrong_clip(own: Path, view: View) -> None:
                 assert read_metadata(folder / name) == meta
                 np.testing.assert_array_equal(found, expected[view])
         (folder / name).write_bytes(whole)
-    assert raised >= 300
+    assert raised >= 140
     np.testing.assert_array_equal(ClipStore(own).read(LONG, 0, 14, view=view), expected[view])
 
 
@@ -447,13 +404,6 @@ def test_lost_files_name_the_video(own: Path, view: View, lost: str) -> None:
     assert "\n" not in str(caught.value)
     # Its neighbours are none the worse.
     assert ClipStore(own).read(PAIR, 0, 2, view=view).shape[0] == 2
-
-
-def test_truncated_shard_names_the_video(own: Path) -> None:
-    shard = own / "frames" / video_key(LONG) / "c.0.0.0.0"
-    os.truncate(shard, shard.stat().st_size // 2)
-    with pytest.raises(DamagedChunk, match=r"Run/long\.avi: frames damaged"):
-        ClipStore(own).read(LONG, 0, 2)
 
 
 def test_array_of_another_source_than_the_index_says(own: Path) -> None:
@@ -622,17 +572,6 @@ def test_a_store_under_repair_is_not_written(own: Path, monkeypatch: pytest.Monk
             ClipStore(own, writable=True)
         assert ClipStore(own).read(LONG, 0, 2).shape == (2, 13, 21, 3)
     ClipStore(own, writable=True)
-
-
-def test_settings_of_both_views_survive_two_writers(own: Path) -> None:
-    first, second = ClipStore(own, writable=True), ClipStore(own, writable=True)
-    assert first.settings("frames") is None
-    first.set_settings("frames", {"short_side": 128})
-    second.set_settings("flow", {"bound": 3.0})
-    store = ClipStore(own)
-    assert store.settings("frames") == {"short_side": 128}
-    assert store.settings("flow") == {"bound": 3.0}
-    assert {item.name for item in own.iterdir()} == {"frames", "flow", "index", "zarr.json"}
 
 
 def test_settings_of_both_views_survive_a_race(own: Path) -> None:

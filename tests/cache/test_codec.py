@@ -192,5 +192,5 @@ def test_other_chunks_are_refused(
         serializer=JpegCodec(),
         compressors=None,
     )
-    with pytest.raises(ValueError, match=r"slic\.jpeg codes chunks \(1, H, W, 3\)"):
+    with pytest.raises(ValueError, match=r"slic\.jpeg encodes chunks \(1, H, W, 3\)"):
         array[:] = 1

@@ -10,7 +10,7 @@ import pytest
 
 import slic
 from slic.cache import EmbeddingCache
-from slic.cache.embeddings import Places, is_outdated, write_embeddings
+from slic.cache.embeddings import WindowPositions, is_outdated, write_embeddings
 from slic.errors import CacheError, DiskError
 
 IDS = ["Run/a.avi", "Run/ü b.avi", "Hop/c.avi"]
@@ -80,10 +80,10 @@ def test_float64_becomes_float32(tmp_path: Path) -> None:
 PLACES = {"of": ["a", "a", "b"], "start": [0, 1.5, 0], "end": [2, 3.5, 0.04]}
 
 
-def places(**changed: list) -> Places:
+def places(**changed: list) -> WindowPositions:
     columns = PLACES | changed
     of, start, end = (np.array(columns[name]) for name in ("of", "start", "end"))
-    return Places(of, start.astype(np.float64), end.astype(np.float64))
+    return WindowPositions(of, start.astype(np.float64), end.astype(np.float64))
 
 
 def test_windows_are_read_as_written(tmp_path: Path) -> None:

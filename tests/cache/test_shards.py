@@ -11,7 +11,7 @@ from zarr.codecs import Crc32cCodec
 
 import slic.cache.shards as shards
 from slic.cache.codec import JpegCodec, decode_flow, decode_frame, encode_flow, encode_frame
-from slic.cache.metadata import SEAL
+from slic.cache.metadata import CHECKSUM
 from slic.cache.shards import ArrayReader, ArrayWriter, Codec, CodecName
 from slic.errors import DamagedChunk
 
@@ -74,7 +74,9 @@ def test_zarr_and_reader_see_the_same_pixels(
     np.testing.assert_array_equal(array[:], expected)
     reader = ArrayReader(folder)
     assert reader.shape == data.shape
-    assert reader.attributes == {"id": "v"} == {k: v for k, v in array.attrs.items() if k != SEAL}
+    assert (
+        reader.attributes == {"id": "v"} == {k: v for k, v in array.attrs.items() if k != CHECKSUM}
+    )
     np.testing.assert_array_equal(reader.read(np.arange(frames)), expected)
     # Any order, repeats, across shards.
     order = np.random.default_rng(1).integers(0, frames, 11)

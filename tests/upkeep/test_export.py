@@ -14,7 +14,7 @@ import pytest
 
 from slic.cache import EmbeddingCache
 from slic.cache.clusterings import record_clusters
-from slic.cache.embeddings import Places, write_embeddings
+from slic.cache.embeddings import WindowPositions, write_embeddings
 from slic.errors import InputError
 from slic.runs import find_run
 from slic.upkeep.export import export
@@ -165,7 +165,7 @@ def test_windows_of_videos_say_where_they_lie(tmp_path: Path) -> None:
         labels=["x", "x", None],
         splits={},
         attributes={"store": "s", "checkpoint": "e00001.abc", "protocol": "1clips"},
-        places=Places(
+        places=WindowPositions(
             np.array(["a", "a", "b"]), np.array([0.0, 1.0, 0.0]), np.array([2.0, 3.0, 2.04])
         ),
     )

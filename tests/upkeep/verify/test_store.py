@@ -17,7 +17,7 @@ import pytest
 
 from slic.cache import ClipStore, Entry, View
 from slic.cache.entries import COLUMNS
-from slic.cache.metadata import SEAL, group, read_metadata, write_metadata
+from slic.cache.metadata import CHECKSUM, group, read_metadata, write_metadata
 from slic.cache.writers import aside_name
 from slic.errors import StoreError
 from slic.prep.flow import prep_flow
@@ -81,7 +81,7 @@ def without(meta: dict, name: str) -> dict:
 
 def remove_checksums(path: Path) -> None:
     """Turn a store into one from before metadata and rows had checksums."""
-    extra = {"path", "settings", "source_bytes", "remark", "fingerprint", SEAL}
+    extra = {"path", "settings", "source_bytes", "remark", "fingerprint", CHECKSUM}
     for file in path.rglob("zarr.json"):
         meta = json.loads(file.read_text())
         meta["attributes"] = {k: v for k, v in meta["attributes"].items() if k not in extra}
