@@ -257,8 +257,8 @@ def preview(job: FrameJob) -> Preview:
     frames = count
     if count >= FRAMES:
         # A header may promise any number of frames, but each takes some bytes.
-        most = about.promised if job.path.is_dir() else size // LEAST_FRAME
-        frames = max(count, min(about.promised, most))
+        promised = about.promised if job.path.is_dir() else min(about.promised, size // LEAST_FRAME)
+        frames = max(count, promised)
     stored = sum(len(job.codec.encode(frame)) for frame in decoded)
     pixels = decoded[0].shape[0] * decoded[0].shape[1]
     return Preview(count, seconds, frames, pixels, stored / count * frames)

@@ -30,8 +30,11 @@ MODULES = {
     "finch-clust": "finch",
     "scikit-learn": "sklearn",
 }
+# Packages that many of the others import, and fail with.
+BASIC = ("numpy", "opencv-contrib-python-headless", "scipy", "torch")
 LOCKS_WORK, NO_LOCKS, NOT_WRITABLE = "work", "do not work", "folder not writable"
-LIMIT_S = 300.0  # per process; the first import of PyTorch from a cold disk takes long
+LIMIT_S = 180.0  # per process; the first import of PyTorch from a cold disk takes long
+SHM = "/dev/shm"
 REINSTALL = "pip install --force-reinstall"
 
 
@@ -87,9 +90,10 @@ def doctor(*, limit_s: float = LIMIT_S) -> dict[str, Any]:
 
 
 def requirements() -> dict[str, Requirement]:
-    """Return slic's dependencies on this platform, without extras, by name."""
+    """Return slic's dependencies on this platform by name, without extras, basic ones first."""
     listed = map(Requirement, importlib.metadata.requires("slic") or [])
-    return {r.name: r for r in listed if r.marker is None or r.marker.evaluate({"extra": ""})}
+    needed = [r for r in listed if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return {r.name: r for r in sorted(needed, key=lambda r: (r.name not in BASIC, r.name))}
 
 
 def module_of(package: str) -> str:
@@ -117,8 +121,8 @@ def machine() -> dict[str, Any]:
         "cores": available_cores(),
         "memory": total,
         "memory_free": free,
-        "disk_free": _free("."),
-        "shm_free": _free("/dev/shm"),
+        "disk_free": shutil.disk_usage(".").free,
+        "shm_free": shutil.disk_usage(SHM).free if os.path.isdir(SHM) else None,
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "locks": locks(Path()),
     }
@@ -136,13 +140,6 @@ def _memory() -> tuple[int | None, int | None]:
         if os.path.exists(path) and (limit := Path(path).read_text().strip()).isdigit():
             total = min(total, int(limit))
     return total, min(free, total)
-
-
-def _free(folder: str) -> int | None:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return None
 
 
 def locks(folder: Path) -> str:
@@ -166,18 +163,19 @@ def _package_problems(
     packages: Mapping[str, Requirement], answers: Mapping[str, Answer]
 ) -> Iterator[Problem]:
     """Packages that are missing, do not import, or do not have the required version."""
-    reported = set()
     for name, requirement in packages.items():
         version, error = _version(name), answers[f"{IMPORT}{module_of(name)}"].error
         wanted = f"{name}{requirement.specifier}"
         if error is None:
             if version is not None and version not in requirement.specifier:
                 yield Problem(f"{name} {version} is not {wanted}", f"pip install '{wanted}'")
-        elif version is None:
+            continue
+        if version is None:
             yield Problem(f"{name} is missing", f"pip install '{wanted}'")
-        elif error not in reported:  # by a package that this one imports
+        else:
             yield Problem(f"{name} does not import: {escape(error)}", f"{REINSTALL} {name}")
-        reported.add(error)
+        if name in BASIC:
+            return
 
 
 def _gpu_problems(found: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[Problem]:
@@ -186,7 +184,7 @@ def _gpu_problems(found: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iter
     if found.get("driver") and not gpus:
         what = (
             f"the GPU stays idle: driver {found['driver']}, PyTorch for CUDA {found['cuda']}"
-            f" ({escape(found['warning'])})"
+            f" ({escape(found['warning'] or 'no reason given')})"
         )
         todo = "install a PyTorch for a CUDA that the driver supports (pytorch.org)"
         yield Problem(what, todo, needed=False)
@@ -219,12 +217,12 @@ def _machine_problems(found: Mapping[str, Any]) -> Iterator[Problem]:
     }
     if found["locks"] in lock_problems:
         yield Problem(*lock_problems[found["locks"]], needed=False)
-    for key, least, place, todo in (
-        ("disk_free", 2 << 30, "here", "free some, or work in another folder"),
-        ("shm_free", 512 << 20, "in /dev/shm", "start the container with --shm-size 2g"),
+    for free, least, place, todo in (
+        (found["disk_free"], 2 << 30, "here", "free some, or work in another folder"),
+        (found["shm_free"], 512 << 20, f"in {SHM}", "start the container with --shm-size 2g"),
     ):
-        if found[key] is not None and found[key] < least:
-            yield Problem(f"only {found[key] >> 20} MiB are free {place}", todo, needed=False)
+        if free is not None and free < least:
+            yield Problem(f"only {free >> 20} MiB are free {place}", todo, needed=False)
     if 0 <= found["open_files"] < 1024:
         what = f"only {found['open_files']} files may be open at once"
         yield Problem(what, "ulimit -n 4096", needed=False)
