@@ -214,7 +214,7 @@ class _StoreCheck:
     def _index_faults(self) -> Iterator[Fault]:
         sound = self.rows.keys() & self.index.entries.keys()
         new = len(self.rows) - len(sound)
-        repair = f"make it again, from {counted(len(sound), 'sound row')}"
+        repair = f"make the index again, from {counted(len(sound), 'sound row')}"
         repair += f" and {counted(new, 'array')}; `slic prep frames` adds labels" * bool(new)
         file = "index/index.sqlite"
         broken = [(f"{file}: {video}", "damaged row") for video in self.index.broken]

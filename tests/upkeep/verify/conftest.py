@@ -1,4 +1,4 @@
-"""A small data set, a store of it with flow, and copies of that to be damaged."""
+"""A small data set, its store with flow, and copies of the store to damage."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from slic.prep.flow import prep_flow
 
 @pytest.fixture(scope="session")
 def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """6 drawn videos of 4 frames, 24x16, and a file that is none."""
+    """6 drawn videos of 4 frames, 24x16, and a file that is not a video."""
     root = tmp_path_factory.mktemp("small") / "set"
     draw_dataset(root, actions=3, groups=2, clips=1, frames=4, size=(24, 16))
     (root / "broken.avi").write_bytes(b"no video")
@@ -20,7 +20,7 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small(small_set: Path) -> Path:
-    """Its store. Tests read it only."""
+    """The store of that data set, with flow; read-only for tests."""
     path = small_set.parent / "small.zarr"
     result = prep_flow(str(small_set), store=str(path), workers=1)
     assert (result.written, result.failed) == (6, 1)
@@ -29,5 +29,5 @@ def small(small_set: Path) -> Path:
 
 @pytest.fixture
 def own(small: Path, tmp_path: Path) -> Path:
-    """A copy of the store."""
+    """A copy of the store, to damage."""
     return Path(shutil.copytree(small, tmp_path / "own.zarr"))

@@ -1,4 +1,4 @@
-"""Every kind of damage to a store is found, mended, and made good by prep."""
+"""Every kind of damage to a store is found and repaired, and prep restores what was removed."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def remove_checksums(path: Path) -> None:
     )
 
 
-# --- what is sound ---------------------------------------------------------------------------
+# --- sound stores ---------------------------------------------------------------------------
 
 
 def test_a_sound_store_has_no_faults_and_is_not_touched(own: Path) -> None:
@@ -125,7 +125,7 @@ def test_processes_find_what_one_finds(own: Path, monkeypatch: pytest.MonkeyPatc
     assert verify_store(own, workers=2).faults == here.faults
 
 
-def test_a_store_of_before_there_were_checksums_is_sound(own: Path) -> None:
+def test_a_store_from_before_checksums_is_sound(own: Path) -> None:
     remove_checksums(own)
     assert verify_store(own).faults == []
 
@@ -147,7 +147,7 @@ IN_VIEWS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("kind", IN_VIEWS)
 @pytest.mark.parametrize("view", ["frames", "flow"])
-def test_damage_to_an_array_drops_what_prep_makes_again(own: Path, view: View, kind: str) -> None:
+def test_damage_to_an_array_removes_what_prep_makes_again(own: Path, view: View, kind: str) -> None:
     before = entries(own)
     IN_VIEWS[kind](folder(own, view))
     found = verify_store(own)
@@ -200,7 +200,7 @@ IN_STORE: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("kind", IN_STORE)
-def test_damage_to_the_index_and_root_is_mended_without_decoding(
+def test_damage_to_the_index_and_root_is_repaired_without_decoding(
     own: Path, small: Path, small_set: Path, kind: str
 ) -> None:
     IN_STORE[kind](own)
@@ -238,14 +238,14 @@ def test_parameters_that_are_not_recorded_are_no_fault(own: Path) -> None:
 
 
 @pytest.mark.parametrize(("view", "name"), [("frames", "settings"), ("flow", "id")])
-def test_an_array_that_is_not_its_row_s_is_found(own: Path, view: View, name: str) -> None:
+def test_an_array_that_differs_from_its_row_is_found(own: Path, view: View, name: str) -> None:
     file = folder(own, view) / "zarr.json"
     meta = read_metadata(file)
     write_metadata(file, {**meta, "attributes": {**meta["attributes"], name: "other"}})
     assert [f.where for f in verify_store(own).faults] == [entries(own)[0].id]
 
 
-def test_videos_of_other_parameters_are_dropped(own: Path) -> None:
+def test_videos_of_other_parameters_are_removed(own: Path) -> None:
     store = ClipStore(own, writable=True)
     old = [e.id for e in store.entries()[:2]]
     for entry in store.entries()[:2]:
@@ -272,10 +272,10 @@ def test_a_newer_format_is_refused_and_left_alone(own: Path) -> None:
     assert (own / "zarr.json").read_bytes() == before
 
 
-# --- what is not slic's ----------------------------------------------------------------------
+# --- files of others ----------------------------------------------------------------------
 
 
-def test_files_of_strangers_are_told_and_never_removed(own: Path) -> None:
+def test_files_of_others_are_reported_and_never_removed(own: Path) -> None:
     places = ["notes.txt", "frames/README", "index/dump.csv", "frames/my videos/a.avi"]
     for place in places:
         (own / place).parent.mkdir(exist_ok=True)
@@ -287,7 +287,7 @@ def test_files_of_strangers_are_told_and_never_removed(own: Path) -> None:
     assert all((own / place).read_text() == "mine" for place in places)
 
 
-# --- others ----------------------------------------------------------------------------------
+# --- other processes -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -304,7 +304,7 @@ def writer(own: Path) -> Any:
         process.kill()
 
 
-def test_a_store_that_is_written_is_checked_but_not_repaired(own: Path, writer: Any) -> None:
+def test_a_store_being_written_is_checked_but_not_repaired(own: Path, writer: Any) -> None:
     (own / "index" / "writing" / aside_name("under way")).mkdir()
     shutil.copytree(folder(own, "frames"), own / "frames" / "entered-next-0123456789abcdef")
     flip(folder(own, "flow") / CHUNK, 50)
@@ -318,7 +318,7 @@ def test_a_store_that_is_written_is_checked_but_not_repaired(own: Path, writer: 
     assert verify_store(own).faults == []
 
 
-def test_without_locks_young_leftovers_hold_the_repair_off(
+def test_without_locks_recent_files_prevent_the_repair(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -337,7 +337,7 @@ def test_without_locks_young_leftovers_hold_the_repair_off(
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_repaired_and_prepared_it_is_as_made_anew(
+def test_repaired_and_prepared_a_store_equals_a_new_one(
     own: Path, small: Path, small_set: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
