@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -236,14 +235,6 @@ def test_forked_process_reads_the_same(path: Path) -> None:
     assert done.stdout == "same\n", done.stderr
 
 
-def test_threads_read_the_same(path: Path) -> None:
-    store = ClipStore(path)
-    expected = [ClipStore(path).read(LONG, n % 11, 4) for n in range(40)]
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda n: store.read(LONG, n % 11, 4), range(40)))
-    np.testing.assert_array_equal(found, expected)
-
-
 # --- stores that are none --------------------------------------------------------------------
 
 
@@ -329,12 +320,6 @@ def test_missing_index(own: Path, lost: str) -> None:
     assert ClipStore(own).entries() == []
 
 
-def test_damaged_index(own: Path) -> None:
-    (own / "index" / "index.sqlite").write_bytes(b"no database " * 400)
-    with pytest.raises(StoreError, match="index cannot be read"):
-        ClipStore(own).read(LONG, 0, 1)
-
-
 def test_making_a_store_again_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "x.zarr"
     ClipStore.create(path).index.close()
@@ -382,16 +367,6 @@ def test_flipped_bits_are_never_a_wrong_clip(own: Path, view: View) -> None:
         (folder / name).write_bytes(whole)
     assert raised >= 140
     np.testing.assert_array_equal(ClipStore(own).read(LONG, 0, 14, view=view), expected[view])
-
-
-@pytest.mark.parametrize("frames", [10, 12])
-def test_metadata_with_another_length_do_not_move_the_wrap(own: Path, frames: int) -> None:
-    file = own / "frames" / video_key(LONG) / "zarr.json"
-    meta = json.loads(file.read_text())
-    meta["shape"][0] = frames
-    write_metadata(file, meta)
-    with pytest.raises(DamagedChunk, match=r"array of \(1[02], 13, 21, 3\) where the index says"):
-        ClipStore(own).read(LONG, 5, 8)
 
 
 @pytest.mark.parametrize("lost", ["c.0.0.0.0", "zarr.json", "."])
@@ -483,14 +458,6 @@ def test_drop(own: Path) -> None:
     assert video_key(LONG) in store.keys("frames")
 
 
-@pytest.mark.parametrize("bound", [2.0, 3.5])
-def test_another_bound_is_seen_on_reading(own: Path, bound: float) -> None:
-    file = own / "flow" / video_key(LONG) / "zarr.json"
-    file.write_text(file.read_text().replace('"bound": 2.5', f'"bound": {bound}'))
-    with pytest.raises(DamagedChunk, match=r"Run/long\.avi: flow damaged"):
-        ClipStore(own).read_flow(LONG, 0, 2)
-
-
 def test_flow_of_other_frames_is_seen_on_reading(own: Path) -> None:
     store = ClipStore(own, writable=True)
     with store.write(LONG, view="flow", codec=JPEG) as writer:
@@ -549,19 +516,6 @@ def test_leftovers_stay_while_another_writes(own: Path) -> None:
         other.kill()
     store.clear_leftovers()
     assert leftovers(own) == []
-
-
-def test_leftovers_go_after_a_day_where_there_are_no_locks(
-    own: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr("slic.cache.writers.fcntl.flock", refuse)
-    leave(own, aside_name("young"), hours=23)
-    leave(own, aside_name("old"), hours=25)
-    ClipStore(own, writable=True).clear_leftovers()
-    assert [item.name.split(".")[0] for item in leftovers(own)] == ["young"]
 
 
 def test_a_store_under_repair_is_not_written(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

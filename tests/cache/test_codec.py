@@ -1,7 +1,6 @@
 """The JPEG codec, against OpenCV's and Pillow's readers."""
 
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ from slic.cache.codec import (
     decode_frame,
     encode_flow,
     encode_frame,
-    padded,
 )
 from slic.errors import DamagedChunk
 
@@ -32,11 +30,6 @@ def picture(height: int, width: int, *, channels: int = 3, seed: int = 0) -> np.
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).reshape(
         height, width, channels
     )
-
-
-@pytest.mark.parametrize(("length", "whole"), [(1, 8), (8, 8), (9, 16), (171, 176), (128, 128)])
-def test_padded_rounds_up_to_blocks(length: int, whole: int) -> None:
-    assert padded(length) == whole
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -66,11 +59,6 @@ def test_frame_stays_close_and_keeps_the_order_of_colours() -> None:
     wrong = np.abs(out.astype(int) - frame)
     wrong[:, 15:17] = 0  # chroma of half the resolution mixes the two beside the edge
     assert wrong.max() <= 6
-
-
-def test_quality_matters() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    assert len(encode_frame(noise, quality=90)) > 1.5 * len(encode_frame(noise, quality=50))
 
 
 def test_frame_that_is_not_contiguous() -> None:
@@ -128,31 +116,6 @@ def test_jpeg_of_another_size_is_damaged() -> None:
         decode_flow(
             encode_flow(picture(16, 24, channels=2), quality=90), np.empty((24, 16, 2), np.uint8)
         )
-
-
-@pytest.mark.parametrize("channels", [3, 2])
-def test_zarr_writes_and_reads_through_the_codec(tmp_path: Path, channels: int) -> None:
-    data = np.stack([picture(27, 33, channels=channels, seed=s) for s in range(5)])
-    array = zarr.create_array(
-        store=tmp_path / "a",
-        shape=data.shape,
-        chunks=(1, *data.shape[1:]),
-        dtype="uint8",
-        serializer=JpegCodec(quality=80),
-        compressors=None,
-    )
-    array[:] = data
-    encode, decode = (encode_frame, decode_frame) if channels == 3 else (encode_flow, decode_flow)
-    read = zarr.open_array(tmp_path / "a", mode="r")[:]
-    for found, frame in zip(read, data, strict=True):
-        out = np.empty_like(frame)
-        decode(encode(frame, quality=80), out)
-        np.testing.assert_array_equal(found, out)
-    # A chunk is a bare JPEG, and its quality stands in the metadata.
-    with Image.open(tmp_path / "a" / "c" / "0" / "0" / "0" / "0") as image:
-        assert image.format == "JPEG"
-    codecs = json.loads((tmp_path / "a" / "zarr.json").read_text())["codecs"]
-    assert codecs == [{"name": "slic.jpeg", "configuration": {"quality": 80}}]
 
 
 def test_plain_zarr_finds_the_codec_by_its_entry_point(tmp_path: Path) -> None:

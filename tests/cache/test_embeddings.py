@@ -71,12 +71,6 @@ def test_no_labels_and_no_splits(tmp_path: Path) -> None:
     assert cache.splits == {}
 
 
-def test_float64_becomes_float32(tmp_path: Path) -> None:
-    cache = EmbeddingCache(write(tmp_path / "x.h5", backbone=BACKBONE.astype(np.float64)))
-    assert cache.backbone.dtype == np.float32
-    np.testing.assert_array_equal(cache.backbone, BACKBONE)
-
-
 PLACES = {"of": ["a", "a", "b"], "start": [0, 1.5, 0], "end": [2, 3.5, 0.04]}
 
 
@@ -126,12 +120,6 @@ def test_no_videos(tmp_path: Path) -> None:
     assert EmbeddingCache(tmp_path / "x.h5").backbone.shape == (0, 16)
 
 
-def test_writing_replaces_an_older_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.h5")
-    write(path, backbone=BACKBONE + 1)
-    np.testing.assert_array_equal(EmbeddingCache(path).backbone, BACKBONE + 1)
-
-
 @pytest.mark.parametrize("there", [False, True])
 def test_nothing_changes_when_writing_fails(
     tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch
@@ -173,10 +161,6 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_foreign_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.h5").write_bytes(content)
     assert "not an embedding cache" in refused(tmp_path / "x.h5")
-
-
-def test_folder(tmp_path: Path) -> None:
-    assert "not an embedding cache" in refused(tmp_path)
 
 
 def edit(change: Callable[[h5py.File], object], path: Path) -> Path:

@@ -1,7 +1,6 @@
 """The SQLite index of a store."""
 
 import os
-import pickle
 import signal
 import sqlite3
 import subprocess
@@ -58,12 +57,6 @@ def test_every_field_comes_back(index: Index) -> None:
     assert index.entry("c") is None
 
 
-def test_entries_are_in_order_of_id_however_they_came(index: Index) -> None:
-    for name in ("c", "a", "B", "b/x", "b"):
-        index.put(entry(name))
-    assert [e.id for e in index.entries()] == ["B", "a", "b", "b/x", "c"]
-
-
 def test_rows_are_fields_of_stored_videos_in_order(index: Index) -> None:
     index.put(entry("b", frames=2))
     index.put(entry("c", reason="broken"))
@@ -90,17 +83,6 @@ def test_entries_have_repeated_texts_in_common(index: Index) -> None:
     assert second.path == "other"
     assert isinstance(first.fps, float)
     assert isinstance(first.frames, int)
-
-
-def test_entries_are_pickled_hashed_and_replaced(index: Index) -> None:
-    index.put(entry("a", frames=3, fps=29.97, source_mtime_ns=10**18, remark="ü"))
-    (found,) = index.entries()
-    assert pickle.loads(pickle.dumps(found)) == found
-    assert {found: 1}[entry("a", frames=3, fps=29.97, source_mtime_ns=10**18, remark="ü")] == 1
-    assert replace(found, label=None).label is None
-    assert replace(found, label=None, remark="ü", frames=3) == replace(found, label=None)
-    with pytest.raises(AttributeError):
-        found.frames = 4  # type: ignore[misc]
 
 
 def test_set_mtimes(index: Index) -> None:
@@ -169,21 +151,6 @@ def test_two_writers_share_a_file(tmp_path: Path) -> None:
     index = Index(tmp_path / "index.sqlite")
     wanted = [f"{writer}-{number:02d}" for writer in range(2) for number in range(20)]
     assert [e.id for e in index.entries()] == wanted
-
-
-def test_threads_share_a_reader(index: Index) -> None:
-    index.put(entry("a"))
-    reader = Index(index.path)
-    assert reader.entries() == [entry("a")]
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(reader.entries).result() == [entry("a")]
-
-
-def test_reader_sees_what_is_entered_later(index: Index) -> None:
-    reader = Index(index.path)
-    assert reader.entries() == []
-    index.put(entry("a"))
-    assert reader.entries() == [entry("a")]
 
 
 def test_name_with_characters_of_a_uri(tmp_path: Path) -> None:

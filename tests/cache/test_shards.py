@@ -94,17 +94,6 @@ def test_array_without_frames(tmp_path: Path, codec: CodecName) -> None:
     assert ArrayReader(folder).read(np.arange(0)).shape == (0, 12, 10, 2)
 
 
-@pytest.mark.parametrize("codec", ["jpeg", "zstd"])
-def test_black_frames_are_written(tmp_path: Path, codec: CodecName) -> None:
-    data = np.zeros((5, 16, 24, 3), np.uint8)
-    folder = write(tmp_path / "a", data, codec=codec)
-    tail = (folder / "c.0.0.0.0").read_bytes()[-(5 * 16 + 4) :]
-    spans = np.frombuffer(tail[:-4], "<u8").reshape(5, 2)
-    assert (spans != 2**64 - 1).all()
-    assert (spans[:, 1] > 4).all()
-    np.testing.assert_array_equal(ArrayReader(folder).read(np.arange(5)), data)
-
-
 def test_chunk_on_disk_is_a_jpeg_followed_by_its_checksum(tmp_path: Path) -> None:
     data = noise(3, 16, 24, 3)
     shard = (write(tmp_path / "a", data) / "c.0.0.0.0").read_bytes()
@@ -118,36 +107,11 @@ def test_chunk_on_disk_is_a_jpeg_followed_by_its_checksum(tmp_path: Path) -> Non
     assert len(shard) == offset + 3 * 16 + 4
 
 
-@pytest.mark.parametrize("channels", [3, 2])
-def test_reader_reads_what_zarr_writes(tmp_path: Path, channels: int) -> None:
-    data = noise(7, 13, 21, channels)
-    array = zarr.create_array(
-        store=tmp_path / "a",
-        shape=data.shape,
-        dtype="uint8",
-        chunks=(1, *data.shape[1:]),
-        shards=(4, *data.shape[1:]),
-        serializer=JpegCodec(quality=90),
-        compressors=[Crc32cCodec()],
-        chunk_key_encoding={"name": "default", "separator": "."},
-        config={"write_empty_chunks": True},
-    )
-    array[:] = data
-    reader = ArrayReader(tmp_path / "a")
-    np.testing.assert_array_equal(reader.read(np.arange(7)), coded(data))
-    np.testing.assert_array_equal(reader.read(np.array([6, 0, 3])), coded(data)[[6, 0, 3]])
-
-
 def test_frames_of_two_sizes_are_refused(tmp_path: Path) -> None:
     writer = ArrayWriter(tmp_path / "a", CODECS["jpeg"])
     writer.append(noise(8, 8, 3))
     with pytest.raises(ValueError, match=r"\(8, 9, 3\)"):
         writer.append(noise(8, 9, 3))
-
-
-def test_writer_wants_a_folder_of_its_own(tmp_path: Path) -> None:
-    with pytest.raises(FileExistsError):
-        ArrayWriter(tmp_path, CODECS["jpeg"])
 
 
 # --- damage ----------------------------------------------------------------------------------
@@ -264,8 +228,3 @@ def test_damaged_metadata(tmp_path: Path, text: str) -> None:
     (folder / "zarr.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(DamagedChunk, match=r"zarr\.json does not describe an array"):
         ArrayReader(folder)
-
-
-def test_missing_array(tmp_path: Path) -> None:
-    with pytest.raises(DamagedChunk, match="does not describe an array"):
-        ArrayReader(tmp_path / "none")
