@@ -37,9 +37,8 @@ Figures = dict[str, float]  # fractions by column
 # The demo has a hundredth of UCF101's videos: fewer epochs, and less dropout than the paper's.
 DEMO_CLASSIFIER = {"epochs": 30, "dropout": 0.5}
 KS = (1, 5)
-# Where the store of each data set is looked for, and the option that names another.
+# Where the store of each data set is looked for; the option `--<name>` gives another path.
 STORES = {"UCF101": "ucf101.zarr", "HMDB51": "hmdb51.zarr", "K400": "kinetics400.zarr"}
-OPTIONS = {"UCF101": "--ucf101", "HMDB51": "--hmdb51", "K400": "--kinetics400"}
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def plan_jobs(
         if row.training is None:
             continue
         if scale == "paper" and (missing := sorted(_data_sets(row) - stores.keys())):
-            named = " and ".join(f"{name} ({OPTIONS[name]})" for name in missing)
+            named = " and ".join(f"{name} (--{Path(STORES[name]).stem})" for name in missing)
             needs[number] = f"there is no clip store of {named}; see docs/reproduce.md"
         details = _demo_details(row, device) if scale == "demo" else _paper_details(row, stores)
         if not details:

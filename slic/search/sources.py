@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slic.cache import ClipStore, Codec, EmbeddingCache, Entry
 from slic.cache.entries import fingerprint
-from slic.clips.windows import Section
+from slic.clips.windows import Section, whole_video
 from slic.config import Feature
 from slic.datasets.segments import ends_before, known_fps
 from slic.datasets.videos import Video
@@ -127,9 +127,9 @@ def _section(query: Query, entry: Entry) -> Section:
     Raises:
         InputError: The video ends before the segment begins.
     """
-    length = entry.frames or 0
     if query.segment is None:
-        return Section(entry.id, length, 0, length)
+        return whole_video(entry)
+    length = entry.frames or 0
     first, count = query.segment.frames(known_fps(entry.fps))
     if first >= length:
         raise InputError(f"{query.name!r}: {ends_before(query.segment, length, entry.fps)}")
