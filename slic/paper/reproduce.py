@@ -170,7 +170,7 @@ def plan_jobs(
         if row.training is None:
             continue
         if scale == "paper" and (missing := sorted(_data_sets(row) - stores.keys())):
-            named = " and ".join(f"{name} (--{Path(STORES[name]).stem})" for name in missing)
+            named = " or ".join(f"{name} (--{Path(STORES[name]).stem})" for name in missing)
             needs[number] = f"there is no clip store of {named}; see docs/reproduce.md"
         details = _demo_details(row, device) if scale == "demo" else _paper_details(row, stores)
         if not details:
