@@ -61,13 +61,6 @@ def plan_command(
     """Estimate time, disk and memory to prepare, train on and evaluate data, without doing it."""
     from slic.upkeep.plan import Scenario, measure_rates, plan
 
-    if measure is not None:
-        if rates is not None:
-            raise InputError("--measure and --rates exclude each other: leave one out")
-        names = measure_rates(preset, Path(measure), say=say)
-        rows = {"written": measure, "measured": ", ".join(names)}
-        show({"path": measure, "measured": names}, as_json=as_json, rows=rows)
-        return
     scenario = Scenario(
         dataset=dataset,
         layout=layout,
@@ -82,6 +75,13 @@ def plan_command(
         cores=cores,
         rates=rates,
     )
+    if measure is not None:
+        if rates is not None:
+            raise InputError("--measure and --rates exclude each other: leave one out")
+        names = measure_rates(scenario, Path(measure), say=say)
+        rows = {"written": measure, "measured": ", ".join(names)}
+        show({"path": measure, "measured": names}, as_json=as_json, rows=rows)
+        return
     result = plan(scenario, say=say)
     if not as_json:
         _show_stages(result["stages"])

@@ -88,8 +88,13 @@ def plan(scenario: Scenario, *, say: Say = print) -> dict[str, Any]:
     return {"preset": preset, **_result(model, kind)}
 
 
-def measure_rates(preset: str | None, file: Path, *, say: Say = print) -> list[str]:
+def measure_rates(scenario: Scenario, file: Path, *, say: Say = print) -> list[str]:
     """Measure this machine and write its rates to a file.
+
+    Args:
+        scenario: its preset, and its data set if decoding is to be measured on that.
+        file: file to write.
+        say: called with progress lines.
 
     Returns:
         The names of the measured rates.
@@ -104,9 +109,10 @@ def measure_rates(preset: str | None, file: Path, *, say: Say = print) -> list[s
         raise InputError(f"--measure {escape(file)}: its folder does not exist")
     check_writable(file.absolute().parent)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    preset = preset or (GPU_PRESET if gpu else CPU_PRESET)
-    names = ["decode", *ON_CPU, *(ON_GPU if gpu else [])]
-    rates = _measured(names, _settings(preset), {}, say)
+    preset = scenario.preset or (GPU_PRESET if gpu else CPU_PRESET)
+    settings, names = _settings(preset), ["decode", *ON_CPU, *(ON_GPU if gpu else [])]
+    rates = _amounts(scenario, settings, say)[1] if scenario.dataset is not None else {}
+    rates |= _measured(names, settings, rates, say)
     about = {"cores": available_cores(), "gpu": gpu, "preset": preset}
     write_rates(file, {**assumed(), **rates}, about=about)
     return list(rates)

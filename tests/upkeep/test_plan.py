@@ -152,12 +152,15 @@ def test_the_table_fits_80_columns(rates: str, slic: Any, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("briefly")
-def test_rates_are_measured_into_a_file(slic: Any, tmp_path: Path) -> None:
-    file = tmp_path / "rates.json"
-    code, out, err = slic("plan", "--measure", str(file), "--preset", "cpu-small", "--json")
+@pytest.mark.parametrize("own", [False, True])
+def test_rates_are_measured_into_a_file(slic: Any, tmp_path: Path, drawn: Path, own: bool) -> None:
+    file, data = tmp_path / "rates.json", [str(drawn)] * own
+    code, out, err = slic("plan", *data, "--measure", str(file), "--preset", "cpu-small", "--json")
     assert code == 0, err
     assert json.loads(out)["path"] == str(file)
     assert files_below(tmp_path) == [str(file)]
+    source = json.loads(file.read_text())["rates"]["decode"]["source"]
+    assert source.startswith("16 videos of" if own else "generated video")
     code, out, err = slic("plan", "ucf101", *SMALL, "--rates", str(file), "--json")
     assert code == 0, err
     assert "measuring" not in err
