@@ -1,4 +1,4 @@
-"""A function in a fresh process on one thread, and what a call takes of its process."""
+"""Call a function in a fresh process on one thread, and measure its time and memory."""
 
 import os
 import statistics
@@ -26,7 +26,7 @@ COST_COLUMNS = (
 
 
 class Spent(NamedTuple):
-    """What one call took.
+    """Time and memory of one call.
 
     Attributes:
         seconds: wall time.
@@ -42,7 +42,7 @@ class Spent(NamedTuple):
 
 
 def alone(work: Callable[[Job], Result], job: Job) -> Result:
-    """Call a module's function in a fresh process on one thread; exits if that process dies."""
+    """Call a module's function in a fresh process on one thread; exit if that process dies."""
     os.environ.update(ONE_THREAD)  # the new process's libraries read it
     try:
         [result] = run_jobs(work, [job], workers=1)
@@ -52,7 +52,7 @@ def alone(work: Callable[[Job], Result], job: Job) -> Result:
 
 
 def spent(work: Callable[[], Result]) -> tuple[Result, Spent]:
-    """What a call gives, and what it takes."""
+    """Return a call's result with its time and memory."""
     before, begin, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
     result = work()
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
@@ -60,7 +60,7 @@ def spent(work: Callable[[], Result]) -> tuple[Result, Spent]:
 
 
 def costs(took: Sequence[Spent]) -> Row:
-    """Calls of one kind as part of a row: median times, and the most memory."""
+    """Summarise calls of one kind for a row: median times and the largest memory."""
     return {
         "cpu_seconds": statistics.median(one.cpu_seconds for one in took),
         "seconds": statistics.median(one.seconds for one in took),
@@ -70,10 +70,10 @@ def costs(took: Sequence[Spent]) -> Row:
 
 
 def memory(field: str) -> int:
-    """A line of this process's `/proc/self/status`, in bytes: `VmRSS`, `VmHWM`."""
+    """Read a line of `/proc/self/status` of this process, such as `VmRSS` or `VmHWM`, in bytes."""
     # getrusage's peak counts the parent's memory too, where a process was started by vfork.
     status = Path("/proc/self/status")
     if not status.exists():
-        sys.exit("peak memory is measured on Linux only")
+        sys.exit("peak memory can be measured on Linux only")
     line = next(line for line in status.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024

@@ -41,7 +41,7 @@ COLUMNS = (
 
 
 def drawn_rows(count: int, width: int, *, seed: int = 0) -> npt.NDArray[np.float32]:
-    """(count, width) normal vectors about as many centres as a tenth of them."""
+    """Return `(count, width)` normal vectors around `count / 10` centres."""
     random = np.random.default_rng(seed)
     centres = random.standard_normal((max(count // 10, 1), width), dtype=np.float32)
     rows = random.standard_normal((count, width), dtype=np.float32)
@@ -50,19 +50,19 @@ def drawn_rows(count: int, width: int, *, seed: int = 0) -> npt.NDArray[np.float
 
 
 def slic_finch(count: int) -> tuple[Labels, Spent]:
-    """slic's labels of so many drawn rows."""
+    """Cluster `count` random rows with slic and return the labels."""
     finch(drawn_rows(FEW, WIDTH))
     rows = drawn_rows(count, WIDTH)
     return spent(lambda: finch(rows))
 
 
 def whole_finch_clust(count: int) -> tuple[Labels, Spent]:
-    """The first partition of finch-clust's FINCH, which computes all."""
+    """Return the first partition of finch-clust's FINCH, which computes all partitions."""
     return _peer(lambda package, rows: package.FINCH(rows)[0][:, 0], count)
 
 
 def first_finch_clust(count: int) -> tuple[Labels, Spent]:
-    """The first partition by finch-clust's own two steps of it, and no more."""
+    """Return the first partition by only the two steps of finch-clust that make it."""
 
     def partition(package: Any, rows: npt.NDArray[np.float32]) -> Labels:
         links, distance, *_ = package.clust_rank(rows, ann_threshold=len(rows))
@@ -83,13 +83,13 @@ def _peer(
 
 
 def same_partition(some: Labels, others: Labels) -> bool:
-    """Whether two labellings are equal up to the names of the clusters."""
+    """Return whether two labellings are equal up to the names of the clusters."""
     pairs = np.unique(np.stack((some, others)), axis=1).shape[1]
     return pairs == len(np.unique(some)) == len(np.unique(others))
 
 
 def versions(*modules: str) -> dict[str, str]:
-    """Versions of what is installed under these import names."""
+    """Return the installed versions of packages, given their import names."""
     installed = packages_distributions()
     return {name: version(name) for module in modules for name in installed[module]}
 
@@ -97,7 +97,7 @@ def versions(*modules: str) -> dict[str, str]:
 def measure(
     sides: Mapping[str, Callable[[int], tuple[Labels, Spent]]], count: int, rounds: int
 ) -> tuple[list[Row], list[Labels]]:
-    """So many rounds of all sides at one size: a row for each side, and its labels."""
+    """Run all sides at one size for some rounds; return a row and the labels of each side."""
     took: dict[str, list[Spent]] = {name: [] for name in sides}
     labels: dict[str, Labels] = {}
     for number in range(rounds):
@@ -114,7 +114,7 @@ def measure(
 
 
 def compare(count: int, rounds: int) -> tuple[list[Row], bool]:
-    """All sides at one size, and whether their labels agree."""
+    """Run all sides at one size, and compare their labels."""
     sides = {
         "finch-clust, all partitions": whole_finch_clust,
         "finch-clust, partition 0": first_finch_clust,

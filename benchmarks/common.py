@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: clips to measure on, the machine, tables and JSON."""
+"""Helpers of the benchmark scripts: clips, facts about the machine, tables and JSON."""
 
 import json
 import platform
@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 class Column(NamedTuple):
-    """One column of a table: its heading, the key in a row, and how a value is written."""
+    """One column of a table: heading, key in a row, and format of a value."""
 
     heading: str
     key: str
@@ -22,7 +22,7 @@ class Column(NamedTuple):
 
 
 def machine(**facts: Any) -> Row:
-    """The processor, what a script adds, and versions."""
+    """Return the processor, a script's own facts, and versions of packages."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -37,7 +37,7 @@ def machine(**facts: Any) -> Row:
 
 
 def show(rows: Sequence[Row], columns: Sequence[Column], facts: Row) -> None:
-    """Print rows as a table, the first column to the left, and the facts in a line below."""
+    """Print rows as a table, and the facts in a line below it."""
     cells = [[_cell(row[c.key], c.form) for c in columns] for row in rows]
     lines = [[c.heading for c in columns], *cells]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
@@ -57,25 +57,25 @@ def show_json(facts: Row, **results: Any) -> None:
 
 
 def write_json(path: Path, content: Row) -> None:
-    """Write a file of one JSON object, whole or not at all."""
+    """Write one JSON object to a file, atomically."""
     aside = path.with_name(f"{path.name}.part")
     aside.write_text(json.dumps(content, indent=1) + "\n")
     aside.replace(path)
 
 
 def say(line: str) -> None:
-    """Progress goes to stderr."""
+    """Print progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def refuse(line: str) -> NoReturn:
-    """End, as what was given cannot be used."""
+    """Exit with code 2, because an argument is unusable."""
     say(line)
     sys.exit(2)
 
 
 def drawn_video(seed: int, count: int) -> np.ndarray:
-    """A texture that drifts, turns and grows under a disc moving the other way."""
+    """Generate a texture that drifts, rotates and grows behind a disc that moves the other way."""
     rng = np.random.default_rng(seed)
     texture = sum(
         cv2.GaussianBlur(rng.standard_normal((300, 400)).astype(np.float32), (0, 0), s) * s
@@ -93,7 +93,7 @@ def drawn_video(seed: int, count: int) -> np.ndarray:
 
 
 def decoded_video(path: Path, count: int) -> np.ndarray:
-    """Gray frames from the middle of a video."""
+    """Read grey frames from the middle of a video."""
     capture = cv2.VideoCapture(str(path))
     middle = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // 2 - count // 2, 0)
     frames: list[np.ndarray] = []
@@ -109,12 +109,12 @@ def decoded_video(path: Path, count: int) -> np.ndarray:
 
 
 def resized(frames: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Frames at a size, width and height."""
+    """Resize frames to a width and height."""
     return np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
 
 
 def video_files(paths: Sequence[Path]) -> list[Path]:
-    """The videos among files and in folders, in order."""
+    """List the videos among files and in folders, in order."""
     from slic.datasets.videos import VIDEO_SUFFIXES
 
     def found() -> Iterator[Path]:

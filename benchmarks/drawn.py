@@ -1,4 +1,4 @@
-"""Recall on drawn video: random weights, no clustering, SLIC, true labels, at equal steps.
+"""Recall on generated videos: random weights, no clusters, SLIC and true labels, at equal steps.
 
     python benchmarks/drawn.py --folder FOLDER [--seeds 0,1,2] [--json]
 
@@ -52,12 +52,12 @@ QUICK = {"groups": 4, "frames": 20, "actions": 3}
 
 
 def say(line: str) -> None:
-    """Progress goes to stderr."""
+    """Print progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def prepare(**smaller: int) -> str:
-    """The data set, or a smaller one, as a store in the current folder."""
+    """Generate the data set, or a smaller one, and prepare it as a store in the current folder."""
     chosen = {"groups": GROUPS, "clips": CLIPS, "frames": FRAMES, **smaller}
     draw_dataset(Path("ucf101"), size=SIZE, **chosen)
     prep_flow("ucf101", bound=BOUND_PX)
@@ -65,7 +65,7 @@ def prepare(**smaller: int) -> str:
 
 
 def measure(store: str, method: str, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """Train one method with one seed, unless done before, and evaluate it."""
+    """Train one method with one seed, unless that has been done, and evaluate it."""
     if method == "random":
         return {"recall": random_recall(store, seed, "cpu"), "steps": 0, "seconds": 0.0}
     begin = time.monotonic()
@@ -79,7 +79,7 @@ def measure(store: str, method: str, seed: int, changes: dict[str, Any]) -> dict
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Parse the command line, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("slic-drawn"))
     parser.add_argument("--store", help="a store that is there already")

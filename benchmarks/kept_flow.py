@@ -1,4 +1,4 @@
-"""OpenCV's flow of some frames, kept in a file for a machine whose OpenCV has no TV-L1.
+"""OpenCV's flow of some frames, saved to a file for a machine whose OpenCV has no TV-L1.
 
     python benchmarks/kept_flow.py FILE.npz [VIDEO ...]
 

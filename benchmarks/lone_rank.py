@@ -88,7 +88,7 @@ def compare(device: torch.device) -> Iterator[Row]:
     assert ranks.decided(lambda: "made") == "made"
     whole = ranks.whole((alone[0],), len(alone[0]))[0]
     yield {
-        "side": "what processes tell each other",
+        "side": "exchange between processes",
         "embedding": float((whole - alone[0]).norm()),
         "gradient": float((told - 1).norm()),
     }

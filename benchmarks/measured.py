@@ -1,4 +1,4 @@
-"""Running a command and measuring its whole tree of processes, from Linux's /proc."""
+"""Run a command and measure its whole tree of processes, from Linux's /proc."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass
 class Measured:
-    """What a command took and printed.
+    """Time, memory and output of a command.
 
     Attributes:
         seconds: wall time.
@@ -35,12 +35,12 @@ class Measured:
 
 
 def run_measured(command: Sequence[str]) -> Measured:
-    """Run a command to its end in a session of its own, which tells its processes from others.
+    """Run a command in a session of its own, by which its processes are recognised.
 
     Exits, with the command's last lines, if it fails.
     """
     if not sys.platform.startswith("linux"):
-        sys.exit("memory and CPU time of a tree of processes are measured on Linux only")
+        sys.exit("memory and CPU time of a tree of processes can be measured on Linux only")
     result, ticks = Measured(), {}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         begin = time.perf_counter()
@@ -69,7 +69,7 @@ def run_measured(command: Sequence[str]) -> Measured:
 
 
 def _session(session: int) -> Iterator[tuple[int, int, int]]:
-    """(process, clock ticks used, pages resident) of every process of a session."""
+    """Return process, clock ticks used and resident pages of every process in a session."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue

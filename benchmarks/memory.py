@@ -50,7 +50,7 @@ COLUMNS = (
 
 
 def linked(files: Sequence[Path], count: int, folder: Path) -> None:
-    """So many videos in class folders, hard links to a few files; a class needs two to test one."""
+    """Make `count` videos in class folders as hard links to a few files, two or more per class."""
     classes = min(CLASSES, count // 2)
     for number in range(count):
         target = folder / f"class {number % classes}" / f"{number:06d}.avi"
@@ -59,14 +59,14 @@ def linked(files: Sequence[Path], count: int, folder: Path) -> None:
 
 
 def slic(*arguments: str) -> tuple[Measured, dict[str, Any]]:
-    """A command of slic with one worker, and what it printed."""
+    """Run a command of slic with one worker, and return its measurements and output."""
     options = ["--workers", "1", "--json"]
     took = run_measured([sys.executable, "-m", "slic.cli", *arguments, *options])
     return took, json.loads(took.stdout)
 
 
 def stages(count: int) -> list[Row]:
-    """All stages on `count` videos below `videos/`, in the current folder."""
+    """Run all stages on `count` videos below `videos/`, in the current folder."""
     say(f"{count:,} videos: prep frames")
     prepared, store = slic("prep", "frames", "videos", "--store", "videos.zarr")
     say("train")
@@ -93,7 +93,7 @@ def stages(count: int) -> list[Row]:
 
 
 def measure(counts: Sequence[int], folder: Path, *, quick: bool) -> list[Row]:
-    """All stages for each number of videos, by stage; growth is against the first number."""
+    """Run all stages for each number of videos; growth is relative to the first number."""
     draw_dataset(folder / "drawn", **(QUICK_DRAWN if quick else DRAWN))
     files = video_files([folder / "drawn"])
     rows: list[Row] = []
@@ -111,9 +111,13 @@ def measure(counts: Sequence[int], folder: Path, *, quick: bool) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few videos; check that all are done")
+    parser.add_argument(
+        "--quick", action="store_true", help="few videos; check that all are processed"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--videos", metavar="N,N,...", help="how many (default 100,1000,10000)")
+    parser.add_argument(
+        "--videos", metavar="N,N,...", help="numbers of videos (default 100,1000,10000)"
+    )
     options = parser.parse_args()
     counts = QUICK_VIDEOS if options.quick else VIDEOS
     if options.videos:
@@ -132,7 +136,7 @@ def main() -> None:
         show(rows, COLUMNS, facts)
     broken = [f"{row['stage']} of {row['videos']:,}" for row in rows if not row["whole"]]
     if broken:
-        sys.exit(f"not all videos were handled: {', '.join(broken)}")
+        sys.exit(f"not all videos were processed: {', '.join(broken)}")
 
 
 if __name__ == "__main__":

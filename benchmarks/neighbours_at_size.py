@@ -1,4 +1,4 @@
-"""FINCH at size: exact first neighbours, and those of an IVF index.
+"""FINCH on many rows: exact first neighbours, and those of an IVF index.
 
     python benchmarks/neighbours_at_size.py [--quick] [--json] [--exact N,...] [--ivf N,...]
         [--part N,...]
@@ -51,14 +51,14 @@ Rows = npt.NDArray[np.float32]
 
 
 class Job(NamedTuple):
-    """So many rows, and how they are searched: `exact`, `part`, `IVF`, `IVF, no clusters`."""
+    """A number of rows, and how they are searched: `exact`, `part`, `IVF`, `IVF, no clusters`."""
 
     count: int
     side: str
 
 
 class Answer(NamedTuple):
-    """What one side gives: clusters (None where only an index is made), neighbours, its index."""
+    """Result of one side: clusters (None if only an index is made), neighbours, and the index."""
 
     clusters: int | None
     neighbours: npt.NDArray[np.int64] | None
@@ -67,7 +67,7 @@ class Answer(NamedTuple):
 
 
 def clustered_rows(count: int, width: int, *, seed: int = 0, drawn: int | None = None) -> Rows:
-    """`drawn` of (count, width) rows about `count / 10` centres, which no seed changes."""
+    """Return `drawn` of `(count, width)` rows around `count / 10` fixed centres."""
     random = np.random.default_rng(seed + 1)
     centres = np.random.default_rng(0).standard_normal(
         (max(count // A_CENTRE, 1), width), dtype=np.float32
@@ -79,13 +79,13 @@ def clustered_rows(count: int, width: int, *, seed: int = 0, drawn: int | None =
 
 
 def answered(job: Job) -> Answer:
-    """One side of one size."""
+    """Run one side at one size."""
     rows = clustered_rows(job.count, WIDTH)
     return clustered(rows, job) if job.side in ("exact", "IVF") else searched(rows, job)
 
 
 def searched(rows: Rows, job: Job) -> Answer:
-    """What clusters nothing: the neighbours of some rows, or an index of normal numbers."""
+    """Run a side without clusters: neighbours of some rows, or an index of random numbers."""
     if job.side == "IVF, no clusters":
         rows = np.random.default_rng(0).standard_normal(rows.shape, dtype=np.float32)
     unit = unit_float32(rows, name="rows")
@@ -98,7 +98,7 @@ def searched(rows: Rows, job: Job) -> Answer:
 
 
 def clustered(rows: Rows, job: Job) -> Answer:
-    """FINCH, timed; then its neighbours once more, not timed."""
+    """Run FINCH with timing, and search its neighbours again without timing."""
     inverted_lists.APPROXIMATE_FROM = 2 if job.side == "IVF" else math.inf
     finch(rows[:FEW], say=str)
     kept: dict[str, Any] = {}
@@ -117,12 +117,12 @@ def clustered(rows: Rows, job: Job) -> Answer:
 
 
 def facts(lists: Any) -> dict[str, Any]:
-    """Of an index, what stands in the table."""
+    """Return the facts about an index that are in the table."""
     return {"lists": len(lists.centres), "probes": lists.probes, "recall": lists.recall}
 
 
 def measured(sizes: dict[str, tuple[int, ...]]) -> list[Row]:
-    """A row for each side and size."""
+    """Return a row for each side and size."""
     table: list[Row] = []
     exact: dict[int, npt.NDArray[np.int64] | None] = {}
     for side, counts in sizes.items():
@@ -143,14 +143,14 @@ def measured(sizes: dict[str, tuple[int, ...]]) -> list[Row]:
 
 
 def growth(before: Row, after: Row) -> float:
-    """The power of the rows that the CPU time grew by."""
+    """Return the exponent with which the CPU time grows with the number of rows."""
     return math.log(after["cpu_seconds"] / before["cpu_seconds"]) / math.log(
         after["rows"] / before["rows"]
     )
 
 
 def numbers(text: str | None, default: tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes named with commas."""
+    """Parse sizes separated by commas."""
     if text is None:
         return default
     try:
@@ -165,7 +165,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--exact", metavar="N,N,...", help="sizes of the exact side")
     parser.add_argument("--ivf", metavar="N,N,...", help="sizes of the IVF index")
-    parser.add_argument("--part", metavar="N,N,...", help="sizes of which some rows are searched")
+    parser.add_argument(
+        "--part", metavar="N,N,...", help="sizes at which only some rows are searched"
+    )
     options = parser.parse_args()
     quick = options.quick
     sizes = {
@@ -181,7 +183,7 @@ def main() -> None:
     else:
         show(table, COLUMNS, about)
     if any(row["as_exact"] is not None and row["as_exact"] < LEAST for row in table):
-        sys.exit("the IVF index gives too few of the exact first neighbours")
+        sys.exit("the IVF index finds too few of the exact first neighbours")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The usual way to read clips: one JPEG a frame in a folder, read and augmented by PIL."""
+"""The usual way to read clips: one JPEG per frame in a folder, read and augmented by PIL."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ JITTER = {
 
 
 class JpegFolder:
-    """The JPEGs of some of a store's videos, the same bytes, one file a frame.
+    """Export the JPEGs of some videos of a store, the same bytes, one file per frame.
 
     Args:
         folder: where they go.
@@ -48,7 +48,7 @@ class JpegFolder:
 
 
 def stored_jpegs(store: ClipStore, key: str, frames: int) -> list[bytes]:
-    """A video's JPEGs as they stand in its shards, each before its checksum of 4 bytes."""
+    """Yield a video's JPEGs from its shards; each is followed by a checksum of 4 bytes."""
     jpegs: list[bytes] = []
     for shard in range(-(-frames // SHARD_FRAMES)):
         data = (store.path / "frames" / key / f"c.{shard}.0.0.0").read_bytes()
@@ -59,12 +59,12 @@ def stored_jpegs(store: ClipStore, key: str, frames: int) -> list[bytes]:
 
 
 def stacked(images: list[Image.Image]) -> np.ndarray:
-    """Images as a clip, `(T, H, W, 3)` uint8."""
+    """Stack images as a clip, `(T, H, W, 3)` uint8."""
     return np.stack([np.asarray(image) for image in images])
 
 
 def augmented(image: Image.Image, params: Augmentation, size: int) -> Image.Image:
-    """The same draw applied by torchvision to a PIL image; the blur is PIL's, which is faster."""
+    """Apply the same augmentation to a PIL image by torchvision; blur by PIL, which is faster."""
     box = (params.top, params.left, params.height, params.width)
     image = pil.resized_crop(image, *box, [size, size])
     if params.flip:

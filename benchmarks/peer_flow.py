@@ -1,4 +1,4 @@
-"""What people do today for TV-L1 flow on CPUs: OpenCV in a pool of processes, JPEGs in folders.
+"""The usual way to compute TV-L1 flow on CPUs: OpenCV in a pool of processes, JPEGs in folders.
 
     python benchmarks/peer_flow.py --workers 2 --out FOLDER VIDEO [VIDEO ...]
 
@@ -21,7 +21,7 @@ BOUND = 20.0  # pixels
 
 
 def gray_frames(path: Path) -> Iterator[np.ndarray]:
-    """A video's frames, the short side at most 128 pixels."""
+    """Read a video's frames, with a short side of at most 128 pixels."""
     capture = cv2.VideoCapture(str(path))
     while (read := capture.read())[0]:
         frame = read[1]
@@ -34,18 +34,18 @@ def gray_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def flows(path: Path) -> Iterator[np.ndarray]:
-    """Flow of each frame of a video to the next, `(H, W, 2)` float32, pixels."""
+    """Yield the flow from each frame of a video to the next, `(H, W, 2)` float32 in pixels."""
     for first, second in pairwise(gray_frames(path)):
         yield cv2.optflow.DualTVL1OpticalFlow_create().calc(first, second, None)
 
 
 def levels(flow: np.ndarray) -> np.ndarray:
-    """Flow as the usual uint8: -20 px is 0, 20 px is 255."""
+    """Quantise flow to the usual uint8: -20 px is 0, 20 px is 255."""
     return np.rint((np.clip(flow, -BOUND, BOUND) + BOUND) * (255 / (2 * BOUND))).astype(np.uint8)
 
 
 def write_flow(job: tuple[Path, Path]) -> int:
-    """Flow of one video into a folder; how many pairs."""
+    """Write the flow of one video into a folder; return the number of pairs."""
     path, folder = job
     folder.mkdir(parents=True)
     count = 0

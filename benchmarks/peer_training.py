@@ -1,4 +1,4 @@
-"""Steps to race against each other, and the usual ones: fp32, eager, NCDHW, a folder of JPEGs."""
+"""Training steps to compare, and the usual ones: fp32, eager, NCDHW, a folder of JPEGs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from slic.train.sampling import VideoTriplet
 
 @dataclass
 class Side:
-    """One way to compute steps, with weights and an optimiser of its own.
+    """One way to compute training steps, with its own weights and optimiser.
 
     Attributes:
         encoder: in training mode.
@@ -60,7 +60,7 @@ class Side:
         return loss.detach()
 
     def held_bytes(self) -> int:
-        """What lives from step to step: weights, gradients, the optimiser's state."""
+        """Return what persists between steps: weights, gradients and the optimiser's state."""
         kept = [*self.encoder.parameters(), *self.encoder.buffers()]
         kept += [p.grad for p in self.encoder.parameters() if p.grad is not None]
         kept += [v for s in self.optimiser.state.values() for v in s.values() if v is not None]
@@ -68,7 +68,7 @@ class Side:
 
 
 def slic_side(settings: Settings, compute: ComputeOptions) -> Side:
-    """Steps as `slic train` computes them."""
+    """Training steps as `slic train` computes them."""
     encoder = new_encoder(settings.encoder, seed=0).train()
     encoder = encoder.to(compute.device, memory_format=torch.channels_last_3d)
     return Side(
@@ -82,7 +82,7 @@ def slic_side(settings: Settings, compute: ComputeOptions) -> Side:
 
 
 def plain_side(settings: Settings, device: torch.device) -> Side:
-    """The same weights and losses in fp32, eager, NCDHW, and PyTorch's optimiser as it comes."""
+    """The same weights and losses in fp32, eager, NCDHW, with PyTorch's own optimiser."""
     encoder = new_encoder(settings.encoder, seed=0).train().to(device)
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1, 1) for v in (MEAN, STD))
 
@@ -95,7 +95,7 @@ def plain_side(settings: Settings, device: torch.device) -> Side:
 
 
 def plain_optimiser(encoder: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """torch.optim's, with the settings' numbers and no other choice."""
+    """Make PyTorch's optimiser with the settings' values and defaults otherwise."""
     weights, decay = encoder.parameters(), settings.weight_decay
     if settings.optimiser == "adam":
         return torch.optim.AdamW(weights, lr=settings.lr, weight_decay=decay)
@@ -110,7 +110,7 @@ def _plain_arithmetic() -> None:
 
 
 class JpegSamples(Dataset):
-    """Samples read and augmented by PIL and torchvision, with the draws that slic makes.
+    """Samples read and augmented by PIL and torchvision, with slic's random parameters.
 
     An item is `(3, T, size, size, 3)` uint8: anchor, positive, second view, all RGB.
     """
@@ -142,7 +142,7 @@ class JpegSamples(Dataset):
 
 
 def jpeg_loader(samples: JpegSamples, *, workers: int, pin: bool) -> DataLoader:
-    """The usual DataLoader over samples; batches are `(B, 3, T, size, size, 3)` uint8."""
+    """Make the usual DataLoader over samples; batches are `(B, 3, T, size, size, 3)` uint8."""
     return DataLoader(
         samples,
         batch_size=samples.settings.batch_size,

@@ -156,7 +156,7 @@ def memory(lengths: Sequence[int], size: tuple[int, int], folder: Path) -> list[
 
 
 def drawn_files(folder: Path, *, quick: bool) -> list[Path]:
-    """Videos of the demo's kind."""
+    """Generate videos like the demo's."""
     some = {"actions": 2, "groups": 2, "clips": 1, "frames": 12, "size": (64, 48)}
     more = {"actions": 10, "groups": 2, "clips": 1, "frames": 40, "size": (170, 128)}
     draw_dataset(folder, **(some if quick else more))
@@ -164,7 +164,7 @@ def drawn_files(folder: Path, *, quick: bool) -> list[Path]:
 
 
 def show_memory(*, quick: bool, as_json: bool) -> None:
-    """Measure and print memory by length; `ratio` is the longest video's to the shortest's."""
+    """Measure and print memory by length; `ratio` compares the longest video with the shortest."""
     lengths, size = (QUICK_LENGTHS, (64, 48)) if quick else (LENGTHS, (128, 96))
     with tempfile.TemporaryDirectory() as folder:
         rows = memory(lengths, size, Path(folder))
@@ -188,14 +188,14 @@ def show_comparison(
         return found
     show(found["sides"], COLUMNS, facts)
     print(f"slic's time outside its engine: {found['outside_engine']:.0%}")
-    print(f"stored flow from OpenCV's before storing: {found['error_px']:.3f} px")
+    print(f"mean difference of stored flow from OpenCV's flow: {found['error_px']:.3f} px")
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO_OR_FOLDER")
-    parser.add_argument("--quick", action="store_true", help="few, small; check agreement")
+    parser.add_argument("--quick", action="store_true", help="few small videos; check agreement")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--memory", action="store_true", help="peak memory by length of video")

@@ -1,4 +1,4 @@
-"""Random clips on one core: slic's store against a folder of JPEGs read by PIL.
+"""Random clips on one core: slic's store compared with a folder of JPEGs read by PIL.
 
     python benchmarks/read_clips.py [--quick] [--json] [--clips 300] [STORE | VIDEO_OR_FOLDER ...]
 
@@ -61,7 +61,7 @@ Side = Callable[[str, int, int], np.ndarray]  # video, first frame, number of th
 
 
 def race(clips: Sequence[tuple[str, int]], theirs: Side, ours: Side) -> Row:
-    """Both sides in turn, a block of clips each, after some whose results are compared."""
+    """Run both sides alternately, a block of clips each, after comparing some results."""
     compared = [(theirs(*clip, 0), ours(*clip, 0)) for clip in clips[:COMPARED]]
     differences = [np.abs(a.astype(np.int16) - b).mean() for a, b in compared]
     del compared
@@ -85,7 +85,7 @@ def race(clips: Sequence[tuple[str, int]], theirs: Side, ours: Side) -> Row:
 
 
 def read(store: ClipStore, jpegs: JpegFolder, clips: Sequence, frames: int) -> Row:
-    """Clips of pixels, from videos that both sides have met."""
+    """Read clips from videos that both sides have opened before."""
     return race(
         clips,
         lambda video, start, _: stacked(jpegs.images(video, start, frames)),
@@ -94,7 +94,7 @@ def read(store: ClipStore, jpegs: JpegFolder, clips: Sequence, frames: int) -> R
 
 
 def first_read(store: ClipStore, jpegs: JpegFolder, clips: Sequence, frames: int) -> Row:
-    """As `read`, from a store that has not read the video before."""
+    """Like `read`, from a store that has not opened the video before."""
     fresh = [ClipStore(store.path) for _ in range(len(clips) + COMPARED)]
     for each in fresh:
         each.entry(clips[0][0])  # connects to the index, once for a process
@@ -106,7 +106,7 @@ def first_read(store: ClipStore, jpegs: JpegFolder, clips: Sequence, frames: int
 
 
 def read_and_augment(store: ClipStore, jpegs: JpegFolder, clips: Sequence, frames: int) -> Row:
-    """Clips read, and augmented alike by the same draws."""
+    """Read clips, and augment them with the same random parameters."""
 
     def theirs(video: str, start: int, number: int) -> np.ndarray:
         images = jpegs.images(video, start, frames)
@@ -127,7 +127,7 @@ WORK = {"read": read, "first read": first_read, "read + augment": read_and_augme
 
 
 def measure(store: ClipStore, folder: Path, count: int) -> tuple[list[Row], list[Row]]:
-    """Times and sizes of one store; of its videos, those with the short side asked for."""
+    """Measure times and sizes of one store, of its videos with the requested short side."""
     wanted = (store.settings("frames") or {}).get("short_side")
     entries = [e for e in store.entries() if min(e.height or 0, e.width or 0) == wanted]
     lengths = {e.id: e.frames or 0 for e in entries if (e.frames or 0) >= max(FRAMES)}
@@ -151,7 +151,7 @@ def measure(store: ClipStore, folder: Path, count: int) -> tuple[list[Row], list
 
 
 def stored(sources: Sequence[Path], folder: Path, *, quick: bool) -> list[ClipStore]:
-    """The stores among the sources, and new ones of all the videos."""
+    """Return the stores among the sources, and new ones made of all the videos."""
     stores = [ClipStore(path) for path in sources if (path / "zarr.json").is_file()]
     videos = video_files([path for path in sources if not (path / "zarr.json").is_file()])
     if not sources:
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("sources", nargs="*", type=Path, metavar="STORE | VIDEO_OR_FOLDER")
     parser.add_argument("--quick", action="store_true", help="few clips; check agreement")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--clips", type=int, default=300, help="clips a row (default 300)")
+    parser.add_argument("--clips", type=int, default=300, help="clips per row (default 300)")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -188,7 +188,7 @@ def main() -> None:
             found = measure(store, Path(folder) / f"jpegs-{number}", count)
             rows, sizes = rows + found[0], sizes + found[1]
     if not rows:
-        refuse("no video is long and large enough; give others")
+        refuse("no video is long and large enough; choose others")
     report(rows, sizes, as_json=options.json)
     if options.quick and any(row["difference"] > LARGEST_DIFFERENCE[row["what"]] for row in rows):
         sys.exit("the pixels of both sides differ by more than their decoders explain")

@@ -1,4 +1,4 @@
-"""The report of many videos: time to make, size, first paint, and frames while hovering.
+"""The report of many videos: time to build, size, first paint, and frame times while hovering.
 
     python benchmarks/report_page.py [--videos 10000] [--sample 10000] [--quick] [--json]
 
@@ -67,7 +67,7 @@ COLUMNS = (
 
 
 class Made(NamedTuple):
-    """A page to open: its file, what tells that it is drawn, and where to hover."""
+    """A page to open: its file, how to recognise that it is drawn, and where to hover."""
 
     path: Path
     ready: str
@@ -75,7 +75,7 @@ class Made(NamedTuple):
 
 
 def simulated(number: int) -> Entry:
-    """A row of the index of one video."""
+    """Return the index row of one video."""
     label = f"class {number % CLASSES:03d}"
     name = f"{label}/video_{number:06d}.avi"
     return Entry(
@@ -97,7 +97,7 @@ def simulated(number: int) -> Entry:
 
 
 def make_store(path: Path, count: int) -> list[Entry]:
-    """A store of so many videos, each a disc that moves over a ground of its class."""
+    """Make a store of `count` videos, each a disc that moves over the background of its class."""
     store, codec = ClipStore.create(path), Codec("jpeg", quality=90)
     store.set_settings("frames", {"simulated": True})
     entries = [simulated(number) for number in range(count)]
@@ -117,7 +117,7 @@ def make_store(path: Path, count: int) -> list[Entry]:
 
 
 def make_run(folder: Path, entries: Sequence[Entry], store: Path) -> Run:
-    """A run of a store, with embeddings and clusters drawn around the classes."""
+    """Make a run of a store, with random embeddings and clusters around the classes."""
     settings = make_settings("cpu-small")
     digest = ClipStore(store).digest()
     run = create_run(
@@ -143,7 +143,7 @@ def make_run(folder: Path, entries: Sequence[Entry], store: Path) -> Run:
 
 
 def plotly_page(path: Path, entries: Sequence[Entry], points: Row) -> None:
-    """The same map as Plotly draws it: a self-contained file."""
+    """Write the same map with Plotly, as a self-contained file."""
     import plotly.graph_objects as graph
 
     labels = [entries[row].label for row in points["videos"]]
@@ -162,7 +162,7 @@ def plotly_page(path: Path, entries: Sequence[Entry], points: Row) -> None:
 
 
 def opened(browser: Browser, made: Made) -> tuple[Page, Row]:
-    """A page in a fresh context, and how long it took."""
+    """Open a page in a fresh context, and return it with the times it took."""
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     page.goto(made.path.as_uri(), wait_until="commit")
     page.wait_for_selector(made.ready, state="attached", timeout=120_000)
@@ -172,7 +172,7 @@ def opened(browser: Browser, made: Made) -> tuple[Page, Row]:
 
 
 def hovered(page: Page, place: str, moves: int) -> list[float]:
-    """Milliseconds between frames while the pointer wanders over a map."""
+    """Return the milliseconds between frames while the pointer moves over a map."""
     page.locator(place).first.scroll_into_view_if_needed()
     box = page.locator(place).first.bounding_box()
     assert box
@@ -186,7 +186,7 @@ def hovered(page: Page, place: str, moves: int) -> list[float]:
 
 
 def measured(browser: Browser, pages: dict[str, Made], rounds: int, moves: int) -> list[Row]:
-    """Medians over rounds, pages in turn."""
+    """Return medians over rounds in which the pages alternate."""
     found: dict[str, list[Row]] = {name: [] for name in pages}
     frames: dict[str, list[float]] = {name: [] for name in pages}
     for number in range(rounds):
@@ -213,7 +213,7 @@ def measured(browser: Browser, pages: dict[str, Made], rounds: int, moves: int) 
 
 
 def make_pages(folder: Path, videos: int, sample: int) -> tuple[dict[str, Made], float]:
-    """Both pages, and the seconds that ours took to make."""
+    """Make both pages; return the seconds that slic's report took."""
     say(f"writing {videos:,} videos")
     store = folder / "simulated.zarr"
     entries = make_store(store, videos)
@@ -231,7 +231,7 @@ def make_pages(folder: Path, videos: int, sample: int) -> tuple[dict[str, Made],
 
 
 def read_report(path: Path) -> Row:
-    """The map of a page, its videos by their place in the store."""
+    """Return the map of a page, with videos as positions in the store."""
     text = path.read_text()
     start = text.index('id="report">') + len('id="report">')
     data = json.loads(text[start : text.index("</script>", start)])
@@ -242,7 +242,7 @@ def read_report(path: Path) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=VIDEOS)
-    parser.add_argument("--sample", type=int, help="of the map; all videos if not given")
+    parser.add_argument("--sample", type=int, help="videos on the map (default: all)")
     parser.add_argument("--quick", action="store_true", help="few videos; check that it runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()

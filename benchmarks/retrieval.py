@@ -1,4 +1,4 @@
-"""Retrieval at UCF101's size: slic against a full sort of the cosine matrix in NumPy.
+"""Retrieval at UCF101's size: slic compared with a full sort of the cosine matrix in NumPy.
 
     python benchmarks/retrieval.py [--quick] [--json]
 
@@ -37,7 +37,7 @@ Codes = npt.NDArray[np.int64]
 
 
 class Drawn(NamedTuple):
-    """Embeddings and labels of both sides of a split."""
+    """Embeddings and labels of a split's queries and gallery."""
 
     queries: Rows
     query_labels: Codes
@@ -46,7 +46,7 @@ class Drawn(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Neighbours (Q, 51) with their cosine similarity, the last beyond those that count."""
+    """Neighbours `(Q, 51)` with cosine similarities; the last one is only for finding ties."""
 
     similarity: Rows
     neighbour: Codes
@@ -54,7 +54,7 @@ class Found(NamedTuple):
 
 
 def drawn(size: tuple[int, int]) -> Drawn:
-    """Classes that overlap, so that recall is neither 0 nor 1."""
+    """Generate classes that overlap, so that recall is neither 0 nor 1."""
     random = np.random.default_rng(0)
     centres = random.standard_normal((CLASSES, WIDTH), dtype=np.float32)
     parts: list[npt.NDArray] = []
@@ -96,7 +96,7 @@ def _timed(work: Callable[[Drawn], Found], size: tuple[int, int]) -> tuple[Found
 
 
 def different_sets(ours: Found, theirs: Found) -> int:
-    """Queries whose k nearest differ for some k, where no tie decides which they are."""
+    """Count the queries whose k nearest differ for some k without a tie."""
     different = np.zeros(len(ours.neighbour), dtype=bool)
     for k in KS:
         sets = [np.sort(found.neighbour[:, :k], axis=1) for found in (ours, theirs)]
@@ -128,9 +128,9 @@ def main() -> None:
     else:
         show(rows, COLUMNS, facts)
         print("recall", ", ".join(f"@{k} {value:.4f}" for k, value in ours.recall.items()))
-        print(f"queries whose neighbours differ, ties aside: {different}")
+        print(f"queries whose neighbours differ (without ties): {different}")
     if different or ours.recall != theirs.recall:
-        sys.exit("slic's neighbours or recall and those of the full sort differ")
+        sys.exit("slic's neighbours or recall differ from those of the full sort")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The kept index of `slic search`: opened, against made anew for each search.
+"""The saved index of `slic search`: opened, compared with built again for each search.
 
     python benchmarks/search_index.py [--quick] [--json]
 
@@ -54,7 +54,7 @@ COLUMNS = (
 
 
 class Job(NamedTuple):
-    """One search: of which cache, and how its index is come by."""
+    """One search: which cache, and how it gets its index."""
 
     cache: Path
     count: int
@@ -62,7 +62,7 @@ class Job(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Neighbours (100, 10), the times of each step in seconds, and peak memory in bytes."""
+    """Neighbours `(100, 10)`, seconds of each step, and peak memory in bytes."""
 
     neighbours: npt.NDArray[np.int64]
     times: tuple[float, float, float, float]
@@ -71,12 +71,12 @@ class Answer(NamedTuple):
 
 
 def queries(count: int) -> npt.NDArray[np.float32]:
-    """Drawn as so many rows of a cache are, about the same centres."""
+    """Generate queries like the rows of a cache, around the same centres."""
     return unit_float32(clustered_rows(count, WIDTH, seed=1, drawn=MANY), name="queries")
 
 
 def write(job: tuple[Path, int]) -> None:
-    """A cache of so many rows."""
+    """Write a cache of `count` rows."""
     path, count = job
     rows = clustered_rows(count, WIDTH)
     write_embeddings(
@@ -91,7 +91,7 @@ def write(job: tuple[Path, int]) -> None:
 
 
 def searched(job: Job) -> Answer:
-    """One side of one size."""
+    """Run one side at one size."""
     asked = queries(job.count)
     nearest_units(asked[:1], asked, k=K)  # loads libraries
     if job.side == "made and kept":
@@ -116,7 +116,7 @@ def searched(job: Job) -> Answer:
 
 
 def measured(cache: Path, count: int, rounds: int) -> tuple[list[Row], bool]:
-    """A row for each side, and whether all answers were alike and the index was kept."""
+    """Return a row for each side, and whether answers are equal and the index was saved."""
     found: dict[str, list[Answer]] = {side: [] for side in SIDES}
     agree = True
     for number in range(rounds):
@@ -151,7 +151,7 @@ def measured(cache: Path, count: int, rounds: int) -> tuple[list[Row], bool]:
 
 
 def recall(some: Answer, exact: Answer) -> float:
-    """Share of the exact neighbours that were found."""
+    """Return the share of the exact neighbours that were found."""
     found = some.neighbours[:, :, None] == exact.neighbours[:, None, :]
     return float(found.any(axis=1).mean())
 
@@ -181,7 +181,7 @@ def main() -> None:
     else:
         show(rows, COLUMNS, facts)
     if not agree:
-        sys.exit("answers differ, or the index was not kept")
+        sys.exit("answers differ, or the index was not saved")
 
 
 if __name__ == "__main__":

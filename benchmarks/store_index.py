@@ -1,4 +1,4 @@
-"""The index of a large clip store: slic's against a JSON file of the same rows.
+"""The index of a large clip store: slic's compared with a JSON file of the same rows.
 
     python benchmarks/store_index.py [--quick] [--json]
 
@@ -41,13 +41,13 @@ Answers = list[tuple[Any, Spent]]
 
 
 def video_id(number: int) -> str:
-    """Of Kinetics' kind."""
+    """Return an id like those of Kinetics."""
     start = number * 7 % 300
     return f"class {number % CLASSES:03d}/v{number:09d}_{start:06d}_{start + 10:06d}.mp4"
 
 
 def simulated(number: int) -> Entry:
-    """A row as `slic prep flow` leaves it."""
+    """Return a row as `slic prep flow` writes it."""
     name = video_id(number)
     digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
     return Entry(
@@ -72,7 +72,7 @@ def simulated(number: int) -> Entry:
 
 
 def write_both(count: int, folder: Path) -> tuple[Path, Path]:
-    """A store whose index holds so many rows, and the JSON file of them."""
+    """Make a store with `count` rows in its index, and a JSON file of the same rows."""
     entries = [simulated(number) for number in range(count)]
     store = ClipStore.create(folder / "large.zarr")
     with sqlite3.connect(store.index.path) as connection:  # all at once, where `put` syncs each
@@ -86,7 +86,7 @@ def write_both(count: int, folder: Path) -> tuple[Path, Path]:
 
 
 def slic_side(path: Path) -> Answers:
-    """Answers and cost of each step."""
+    """Return answers and cost of each step with slic's index."""
     wanted = video_id(7)
 
     def opened() -> tuple[ClipStore, Entry]:
@@ -99,7 +99,7 @@ def slic_side(path: Path) -> Answers:
 
 
 def json_side(path: Path) -> Answers:
-    """The same of the JSON file."""
+    """Return answers and cost of each step with the JSON file."""
     wanted = video_id(7)
 
     def opened() -> tuple[dict[str, dict], Entry]:
@@ -118,7 +118,7 @@ def json_side(path: Path) -> Answers:
 
 
 def _condensed(answers: Answers) -> Answers:
-    """The list of entries as its digest, which is less to hand over."""
+    """Return a digest of the entries, which is smaller to pass between processes."""
     entries, took = answers[-1]
     content = hashlib.blake2b()
     for entry in entries:
@@ -127,13 +127,13 @@ def _condensed(answers: Answers) -> Answers:
 
 
 def together(took: list[Spent]) -> Spent:
-    """Steps that follow each other, as one."""
+    """Combine successive steps into one."""
     seconds, cpu_seconds = (sum(column) for column in list(zip(*took, strict=True))[:2])
     return Spent(seconds, cpu_seconds, took[0].before_bytes, took[-1].peak_bytes)
 
 
 def compare(files: dict[str, Path], rounds: int) -> tuple[list[Row], bool]:
-    """All steps of both sides, and whether their answers are the same."""
+    """Run all steps of both sides, and compare their answers."""
     sides: dict[str, Callable[[Path], Answers]] = {"JSON": json_side, "slic": slic_side}
     answers: dict[str, list[Answers]] = {name: [] for name in sides}
     for number in range(rounds):

@@ -1,4 +1,4 @@
-"""Rates at which training's parts run, alone and together: slic's, and those of the usual way."""
+"""Rates of the parts of training, alone and together: slic's, and those of the usual way."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ MATES = 5  # videos a cluster
 
 
 class Rate(NamedTuple):
-    """How fast clips go through.
+    """Throughput of clips.
 
     Attributes:
         clips_per_s: by the clock.
@@ -44,7 +44,7 @@ class Rate(NamedTuple):
 
 
 class Watch:
-    """Measures from when it is made."""
+    """A stopwatch that starts when it is created."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -63,7 +63,7 @@ class Watch:
 
 
 def cpu_seconds() -> float | None:
-    """User and system time of this process and those that it started, as far as they live."""
+    """Return user and system time of this process and its living children."""
     if not os.path.exists("/proc/self/stat"):
         return None
     ticks = 0
@@ -76,7 +76,7 @@ def cpu_seconds() -> float | None:
 
 
 class Bench:
-    """What is measured: each method gives a rate.
+    """The measurements: each method returns a rate.
 
     Attributes:
         store: that holds the videos.
@@ -118,7 +118,7 @@ class Bench:
         return even_batches(self.samples, self.settings.batch_size)
 
     def rate(self, batches: Iterator[Any], use: Callable[[Any], object], *, queued: int) -> Rate:
-        """Of `use`, once the batches that wait in queues are gone."""
+        """Measure `use` after the batches that wait in queues are consumed."""
         for batch in islice(batches, queued + 1):
             use(batch)
         watch, done = Watch(self.compute.device), 0
@@ -134,7 +134,7 @@ class Bench:
         return self._readers_with(lambda parts: None, cut=cut)
 
     def augmenting_on_cpu(self) -> Rate:
-        """Of clips that wait in memory, by this process alone."""
+        """Measure reading of clips that are in memory, in this process alone."""
         samples = self.plan[0]
         views = [v for s in samples for v in read_clips(self.store, s, settings=self.settings)]
         return self.rate(
@@ -144,7 +144,7 @@ class Bench:
         )
 
     def augmenting_alone(self) -> Rate:
-        """Of crops that wait in the host's memory."""
+        """Measure augmentation of crops that are in the host's memory."""
         loader = self.readers[True]
         crops = list(loader.batches(self.plan[:2]))
         return self.rate(
@@ -152,7 +152,7 @@ class Bench:
         )
 
     def steps_alone(self, side: Side) -> Rate:
-        """Of clips that lie on the device."""
+        """Measure steps on clips that are on the device."""
         batch = self.plan[0]
         parts = next(self.readers[False].batches([batch]))
         clips = self.readers[False].on_device(parts, self.compute.device)
@@ -173,7 +173,7 @@ class Bench:
         )
 
     def embedding(self) -> Rate:
-        """Of centre clips, as the videos are embedded to be clustered."""
+        """Measure embedding of centre clips, as before clustering."""
         s, device = self.settings, self.compute.device
         at_once = EMBED_AT_ONCE[device.type]
         self.ours.prepare()
@@ -213,13 +213,13 @@ class Bench:
         return found
 
     def _step(self, side: Side) -> Callable[[torch.Tensor], object]:
-        """Steps of a side, each with the labels of a batch."""
+        """Return the steps of a side, each with the labels of a batch."""
         side.prepare()
         labels = cycle(batch_labels(batch, self.clusters, {}) for batch in self.plan)
         return lambda clips: side.step(clips, next(labels), seed=0)
 
     def differences(self) -> dict[str, float]:
-        """How far the peer's and the device's pixels are from the readers', in levels."""
+        """Return how far the peer's and the device's pixels are from the readers', in levels."""
         batch, device = self.plan[0], self.compute.device
         ours, cut = (
             loader.on_device(next(loader.batches([batch])), device).cpu().short()
@@ -231,13 +231,13 @@ class Bench:
 
 
 def endless(batches: Iterable[Any]) -> Iterator[Any]:
-    """One pass after the other."""
+    """Repeat passes without end."""
     while True:
         yield from batches
 
 
 def usable(store: ClipStore, settings: Settings) -> list[Entry]:
-    """A store's videos that hold a clip without wrapping, which the peer does not do."""
+    """List a store's videos that are long enough for a clip without wrapping."""
     span = clip_span(settings.frames, settings.stride)
     entries = [entry for entry in store.entries() if (entry.frames or 0) >= span]
     if len(entries) <= MATES:
@@ -248,7 +248,7 @@ def usable(store: ClipStore, settings: Settings) -> list[Entry]:
 def planned(
     entries: Sequence[Entry], settings: Settings
 ) -> tuple[list[VideoTriplet], dict[str, int]]:
-    """Samples of an epoch of UCF101's size in full batches, and the clusters they are of."""
+    """Plan an epoch of UCF101's size in full batches; return samples and clusters."""
     lengths = {entry.id: entry.frames or 0 for entry in entries}
     clusters = {video: number // MATES for number, video in enumerate(lengths)}
     samples: list[VideoTriplet] = []

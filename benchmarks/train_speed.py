@@ -1,4 +1,4 @@
-"""Clips a second of training: readers alone, steps alone, both together; an epoch of UCF101's size.
+"""Clips per second in training: readers, steps, both together; an epoch of UCF101's size.
 
     python benchmarks/train_speed.py [--quick] [--json] [--preset ucf101-16f] [--batch 32]
         [--device cuda] [--workers 16] [--seconds 12] [--compile] [--readers-only]
@@ -83,7 +83,7 @@ EPOCH_COLUMNS = (
 
 
 def work_of(bench: Bench, *, readers_only: bool) -> dict[Name, Work]:
-    """What is measured, by what and side, in the order of the table."""
+    """Return the measurements by kind and side, in the order of the table."""
     cuda = bench.compute.device.type == "cuda"
     work: dict[Name, Work] = {
         ("readers", PIL_READERS): bench.jpegs_alone,
@@ -105,7 +105,7 @@ def work_of(bench: Bench, *, readers_only: bool) -> dict[Name, Work]:
 
 
 def rates(work: dict[Name, Work], *, rounds: int) -> list[Row]:
-    """All of it in turn, so many times: a row for each."""
+    """Run all measurements alternately for some rounds; return a row for each."""
     took: dict[Name, list[Rate]] = {name: [] for name in work}
     for number in range(rounds):
         for name, rate in work.items():
@@ -122,7 +122,7 @@ def rates(work: dict[Name, Work], *, rounds: int) -> list[Row]:
 
 
 def summary(name: Name, found: Sequence[Rate]) -> Row:
-    """Medians of one row's rounds."""
+    """Return the medians of one row's rounds."""
     clips = [rate.clips_per_s for rate in found]
     spent = [rate.cpu_ms for rate in found if rate.cpu_ms is not None]
     return {
@@ -136,7 +136,7 @@ def summary(name: Name, found: Sequence[Rate]) -> Row:
 
 
 def epochs(rows: list[Row], finch_s: float) -> list[Row]:
-    """An epoch of UCF101's size of each pair of readers and steps, the peer's first, if any."""
+    """Estimate an epoch of UCF101's size for each pair of readers and steps, the peer's first."""
     found = {(row["what"], row["side"]): row["clips_per_s"] for row in rows}
     embedding_s = VIDEOS / found["embedding", STEPS]
     peer = found.get(("together", PIL_READERS))
@@ -163,7 +163,7 @@ def epochs(rows: list[Row], finch_s: float) -> list[Row]:
 
 
 def finch_seconds(*, quick: bool) -> float:
-    """FINCH of drawn rows, its libraries loaded."""
+    """Time FINCH on random rows, after its libraries are loaded."""
     rows = drawn_rows(CLUSTERED // 20 if quick else CLUSTERED, PROJECTION_DIM)
     finch(rows[:50])
     begin = time.perf_counter()
@@ -172,7 +172,7 @@ def finch_seconds(*, quick: bool) -> float:
 
 
 def stored(sources: Sequence[Path], folder: Path) -> ClipStore:
-    """The store given, or a new one of all the videos."""
+    """Return the given store, or a new one made of all the videos."""
     if len(sources) == 1 and (sources[0] / "zarr.json").is_file():
         return ClipStore(sources[0])
     if not sources:
@@ -189,12 +189,14 @@ def stored(sources: Sequence[Path], folder: Path) -> ClipStore:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sources", nargs="*", type=Path, metavar="STORE | VIDEO_OR_FOLDER")
-    parser.add_argument("--quick", action="store_true", help="moments; check agreement")
+    parser.add_argument("--quick", action="store_true", help="short measurements; check agreement")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--preset", choices=PRESETS, help="default: by device")
-    parser.add_argument("--batch", type=int, help="samples a step (default: the preset's)")
+    parser.add_argument("--preset", choices=PRESETS, help="preset (default: by device)")
+    parser.add_argument("--batch", type=int, help="samples per step (default: the preset's)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--workers", type=int, help="reading processes (default: by device)")
+    parser.add_argument(
+        "--workers", type=int, help="reading processes (preset (default: by device))"
+    )
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help=f"for each row (default {SECONDS:g})"
     )
@@ -240,7 +242,7 @@ def main() -> None:
 
 
 def facts_of(bench: Bench) -> Row:
-    """The machine, and what was computed on it."""
+    """Return facts about the machine and the measurement."""
     settings, device = bench.settings, bench.compute.device
     return machine(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

@@ -1,4 +1,4 @@
-"""The step of training: slic's ways to compute it against fp32, eager, NCDHW.
+"""The training step: slic's ways to compute it compared with fp32, eager, NCDHW.
 
     python benchmarks/train_step.py [--quick] [--json] [--preset ucf101-16f] [--batch 32]
         [--steps 20] [--device cuda] [--compile] [--recompute]
@@ -62,7 +62,7 @@ COLUMNS = (
 
 
 def drawn_batch(settings: Settings, device: torch.device, *, seed: int) -> Tensor:
-    """Smooth clips `(3, B, T, size, size, 3)` uint8; views of a sample are alike."""
+    """Generate smooth clips `(3, B, T, size, size, 3)` uint8; the views of a sample are alike."""
     generator = torch.Generator().manual_seed(seed)
     content = torch.randn(settings.batch_size, *COARSE, generator=generator)
     views = []
@@ -77,7 +77,7 @@ def drawn_batch(settings: Settings, device: torch.device, *, seed: int) -> Tenso
 def make_sides(
     settings: Settings, device: torch.device, *, compile: bool, recompute: bool
 ) -> dict[str, tuple[Side, str]]:
-    """Sides and their arithmetic by name, the peer first."""
+    """Return the sides and their precision by name, the peer first."""
     best = resolve_precision(settings.precision, device)
     sides = {name: (plain_side(settings, device), "fp32") for name in (PEER, CONTROL)}
     change_last_bits(sides[CONTROL][0].encoder)
@@ -106,14 +106,14 @@ def change_last_bits(encoder: nn.Module) -> None:
 
 
 def gradients_apart(encoders: Sequence[nn.Module]) -> list[float]:
-    """How far each encoder's gradient is from the first's, over that one's length."""
+    """Return each encoder's gradient difference from the first's, relative to its norm."""
     rows = (torch.cat([w.grad.flatten() for w in e.parameters()]) for e in encoders)
     first = next(rows)
     return [0.0, *(float((row - first).norm() / first.norm()) for row in rows)]
 
 
 def timed_step(side: Side, clips: Tensor, labels: BatchLabels, *, seed: int) -> Row:
-    """One step: milliseconds, the loss, and a GPU's peak memory, less what other sides hold."""
+    """Run one step; return milliseconds, loss, and a GPU's peak memory for this side alone."""
     cuda = side.device.type == "cuda"
     side.prepare()
     others = 0
@@ -140,7 +140,7 @@ def measure(
     *,
     seconds: float = math.inf,
 ) -> list[Row]:
-    """Steps of all sides in turn, as many as begin within the seconds: a row for each side."""
+    """Run steps of all sides alternately for some seconds; return a row for each side."""
     over = time.monotonic() + seconds
     batches = [drawn_batch(settings, device, seed=seed) for seed in range(BATCHES)]
     unknown = torch.full((settings.batch_size,), UNKNOWN)
@@ -164,7 +164,7 @@ def measure(
 
 
 def summary(name: str, took: list[Row], peers: list[Row]) -> Row:
-    """One side's steps in short: medians; differences of losses are over the peer's mean loss."""
+    """Summarise one side's steps; differences of losses are relative to the peer's mean loss."""
 
     def median(rows: list[Row], key: str) -> float | None:
         values = [row[key] for row in rows[WARM_UP:] if row[key] is not None]
@@ -189,7 +189,7 @@ def summary(name: str, took: list[Row], peers: list[Row]) -> Row:
 
 
 def disagree(row: Row) -> bool:
-    """Whether a side's first step is further from the peer's than its arithmetic explains."""
+    """Return whether a first step differs more from the peer's than its precision explains."""
     loss, gradients = LARGEST_DIFFERENCE[row["precision"]]
     # Not by `>`: what is no number is not near.
     return not (row["first_difference"] <= loss and row["gradient_difference"] <= gradients)
@@ -199,8 +199,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few small steps; check agreement")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--preset", choices=PRESETS, help="default: by device")
-    parser.add_argument("--batch", type=int, help="samples a step (default: the preset's)")
+    parser.add_argument("--preset", choices=PRESETS, help="preset (default: by device)")
+    parser.add_argument("--batch", type=int, help="samples per step (default: the preset's)")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"timed (default {STEPS})")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--compile", action="store_true", help="also a compiled side")

@@ -1,4 +1,4 @@
-"""That every benchmark runs and finds both sides to agree; its figures are not looked at."""
+"""Every benchmark runs, and the implementations it compares agree; its results are not checked."""
 
 import json
 import os
@@ -10,10 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 300
+pytestmark = pytest.mark.slow
 
 
 def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """A benchmark as README.md there says to run it, on one thread."""
+    """Run a benchmark as benchmarks/README.md says, on one thread."""
     return subprocess.run(
         [sys.executable, f"benchmarks/{script}", *options],
         cwd=ROOT,
@@ -25,24 +26,23 @@ def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def results(script: str, *options: str) -> dict:
-    """The one JSON object that a quick run prints."""
+    """Return the JSON object that a quick run prints."""
     done = run(script, "--quick", "--json", *options)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     return json.loads(done.stdout)
 
 
 def test_tvl1_on_one_core() -> None:
     found = results("tvl1.py")
     assert [row["size"] for row in found["sizes"]] == ["320x240", "171x128", "128x96"]
-    assert found["ratio"] == min(row["ratio"] for row in found["sizes"]) > 0
 
 
 def test_flow_end_to_end() -> None:
     found = results("prep_flow.py", "--workers", "1")
-    theirs, ours, alone = found["sides"]
-    assert theirs["pairs"] == ours["pairs"] == alone["pairs"] == 4 * 11
-    assert found["ratio"] == pytest.approx(ours["pairs_per_s"] / theirs["pairs_per_s"])
-    assert min(theirs["peak_mb"], ours["peak_mb"]) > 10
+    assert [side["pairs"] for side in found["sides"]] == [4 * 11] * 3
+    rows = results("prep_flow.py", "--memory")["lengths"]
+    assert [row["frames"] for row in rows] == [40, 160]
 
 
 def test_flow_on_a_cluster() -> None:
@@ -61,20 +61,11 @@ def test_plan() -> None:
     assert found["frames, MB"]["ratio"] == pytest.approx(1, abs=0.5)
 
 
-def test_memory_by_length() -> None:
-    rows = results("prep_flow.py", "--memory")["lengths"]
-    assert [row["frames"] for row in rows] == [40, 160]
-    assert all(row["peak_mb"] > 10 for row in rows)
-
-
 def test_memory_by_number_of_videos() -> None:
     rows = results("memory.py")["stages"]
     stages = ("prep frames", "train", "eval retrieve")
     assert [(r["stage"], r["videos"]) for r in rows] == [(s, n) for s in stages for n in (4, 12)]
     assert all(row["whole"] and row["peak_mb"] > 10 for row in rows)
-    fewest = {row["stage"]: row["peak_mb"] for row in rows[::2]}
-    growth = [row["peak_mb"] - fewest[row["stage"]] for row in rows]
-    assert [row["growth_mb"] for row in rows] == pytest.approx(growth)
 
 
 def test_impossible_numbers_of_videos_are_one_line() -> None:
@@ -166,17 +157,65 @@ def test_a_day_that_cannot_be_is_one_line(tmp_path: Path) -> None:
 
 def test_reading_clips() -> None:
     found = results("read_clips.py")
-    work = {(row["what"], row["short_side"], row["frames"]) for row in found["clips"]}
-    kinds = [("read", 16), ("read", 32), ("first read", 16)]
-    kinds += [("read + augment", 16), ("read + augment", 32)]
-    assert work == {(what, side, n) for what, n in kinds for side in (128, 256)}
-    assert found["ratio"] == min(row["ratio"] for row in found["clips"]) > 0
+    assert len(found["clips"]) == 10
     # Both sides decode the same JPEGs.
     assert all(row["difference"] < 2 for row in found["clips"] if row["what"] == "read")
-    assert [row["videos"] for row in found["sizes"]] == [2, 2]
 
 
 def test_missing_video_is_one_line() -> None:
     done = run("prep_flow.py", "no-such-folder")
     assert done.returncode == 2
     assert done.stderr == "no-such-folder: no such video or folder\n"
+
+
+def test_clustering() -> None:
+    found = results("clustering.py")
+    assert found["same_labels"] is True
+    whole, first, ours, _ = found["sides"]
+    assert 1 < whole["clusters"] == first["clusters"] == ours["clusters"] < ours["rows"] / 2
+
+
+def test_triplets() -> None:
+    found = results("triplets.py")
+    # The batches contain both kinds of negative: within the margin, and the nearest instead.
+    assert all(0 < row["fallbacks"] < row["batch"] for row in found["sides"])
+    assert all(row["difference"] <= 1e-5 for row in found["sides"])
+
+
+def test_retrieval() -> None:
+    found = results("retrieval.py")
+    assert found["different_sets"] == 0
+    recall = list(found["recall"].values())
+    assert 0 < recall[0] < recall[-1] < 1
+    assert recall == sorted(recall)
+
+
+@pytest.mark.parametrize("script", ["search_index.py", "store_index.py"])
+def test_indices_give_the_same_answers(script: str) -> None:
+    assert results(script)["same_answers"] is True
+
+
+def test_train_step() -> None:
+    found = results("train_step.py")
+    peer, control, *ours = found["sides"]
+    assert len(ours) >= 2
+    # The two peers start a last bit apart, so that neither is the other.
+    assert 0 == peer["gradient_difference"] < control["gradient_difference"] < 0.02
+    assert all(row["losses"][-1] != row["losses"][0] > 0 for row in found["sides"])
+    assert all(row["first_difference"] < 0.05 for row in ours)
+
+
+def test_train_speed() -> None:
+    found = results("train_speed.py")
+    assert 0 < found["differences"]["PIL"] <= 4
+    assert 0 < found["differences"]["device"] <= 1
+    kinds = {row["what"] for row in found["rates"]}
+    assert kinds >= {"readers", "steps", "together", "embedding"}
+    assert all(0 < row["clustering_share"] < 1 for row in found["epochs"][1:])
+
+
+def test_neighbours_at_size() -> None:
+    exact, _, ivf, spread = results("neighbours_at_size.py")["sides"]
+    assert 0.95 < ivf["recall"] == pytest.approx(ivf["as_exact"], abs=0.03)
+    assert ivf["clusters"] == pytest.approx(exact["clusters"], abs=9)
+    assert spread["probes"] > ivf["probes"] >= 1

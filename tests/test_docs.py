@@ -74,6 +74,7 @@ def test_flow_parameters_are_those_of_the_table() -> None:
     assert dict(zip(names, values, strict=True)) == asdict(Tvl1Parameters())
 
 
+@pytest.mark.slow
 def test_own_training_loop_runs(drawn_store: Path, tmp_path: Path) -> None:
     loop, choice, flow = examples(OWN_LOOP)
     for whole, small in (

@@ -6,7 +6,6 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -143,21 +142,11 @@ def _compare(
         "random weights": random_recall(STORE, seed, device),
     }
     say("train: without clusters and with clusters, side by side")
-    jobs = [
-        TrainJob(name, device, {"cluster": cluster, "seed": seed, "epochs": epochs})
-        for name, cluster in ((PLAIN, "none"), (CLUSTERED, "finch"))
-    ]
+    options = {"seed": seed, "epochs": epochs}
+    clusters = {PLAIN: "none", CLUSTERED: "finch"}
+    jobs = [(name, device, {**options, "cluster": clusters[name]}) for name in clusters]
     results = dict(run_jobs(train_and_retrieve, jobs, workers=len(jobs)))
-    return recall | {job.name: results[job.name] for job in jobs}
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """One training of the comparison: name of its run, device, and settings."""
-
-    name: str
-    device: str
-    options: dict[str, Any]
+    return recall | {name: results[name] for name in clusters}
 
 
 class PrefixedLines(io.TextIOBase):
@@ -174,8 +163,10 @@ class PrefixedLines(io.TextIOBase):
         return len(text)
 
 
-def train_and_retrieve(job: TrainJob) -> tuple[str, dict[str, float]]:
+def train_and_retrieve(job: tuple[str, str, dict[str, Any]]) -> tuple[str, dict[str, float]]:
     """Train on half of the cores, in the current folder, and measure recall.
+
+    A job is the name of a run, a device, and settings.
 
     Two small trainings side by side are faster than one after the other, because small steps do
     not scale well over cores.
@@ -183,12 +174,13 @@ def train_and_retrieve(job: TrainJob) -> tuple[str, dict[str, float]]:
     Returns:
         Name of the run, and recall of the test groups at each k.
     """
+    name, device, options = job
     torch.set_num_threads(max(1, available_cores() // 2))
-    with contextlib.redirect_stderr(PrefixedLines(job.name, sys.stderr)):
+    with contextlib.redirect_stderr(PrefixedLines(name, sys.stderr)):
         say = partial(print, file=sys.stderr)
-        train(STORE, preset=PRESET, options=job.options, run=job.name, device=job.device, say=say)
-        result = retrieve(open_run(RUNS / job.name), ks=KS, device=job.device, say=say)
-    return job.name, result["recall"]
+        train(STORE, preset=PRESET, options=options, run=name, device=device, say=say)
+        result = retrieve(open_run(RUNS / name), ks=KS, device=device, say=say)
+    return name, result["recall"]
 
 
 def mean_frame_recall(path: str) -> dict[str, float]:

@@ -55,7 +55,7 @@ def build(
         inputs.store, inputs.entries, split=inputs.split, clusters=last, cache=inputs.cache
     )
     # In the order in which a reader sees them: pictures of the first videos come first.
-    found, shown = _of_embeddings(inputs, videos, sample=sample, seed=seed, say=say)
+    found, shown = _of_embeddings(inputs, videos, sample, seed, say)
     of_clusters = _clusters(inputs, videos, seed)
     settings = summary.settings(inputs)
     report = {
@@ -87,12 +87,7 @@ def build(
 
 
 def _of_embeddings(
-    inputs: ReportInputs,
-    videos: Videos,
-    *,
-    sample: int,
-    seed: int,
-    say: Callable[[str], None],
+    inputs: ReportInputs, videos: Videos, sample: int, seed: int, say: Callable[[str], None]
 ) -> tuple[Neighbours | None, Section]:
     """Build the sections that need embeddings, and return the retrieval behind several of them."""
     cache, feature, split = inputs.cache, inputs.feature, inputs.split
