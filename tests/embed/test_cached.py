@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
@@ -46,6 +47,19 @@ def test_damaged_cache_is_named(work: Path) -> None:
     cache.path.write_bytes(cache.path.read_bytes()[:200])
     with pytest.raises(CacheError, match=cache.path.name):
         cached_embeddings(run, store=None, protocol=protocol, split=1, workers=0, say=str)
+
+
+def test_a_cache_of_an_earlier_version_is_computed_again(work: Path) -> None:
+    run = find_run(None)
+    options = {"store": None, "protocol": evaluation_protocol(run.settings, 1), "workers": 0}
+    cache, _ = cached_embeddings(run, **options, split=1, say=str)
+    with h5py.File(cache.path, "r+") as file:
+        file.attrs.modify("format", 1)
+    lines: list[str] = []
+    again, _ = cached_embeddings(run, **options, split=1, say=lines.append)
+    assert "written by an earlier slic; computing the embeddings again" in lines[0]
+    assert again.backbone == pytest.approx(cache.backbone)
+    assert again.attributes["format"] == 2
 
 
 def test_run_without_checkpoint(work: Path) -> None:
