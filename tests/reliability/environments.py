@@ -19,16 +19,7 @@ SIZES = {"prep": 400, "train": 9000, "eval": 300}  # kB, up to which disks are d
 
 
 def run_limited(case: Case, folder: Path, *, limits: dict[int, int]) -> tuple[int, str]:
-    """Run a case under limits of the system, such as on the size of a file: real refusals.
-
-    Args:
-        case: the command.
-        folder: where.
-        limits: by their numbers in `resource`.
-
-    Returns:
-        Exit code, and what it said on stderr.
-    """
+    """Run a case under limits, by their number in `resource`; return exit code and stderr."""
 
     def prepare() -> None:
         for which, limit in limits.items():
@@ -48,15 +39,10 @@ def run_limited(case: Case, folder: Path, *, limits: dict[int, int]) -> tuple[in
     return done.returncode, done.stderr
 
 
-def refusals(said: str) -> list[str]:
-    """The lines that tell of a failure."""
-    return [line for line in said.splitlines() if line.startswith("slic: ")]
-
-
 def check_said(code: int, said: str, *, path: str = "") -> None:
-    """A failed command says one line, which names a path and what to do; there is no traceback."""
+    """Check for one line with a path and what to do, and no traceback."""
     assert "Traceback" not in said, said
-    lines = refusals(said)
+    lines = [line for line in said.splitlines() if line.startswith("slic: ")]
     assert len(lines) == 1, said
     assert code in (1, 2), said
     assert path in lines[0], said
@@ -64,10 +50,7 @@ def check_said(code: int, said: str, *, path: str = "") -> None:
 
 
 def finish(material: Material, name: str, folder: Path, *, made: bool = True) -> None:
-    """Run a case again without hindrance: it comes to what an undisturbed one comes to.
-
-    `made`: whether the first run came as far as to make its store.
-    """
+    """Run a case again, undisturbed, and check its result; `made`: its store exists by now."""
     case = material.cases()[name]
     faults = case.faults(folder) if made else []
     assert not faults, faults

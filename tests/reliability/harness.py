@@ -1,7 +1,6 @@
 """Runs `slic` commands as a user does, and kills or stops them at moments drawn by a seed."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 EVENTS = Path(__file__).with_name("events")
 LONGEST_S = 240.0
@@ -60,9 +59,8 @@ class Ended:
         code: exit code, or minus the signal.
         out, err: what it printed.
         seconds: how long it took.
-        events: a letter for each change that it made to files: `.` aside, `P` in place.
-        left: whether processes of it were left after a while; they are dead now.
-        left_s: how long the others took to leave, once the main process had ended.
+        events: a letter for each change of a file: `.` temporary, `P` in place.
+        left: whether processes were left behind; they have been killed.
     """
 
     code: int
@@ -71,17 +69,11 @@ class Ended:
     seconds: float
     events: str
     left: bool
-    left_s: float
 
     @property
     def killed(self) -> bool:
         """Whether SIGKILL ended it."""
         return self.code == -signal.SIGKILL
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """What it printed as JSON."""
-        return json.loads(self.out)
 
 
 class Running:
@@ -128,11 +120,11 @@ class Running:
 
     @property
     def said(self) -> str:
-        """What it has printed on stderr so far."""
+        """Return what it has printed on stderr so far."""
         return (self._aside / "err").read_text(errors="replace")
 
     def wait_until(self, condition: Callable[[], bool], *, timeout_s: float = LONGEST_S) -> bool:
-        """Wait for a condition; whether it came before the command's end."""
+        """Wait for a condition; return whether it came before the command's end."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until and self.process.poll() is None:
             if condition():
@@ -149,7 +141,7 @@ class Running:
                 self.process.send_signal(number)
 
     def ended(self, *, timeout_s: float = LONGEST_S) -> Ended:
-        """Wait for the end, and for its processes to leave; what is left is killed."""
+        """Wait for the end of all processes; kill those left behind after a while."""
         try:
             code = self.process.wait(timeout=timeout_s)
         except subprocess.TimeoutExpired:
@@ -159,7 +151,6 @@ class Running:
         end = time.monotonic()
         while _alive(self.process.pid) and time.monotonic() - end < LEAVE_S:
             time.sleep(0.02)
-        left_s = time.monotonic() - end
         left = _alive(self.process.pid)
         if left:
             self.send(signal.SIGKILL, group=True)
@@ -169,11 +160,11 @@ class Running:
         for path in self._aside.iterdir():
             path.unlink()
         self._aside.rmdir()
-        return Ended(code, out, err, end - self.begin, events, left, left_s)
+        return Ended(code, out, err, end - self.begin, events, left)
 
 
 def _alive(group: int) -> bool:
-    """Whether a process of a group is left, those apart that are dead and not yet reaped."""
+    """Return whether a process of a group is alive; zombies are not."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, 0)
         return any(_runs(stat, group) for stat in Path("/proc").glob("[0-9]*/stat"))
