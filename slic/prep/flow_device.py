@@ -97,7 +97,7 @@ def _flow_on_device(
         return pool.submit(store_flow, job, batcher.submit, on_units=on_units)
 
     try:
-        yield from in_flight(submit, jobs, most=threads)
+        yield from in_flight(submit, jobs, limit=threads)
     except DeviceFailed as error:
         advice = "run the same command again, or with --engine cpu"
         raise WorkError(f"{solver.device} failed: {error}; {advice}") from error

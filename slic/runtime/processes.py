@@ -147,7 +147,7 @@ def run_jobs(
     jobs: Iterable[Job],
     *,
     workers: int,
-    counted: Callable[[int], None] = _ignore,
+    on_units: Callable[[int], None] = _ignore,
 ) -> Iterator[Result]:
     """Apply `work` to every job in worker processes; yield results in order of completion.
 
@@ -157,7 +157,7 @@ def run_jobs(
         work: a function of a module, so that it can be pickled.
         jobs: its arguments, which are pickled; the iterable is consumed as needed.
         workers: number of processes.
-        counted: called about once a second with the number of units that jobs have reported by
+        on_units: called about once a second with the number of units that jobs have reported by
             `add_units` since the last call.
 
     Raises:
@@ -181,11 +181,11 @@ def run_jobs(
         nonlocal seen
         now = counter.get_obj().value  # unlocked: a worker may have died with the lock
         if now > seen:
-            counted(now - seen)
+            on_units(now - seen)
         seen = now
 
     try:
-        yield from in_flight(submit, jobs, most=IN_FLIGHT_PER_WORKER * workers, look=poll)
+        yield from in_flight(submit, jobs, limit=IN_FLIGHT_PER_WORKER * workers, poll=poll)
     except BaseException as error:
         stop.close()  # ends the workers, as nobody waits for their jobs
         if isinstance(error, BrokenProcessPool):
@@ -204,31 +204,31 @@ def in_flight(
     submit: Callable[[Job], Future[Result]],
     jobs: Iterable[Job],
     *,
-    most: int | Callable[[], int],
-    look: Callable[[], None] = lambda: None,
+    limit: int | Callable[[], int],
+    poll: Callable[[], None] = lambda: None,
 ) -> Iterator[Result]:
     """Submit jobs, a limited number at once; yield results in order of completion.
 
     Args:
         submit: starts a job.
         jobs: consumed as needed.
-        most: maximum number of jobs under way, or a function that returns it.
-        look: called about once a second, and before results are yielded.
+        limit: maximum number of jobs under way, or a function that returns it.
+        poll: called about once a second, and before results are yielded.
 
     Raises:
         KeyboardInterrupt: the command was asked to stop; all results in time have been yielded.
     """
     queue = iter(jobs)
-    limit = most if callable(most) else lambda: most
+    current_limit = limit if callable(limit) else lambda: limit
     with defer_stops() as stop_requested:
-        running = {submit(job) for job in islice(queue, limit())}
+        running = {submit(job) for job in islice(queue, current_limit())}
         while running and not stop_requested():
             done, running = wait(running, timeout=POLL_EVERY_S, return_when=FIRST_COMPLETED)
-            look()
+            poll()
             for future in done:
                 yield future.result()
             if not stop_requested():
-                room = max(0, limit() - len(running))
+                room = max(0, current_limit() - len(running))
                 running |= {submit(job) for job in islice(queue, room)}
         yield from _results_in_grace({future for future in running if not future.cancel()})
 

@@ -20,11 +20,11 @@ def serial() -> Iterator[None]:
     """Local jobs run in this process: starting others takes longer."""
 
     def run_jobs(
-        work: Callable, jobs: Iterable, *, workers: int, counted: Callable
+        work: Callable, jobs: Iterable, *, workers: int, on_units: Callable
     ) -> Iterator[Any]:
         for job in jobs:
             done = work(job)
-            counted(getattr(job, "pairs", 0))
+            on_units(getattr(job, "pairs", 0))
             yield done
 
     with pytest.MonkeyPatch.context() as patch:

@@ -48,7 +48,7 @@ def videos(tmp_path: Path) -> Path:
 def serial(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run the jobs of `prep frames` in this process."""
 
-    def run(work: Callable, jobs: list, *, workers: int, counted: Any = None) -> Iterator[Any]:
+    def run(work: Callable, jobs: list, *, workers: int, on_units: Any = None) -> Iterator[Any]:
         yield from map(work, jobs)
 
     monkeypatch.setattr(executor, "run_jobs", run)

@@ -55,7 +55,7 @@ def test_error_of_a_job_comes_through() -> None:
 def test_units_are_counted_while_a_job_runs() -> None:
     counts: list[int] = []
     jobs = ["slow", "quick"]
-    done = list(run_jobs(counting, jobs, workers=1, counted=counts.append))
+    done = list(run_jobs(counting, jobs, workers=1, on_units=counts.append))
     assert sorted(done) == ["quick", "slow"]
     assert sum(counts) == 3 + 4 + 5
     # The slow job waits, between its two counts, longer than the time between two looks.
@@ -95,7 +95,7 @@ def test_in_flight_is_bounded_and_in_order_of_completion() -> None:
                 future.set_result(-1)
                 return
 
-    found = list(in_flight(submit, range(10), most=3, look=look))
+    found = list(in_flight(submit, range(10), limit=3, poll=look))
     assert sorted(found) == [-1] * 5 + [1, 3, 5, 7, 9]
     assert max(looks) <= 3
 
@@ -117,7 +117,7 @@ def test_what_may_be_in_flight_can_grow_and_shrink() -> None:
         for future in under_way[:1]:
             future.set_result(0)
 
-    assert len(list(in_flight(submit, range(9), most=most, look=look))) == 9
+    assert len(list(in_flight(submit, range(9), limit=most, poll=look))) == 9
     assert sizes[0] == 2
     assert 4 <= max(sizes) <= 5
     assert sizes[-1] <= 1

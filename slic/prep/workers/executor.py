@@ -33,7 +33,7 @@ class LocalProcesses:
             KeyboardInterrupt: the command was told to stop.
         """
         workers = self._count(len(stage.jobs))
-        yield from run_jobs(stage.work, stage.jobs, workers=workers, counted=stage.on_units)
+        yield from run_jobs(stage.work, stage.jobs, workers=workers, on_units=stage.on_units)
 
     def engine(self, engine: str, device: str | None) -> tuple[str, str]:
         """Resolve `auto` to a TV-L1 engine and device, as `resolve_engine` does."""

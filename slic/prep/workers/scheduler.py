@@ -258,7 +258,7 @@ class _StageRun(Generic[J, Result]):
         """Yield results; collect in `killed` the jobs that lost too many workers."""
         from distributed import KilledWorker
 
-        for job, task in in_flight(self._submit, jobs, most=limit, look=self._look):
+        for job, task in in_flight(self._submit, jobs, limit=limit, poll=self._look):
             try:
                 result, units = task.result()
             except KilledWorker:
