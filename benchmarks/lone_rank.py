@@ -85,7 +85,7 @@ def compare(device: torch.device) -> Iterator[Row]:
     ranks = Heard()
     ranks.average([told])
     assert ranks.any(True, False) == (True, False)
-    assert ranks.decided(lambda: "made") == "made"
+    assert ranks.on_first(lambda: "made") == "made"
     whole = ranks.whole((alone[0],), len(alone[0]))[0]
     yield {
         "side": "exchange between processes",

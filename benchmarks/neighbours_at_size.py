@@ -23,9 +23,9 @@ from alone import COST_COLUMNS, Spent, alone, costs, spent
 from clustering import versions
 from common import Column, Row, machine, refuse, say, show, show_json
 
-from slic.neighbours import lists as inverted_lists
+from slic.neighbours import ivf
 from slic.neighbours.exact import nearest_units, unit_float32
-from slic.neighbours.lists import build_lists, first_neighbours_of
+from slic.neighbours.ivf import build_ivf_index, first_neighbours_of
 from slic.train.clustering import finch
 
 EXACT, IVF, SPREAD = (10_000, 100_000, 200_000), (10_000, 100_000, 1_000_000), (100_000,)
@@ -93,22 +93,22 @@ def searched(rows: Rows, job: Job) -> Answer:
     if job.side == "part":
         _, took = spent(lambda: nearest_units(unit[:ROWS_OF_PART], unit, k=2))
         return Answer(None, None, {}, took)
-    lists, took = spent(lambda: build_lists(unit, k=1))
+    lists, took = spent(lambda: build_ivf_index(unit, k=1))
     return Answer(None, None, facts(lists), took)
 
 
 def clustered(rows: Rows, job: Job) -> Answer:
     """Run FINCH with timing, and search its neighbours again without timing."""
-    inverted_lists.APPROXIMATE_FROM = 2 if job.side == "IVF" else math.inf
+    ivf.APPROXIMATE_FROM = 2 if job.side == "IVF" else math.inf
     finch(rows[:FEW], say=str)
     kept: dict[str, Any] = {}
 
     def build(units: Rows, **how: Any) -> Any:
-        lists = build_lists(units, **how)
+        lists = build_ivf_index(units, **how)
         kept.update(facts(lists))
         return lists
 
-    inverted_lists.build_lists = build
+    ivf.build_ivf_index = build
     labels, took = spent(lambda: finch(rows, say=say))
     neighbours = None
     if job.count <= COMPARED:

@@ -14,9 +14,9 @@ from slic.config import Settings
 from slic.encoders.encoder import MEAN, STD, Encoder, new_encoder
 from slic.encoders.precision import tune
 from slic.engine.forward import ComputeOptions, Forward, make_forward
-from slic.engine.optimise import make_optimiser
-from slic.train.figures import BatchLabels
+from slic.train.methods.base import make_optimiser
 from slic.train.methods.slic import batch_loss
+from slic.train.negatives import BatchLabels
 from slic.train.sampling import VideoTriplet
 
 

@@ -31,8 +31,8 @@ from neighbours_at_size import clustered_rows
 from slic.cache import EmbeddingCache
 from slic.cache.embeddings import write_embeddings
 from slic.neighbours.exact import nearest_units, unit_float32
-from slic.neighbours.kept import index_path, unit_rows
-from slic.neighbours.lists import Lists, approximate
+from slic.neighbours.ivf import IvfIndex, approximate
+from slic.neighbours.saved_index import index_path, unit_rows
 
 SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000), (50, 300)
 WIDTH, K, MANY = 128, 10, 100
@@ -103,7 +103,7 @@ def searched(job: Job) -> Answer:
         units = unit_float32(cache.backbone, name="rows")
     else:
         units = unit_rows(cache, "backbone", say=say)
-    search = units.nearest if isinstance(units, Lists) else partial(nearest_units, units=units)
+    search = units.nearest if isinstance(units, IvfIndex) else partial(nearest_units, units=units)
     marks.append(time.process_time())
     search(asked[:1], k=K)
     marks.append(time.process_time())

@@ -22,9 +22,9 @@ from slic.clips.seeding import even_batches
 from slic.config import Settings
 from slic.embed.embedding import EMBED_AT_ONCE, Protocol, embed
 from slic.engine.forward import ComputeOptions
-from slic.engine.loader import READ_AT_ONCE, SampleLoader
-from slic.train.figures import batch_labels
+from slic.engine.loader import SAMPLES_PER_JOB, SampleLoader
 from slic.train.methods.slic import SLIC
+from slic.train.negatives import batch_labels
 from slic.train.sampling import VideoTriplet, plan_epoch
 
 VIDEOS = 9_537  # UCF101's, of split 1
@@ -201,7 +201,7 @@ class Bench:
     def _readers_with(self, use: Callable[[list], object], *, cut: bool) -> Rate:
         batches = chain.from_iterable(self.readers[cut].batches(self.plan) for _ in repeat(0))
         jobs = 2 * self.compute.workers  # DataLoader's own number
-        queued = -(-jobs * READ_AT_ONCE // self.settings.batch_size)
+        queued = -(-jobs * SAMPLES_PER_JOB // self.settings.batch_size)
         return self._reading(batches, use, queued=queued)
 
     def _reading(

@@ -33,8 +33,8 @@ from slic.encoders.precision import resolve_precision
 from slic.engine.forward import ComputeOptions
 from slic.errors import SlicError
 from slic.runtime.devices import pick_device
-from slic.train.figures import UNKNOWN, BatchLabels
 from slic.train.methods.slic import SLIC
+from slic.train.negatives import UNKNOWN, BatchLabels
 from slic.train.run import CPU_PRESET, GPU_PRESET
 
 PEER = "fp32, eager, NCDHW"

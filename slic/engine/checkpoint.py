@@ -1,37 +1,33 @@
-"""Checkpoints: complete, and either whole or absent."""
+"""Save a training to a checkpoint, which is complete or absent, and restore it."""
 
-import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from slic import __version__
 from slic.encoders.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, statistics_of
 from slic.encoders.tensor_files import optimiser_state, save_tensors, state_mismatch
-from slic.engine.distributed import ALONE, Ranks
+from slic.engine.distributed import SINGLE, Ranks
 from slic.engine.task import Task
 from slic.errors import CheckpointError
 from slic.runtime.regular_files import brief
 
-MOST_STEPS = 2**31
-_COUNTS = ("epoch", "step", "total_steps", "lines")
-# What the first version kept in its record of progress, and is the method's state now.
+MAX_COUNT = 2**31
+# The first version kept these with its progress; now they belong to the method's state.
 _FIRST_VERSION = ("clusters", "clustered_at")
 
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
-        epoch: epochs complete.
-        step: steps complete within the next one.
-        total_steps: steps complete in all.
-        lines: lines of the log that belong to this state.
-        sums: sums of the epoch's figures so far.
+        epoch: number of complete epochs.
+        step: number of steps done in the current epoch.
+        total_steps: number of steps done in all.
+        lines: number of lines of the log up to here.
+        sums: sums of the current epoch's figures so far.
     """
 
     epoch: int = 0
@@ -42,36 +38,13 @@ class Progress:
 
 
 def save_checkpoint(path: Path, task: Task, progress: Progress) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, or leave the previous one as it was.
 
     Raises:
-        DiskError: the file system refuses; what was there before stays.
+        DiskError: the file system refuses to write.
     """
-    save_tensors(path, _content(task, progress))
-
-
-def packed(task: Task, progress: Progress) -> bytes:
-    """A checkpoint for other processes of the same training."""
-    file = io.BytesIO()
-    torch.save(_content(task, progress), file)
-    return file.getvalue()
-
-
-def unpack(data: bytes, task: Task) -> Progress:
-    """Restore a task to what another process of the same training has `packed`."""
-    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    progress = Progress(**content["progress"])
-    task.enter(min(progress.epoch, task.epochs - 1))
-    task.load_state(content["state"], progress.epoch)
-    task.network.load_state_dict(content["model"])
-    task.encoder.statistics = (tuple(content["mean"]), tuple(content["std"]))
-    task.optimiser.load_state_dict(content["optimiser"])
-    return progress
-
-
-def _content(task: Task, progress: Progress) -> dict[str, Any]:
     mean, std = task.encoder.statistics
-    return {
+    content = {
         "format": CHECKPOINT_FORMAT,
         "slic": __version__,
         "encoder": task.encoder.name,
@@ -83,25 +56,39 @@ def _content(task: Task, progress: Progress) -> dict[str, Any]:
         "mean": list(mean),
         "std": list(std),
     }
+    save_tensors(path, content)
 
 
-def restore(path: Path, task: Task) -> Progress:
-    """Restore a task from a checkpoint, all of it or nothing.
-
-    Args:
-        path: the checkpoint.
-        task: its network, optimiser and state change; if an error is raised, at most its stage.
+def resume(path: Path, task: Task, *, ranks: Ranks = SINGLE) -> Progress:
+    """Restore a task on all ranks from the checkpoint that rank 0 reads, if there is one.
 
     Raises:
-        CheckpointError: damaged, of another encoder or other settings, or incomplete.
+        CheckpointError: as `restore`.
     """
-    content = load_checkpoint(path)
+    content = ranks.on_first(lambda: load_checkpoint(path) if path.exists() else None)
+    if content is None:
+        task.enter(0)
+        return Progress()
+    return restore(content, task, where=path)
+
+
+def restore(content: Mapping[str, Any], task: Task, *, where: Path) -> Progress:
+    """Restore a task from the content of a checkpoint, completely or not at all.
+
+    Args:
+        content: what `load_checkpoint` returned.
+        task: its network, optimiser and state are changed; if this fails, its stage at most.
+        where: path of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: incomplete, or of another encoder or other settings.
+    """
     if not task.has_settings(content.get("settings")):
-        raise CheckpointError(f"{path}: of other settings than this training's")
+        raise CheckpointError(f"{where}: has other settings than this training")
     if content["encoder"] != task.encoder.name:
         found = brief(content["encoder"])
-        raise CheckpointError(f"{path}: of encoder {found}, not {task.encoder.name}")
-    statistics = statistics_of(content, where=str(path))
+        raise CheckpointError(f"{where}: has encoder {found}, not {task.encoder.name}")
+    statistics = statistics_of(dict(content), where=str(where))
     try:
         progress, state = _progress(content, task)
         if unfit := state_mismatch(content["model"], task.network.state_dict()):
@@ -110,56 +97,36 @@ def restore(path: Path, task: Task) -> Progress:
         optimiser = optimiser_state(content.get("optimiser"), task.optimiser)
         task.load_state(state, progress.epoch)
     except ValueError as error:
-        raise CheckpointError(f"{path}: cannot be continued from ({error})") from None
+        raise CheckpointError(f"{where}: cannot be continued from ({error})") from None
     task.network.load_state_dict(content["model"])
     task.encoder.statistics = statistics
     task.optimiser.load_state_dict(optimiser)
     return progress
 
 
-def resume(path: Path, task: Task, *, ranks: Ranks = ALONE) -> Progress:
-    """Restore a task in all processes from the checkpoint that the first one finds, if any.
-
-    Raises:
-        CheckpointError: it does not fit.
-    """
-    progress = Progress()
-
-    def first() -> bytes:
-        nonlocal progress
-        if path.exists():
-            progress = restore(path, task)
-        else:
-            task.enter(0)
-        return b"" if ranks.alone else packed(task, progress)
-
-    data = ranks.decided(first)
-    return progress if ranks.first else unpack(data, task)
-
-
 def _progress(content: Mapping[str, Any], task: Task) -> tuple[Progress, dict[str, Any]]:
-    """Progress and the task's state; ValueError where they are not of this training."""
+    """Return progress and the task's state; ValueError if they don't belong to this training."""
     found, state = content.get("progress"), content.get("state", {})
     if not isinstance(found, dict) or not isinstance(state, dict):
         raise ValueError("no record of its progress")
     state = {**{name: found[name] for name in _FIRST_VERSION if name in found}, **state}
-    known = {name: value for name, value in found.items() if name not in _FIRST_VERSION}
-    if not known.keys() <= {each.name for each in fields(Progress)}:
-        raise ValueError("no record of its progress")
-    progress = Progress(**known)
-    for name in _COUNTS:
-        if not is_count(getattr(progress, name)):
-            raise ValueError(f"{name} of its progress is no number of them")
+    try:
+        progress = Progress(**{k: v for k, v in found.items() if k not in _FIRST_VERSION})
+    except TypeError:
+        raise ValueError("no record of its progress") from None
+    counts = (progress.epoch, progress.step, progress.total_steps, progress.lines)
+    if not all(map(is_count, counts)):
+        raise ValueError("its progress holds values that are no counts")
     if progress.epoch > task.epochs or progress.step > progress.total_steps:
-        raise ValueError("its progress goes beyond its settings")
+        raise ValueError("its progress exceeds its settings")
     sums = progress.sums
     if not isinstance(sums, dict) or not all(
         isinstance(name, str) and type(total) in (int, float) for name, total in sums.items()
     ):
-        raise ValueError("no sums of its epoch")
+        raise ValueError("its sums are no numbers")
     return progress, state
 
 
 def is_count(value: Any, *, least: int = 0) -> bool:
-    """Whether a value read from a checkpoint is a number of epochs, steps or lines."""
-    return type(value) is int and least <= value <= MOST_STEPS
+    """Return whether a value read from a checkpoint is a count of epochs, steps or lines."""
+    return type(value) is int and least <= value <= MAX_COUNT

@@ -1,4 +1,8 @@
-"""Processes that train one run together: which this is, and what they tell each other."""
+"""Train one run in several processes: their ranks, what they exchange, and how they stop.
+
+A process that fails ends with its own error message, and `torchrun` then stops the others. What
+these were waiting for fails too; `joined` reports that as one line.
+"""
 
 import contextlib
 import ctypes
@@ -16,131 +20,86 @@ import torch.distributed as dist
 from torch import Tensor
 
 from slic.errors import InputError, SlicError, WorkError
-from slic.runtime.signals import PR_SET_PDEATHSIG, exit_code_of_stop
+from slic.runtime.progress import progress
+from slic.runtime.signals import PR_SET_PDEATHSIG, defer_stops
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
-# The others wait for the first while it clusters.
-PATIENCE = timedelta(minutes=30)
-NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+Result = TypeVar("Result")
+Advance = Callable[[int, float], None]  # called with (steps or videos, clips) done
+# The other processes wait for rank 0 while it clusters.
+TIMEOUT = timedelta(minutes=30)
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_BAD_ENVIRONMENT = (
+    f"{', '.join(VARIABLES)}: not as torchrun sets them; unset them, or start with torchrun"
+)
 CPU = torch.device("cpu")
-
-
-class OtherFailed(WorkError):
-    """Another of the processes has failed, and says why."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """One of the processes of a training; the only one by default, which tells nobody anything.
+    """The rank of this process among those that train one run; by default it is the only one.
 
-    Every method but `share` is to be called by all of them, in the same order.
+    Every method except `share` must be called by all processes, in the same order.
 
     Attributes:
-        rank: its number, from 0. The first alone writes.
-        size: how many there are.
-        local: its number among those of this machine, from 0.
-        beside: how many those are.
+        rank: rank of this process, from 0. Only rank 0 writes files.
+        size: number of processes.
+        local_rank: rank of this process among those on this machine, from 0.
+        local_size: number of processes on this machine.
     """
 
     rank: int = 0
     size: int = 1
-    local: int = 0
-    beside: int = 1
+    local_rank: int = 0
+    local_size: int = 1
 
     @property
-    def alone(self) -> bool:
-        """Whether it is the only one."""
+    def is_single(self) -> bool:
+        """Whether this is the only process."""
         return self.size == 1
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that writes."""
+        """Whether this is rank 0, the process that writes."""
         return self.rank == 0
 
     def edges(self, count: int) -> list[int]:
-        """Where the shares of so many items begin and end: `size + 1` numbers."""
+        """Split `count` items into consecutive shares and return their `size + 1` boundaries."""
         return [count * rank // self.size for rank in range(self.size + 1)]
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Its consecutive part of the items; shares differ in length by one at most."""
+        """Return this rank's consecutive share of the items; lengths differ by one at most."""
         edges = self.edges(len(items))
         return items[edges[self.rank] : edges[self.rank + 1]]
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Of each flag, whether any process has set it."""
-        if self.alone:
+        """Return for each flag whether it is set on any rank."""
+        if self.is_single:
             return flags
-        told = torch.tensor(flags, dtype=torch.int32)
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        return tuple(told.bool().tolist())
+        values = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return tuple(values.bool().tolist())
 
-    def decided(self, make: Callable[[], Made]) -> Made:
-        """What the first process makes, at all of them; the others only wait.
-
-        Raises:
-            SystemExit: in the others, if it fails, with the exit code of its error.
-        """
-        if self.alone:
+    def on_first(self, make: Callable[[], Result]) -> Result:
+        """Run `make` on rank 0 and broadcast its result to every rank."""
+        if self.is_single:
             return make()
-        if not self.first:
-            made, code = self._heard([None, None])
-            if code is not None:
-                raise SystemExit(code)
-            return made
-        try:
-            made = make()
-        except BaseException as error:
-            with contextlib.suppress(RuntimeError):  # they may be gone, which is not what failed
-                self._heard([None, _exit_code(error)])
-            raise
-        return self._heard([made, None])[0]
-
-    def _heard(self, content: list[Any]) -> list[Any]:
+        content = [make() if self.first else None]
         dist.broadcast_object_list(content, src=0, device=CPU)
-        return content
+        return cast(Result, content[0])
 
-    def agreed(self, failure: Exception | None, *flags: bool) -> tuple[bool, ...]:
-        """`any` of the flags, unless a process has failed: then all do.
-
-        Raises:
-            Exception: the failure; if the first process has failed too, it alone raises its own.
-            OtherFailed: another process has failed.
-        """
-        here = failure is not None
-        anywhere, at_first, *told = self.any(here, here and self.first, *flags)
-        if failure is not None and (self.first or not at_first):
-            raise failure
-        if anywhere:
-            raise OtherFailed("another process has failed, and says why")
-        return tuple(told)
-
-    def each(self, make: Callable[[], Made]) -> Made:
-        """What each process makes for itself; if one fails, all do.
-
-        Raises:
-            SlicError: as `agreed` raises it.
-        """
-        failure: SlicError | None = None
-        try:
-            made = make()
-        except SlicError as error:
-            failure = error
-        self.agreed(failure)
-        return made
-
-    def collected(self, value: Made) -> list[Made]:
-        """What all have, in order, at the first process; nothing at the others."""
-        if self.alone:
+    def gather(self, value: Result) -> list[Result]:
+        """Return the values of all ranks in order on rank 0, and an empty list elsewhere."""
+        if self.is_single:
             return [value]
-        values = cast("list[Made]", [None] * self.size) if self.first else None
+        values = cast("list[Result]", [None] * self.size) if self.first else None
         dist.gather_object(value, values)
         return values or []
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors, of one dtype and device, by their means over all processes."""
-        if self.alone or not tensors:
+        """Replace tensors, all of one dtype and device, by their means over all ranks."""
+        if self.is_single or not tensors:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
@@ -148,144 +107,153 @@ class Ranks:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def whole(self, views: Sequence[Tensor], count: int) -> tuple[Tensor, ...]:
-        """Rows of a batch, of which each process has its share, at all of them, with gradients.
+    def gather_rows(self, views: Sequence[Tensor], count: int) -> tuple[Tensor, ...]:
+        """Gather the rows of a batch from all ranks on every rank, with gradients.
 
-        Every process is to compute the same loss of them. Its gradients reach the rows of the
-        process itself, times the number of processes, over which DDP takes the mean afterwards:
-        the mean of `size` x (a share's part of the gradient) is the gradient of the whole batch.
+        Every rank must compute the same loss from them. A rank's own rows receive their gradient
+        times the number of ranks, over which DDP averages afterwards: the mean of
+        `size` x (gradient of a share) is the gradient of the whole batch.
 
         Args:
-            views: of the share, `(b, D)` each.
-            count: B, the rows of the whole batch.
+            views: this rank's share, `(b, D)` each.
+            count: B, number of rows of the whole batch.
 
         Returns:
             `(B, D)` for each of the views.
         """
-        if self.alone:
+        if self.is_single:
             return tuple(views)
-        rows = cast(Tensor, _Whole.apply(torch.cat(tuple(views), dim=1), count, self))
+        rows = cast(Tensor, _GatheredRows.apply(torch.cat(tuple(views), dim=1), count, self))
         return rows.chunk(len(views), dim=1)
 
 
-class _Whole(torch.autograd.Function):
-    """`Ranks.whole` of one tensor."""
+class _GatheredRows(torch.autograd.Function):
+    """`Ranks.gather_rows` of one tensor. The library's own needs shares of equal length."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, count: int, ranks: Ranks) -> Tensor:
         edges = ranks.edges(count)
         ctx.begin, ctx.end, ctx.size = edges[ranks.rank], edges[ranks.rank + 1], ranks.size
-        # Of one size, as Gloo wants them.
+        # Gloo needs tensors of one size.
         longest = -(-count // ranks.size)
-        mine = rows.new_zeros(longest, rows.shape[1])
-        mine[: len(rows)] = rows
-        found = [torch.empty_like(mine) for _ in range(ranks.size)]
-        dist.all_gather(found, mine)
+        padded = rows.new_zeros(longest, rows.shape[1])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(ranks.size)]
+        dist.all_gather(parts, padded)
         lengths = [end - begin for begin, end in pairwise(edges)]
-        return torch.cat([part[:n] for part, n in zip(found, lengths, strict=True)])
+        return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return gradients[0][ctx.begin : ctx.end] * ctx.size, None, None
 
 
-ALONE = Ranks()
+SINGLE = Ranks()
 
 
 def this_rank() -> Ranks:
-    """Which process this is, by the environment that `torchrun` makes; else the only one.
+    """Return the rank of this process from `torchrun`'s environment variables, if they are set.
 
     Raises:
-        InputError: an environment that no `torchrun` makes.
+        InputError: impossible values, which no `torchrun` sets.
     """
-    found = {name: os.environ.get(name) for name in (*NAMES, "LOCAL_WORLD_SIZE")}
-    if any(found[name] is None for name in NAMES):
-        return ALONE
-    try:
-        rank, size, local = (int(found[name] or "") for name in NAMES)
-        beside = int(found["LOCAL_WORLD_SIZE"] or "1")
-    except ValueError:
-        rank = size = local = beside = -1
-    if not 0 <= local <= rank < size or beside < 1:
-        raise _no_torchruns()
-    return ALONE if size == 1 else Ranks(rank, size, local, beside)
-
-
-def _no_torchruns() -> InputError:
-    told = ", ".join(f"{name}={os.environ.get(name)}" for name in NAMES)
-    return InputError(f"{told}: as no torchrun sets them; unset them, or start by torchrun")
+    if any(name not in os.environ for name in VARIABLES):
+        return SINGLE
+    words = [os.environ[name] for name in VARIABLES]
+    words.append(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    rank, size, local, local_size = (int(w) if w.isdecimal() else -1 for w in words)
+    if not 0 <= local <= rank < size or local_size < 1:
+        raise InputError(_BAD_ENVIRONMENT)
+    return SINGLE if size == 1 else Ranks(rank, size, local, local_size)
 
 
 @contextlib.contextmanager
-def joined(*, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
-    """Within, the processes that `torchrun` has started hear each other.
-
-    Errors name the process they are of. Of a stop, and of what has failed in another one, the first
-    alone tells.
+def joined(*, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
+    """Connect the processes that `torchrun` has started; their errors name the process.
 
     Args:
-        patience: the longest that one waits for the others.
+        timeout: the longest time that one process waits for the others.
 
     Raises:
-        InputError: an environment that no `torchrun` makes.
+        InputError: environment variables that no `torchrun` sets.
         WorkError: another process has ended, cannot be reached, or is silent for too long.
     """
     ranks = this_rank()
-    if ranks.alone:
+    if ranks.is_single:
         yield ranks
         return
     where = f"process {ranks.rank} of {ranks.size}"
     try:
         _stop_with_parent()
-        _connect(patience)
+        _connect(timeout)
         yield ranks
         dist.destroy_process_group()
-    except OtherFailed as error:
-        if ranks.first:
-            raise OtherFailed(f"{where}: {error}") from error
-        raise SystemExit(error.exit_code) from None
     except SlicError as error:
         raise type(error)(f"{where}: {error}") from error
-    except KeyboardInterrupt:
-        if ranks.first:
-            raise
-        raise SystemExit(exit_code_of_stop()) from None
     except RuntimeError as error:
-        if not _is_of_contact(error):
+        # Gloo's errors are plain RuntimeErrors.
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
         raise WorkError(
-            f"{where}: lost contact with another one, which has ended or is silent; the same"
-            " command continues"
+            f"{where}: lost contact with another process: it has ended (see its own message), is"
+            " silent, or is on another network (GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name the"
+            " one to use); the same command continues"
         ) from error
 
 
 def _stop_with_parent() -> None:
-    """Ask Linux to stop this process when a `torchrun` ends that could not stop it itself."""
+    """Ask Linux to stop this process with its `torchrun`, which cannot do so if it is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _connect(patience: timedelta) -> None:
+def _connect(timeout: timedelta) -> None:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, timeout=patience)
-    except ValueError:  # no address of the first process, or none that is one
-        raise _no_torchruns() from None
-    except RuntimeError as error:
-        if not _is_of_contact(error):
-            raise
-        raise WorkError(
-            "cannot reach the others: see that all are started; GLOO_SOCKET_IFNAME and"
-            " NCCL_SOCKET_IFNAME name the network to take, where there are several"
-        ) from error
+        dist.init_process_group(backend, timeout=timeout)
+    except ValueError:  # the address of rank 0 is missing or malformed
+        raise InputError(_BAD_ENVIRONMENT) from None
 
 
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, SlicError):
-        return error.exit_code
-    return exit_code_of_stop() if isinstance(error, KeyboardInterrupt) else 1
+class StoppedTogether(KeyboardInterrupt):
+    """A stop of all processes after the same step, so that a checkpoint can still be saved."""
 
 
-def _is_of_contact(error: RuntimeError) -> bool:
-    """Whether an error is of the connections among the processes; Gloo has no kind of its own."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+@contextlib.contextmanager
+def synchronised_batches(items: Iterator[Item], ranks: Ranks) -> Iterator[Iterator[Item]]:
+    """Iterate such that a stop of one process stops all of them before the same item.
+
+    With several processes, Ctrl-C and SIGTERM are held until all have taken equally many items.
+
+    Raises:
+        StoppedTogether: on all ranks, if any of them was told to stop.
+    """
+    if ranks.is_single:
+        yield items
+        return
+    with defer_stops() as stop_requested:
+        yield _until_stopped(items, ranks, stop_requested)
+
+
+def _until_stopped(
+    items: Iterator[Item], ranks: Ranks, stop_requested: Callable[[], bool]
+) -> Iterator[Item]:
+    end: Any = object()
+    while True:
+        item = next(items, end)
+        (stop,) = ranks.any(stop_requested())
+        if stop:
+            raise StoppedTogether
+        if item is end:
+            return
+        yield item
+
+
+@contextlib.contextmanager
+def first_progress(ranks: Ranks, total: int, what: str) -> Iterator[Advance]:
+    """Show progress over `total` steps or videos, on rank 0 only; yields `advance`."""
+    if not ranks.first:
+        yield lambda videos, clips: None
+        return
+    with progress(total, what, unit="clips") as advance:
+        yield advance

@@ -1,4 +1,4 @@
-"""One epoch under way: its plan, what its steps add up to, and the watch over their losses."""
+"""The epoch in progress: its batches, sums over its steps, and a watch for losses not finite."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 
 from slic.clips.samples import Sample
-from slic.engine.divergence import LossWatch
+
+LOOK_EVERY = 32  # steps between two looks at a GPU's losses, each of which waits for the GPU
 
 
 class Epoch:
-    """What is known of an epoch between its first step and its record.
+    """What is known of an epoch between its first step and its line in the log.
 
     Args:
-        number: from 0.
+        number: number of the epoch, from 0.
         plan: its batches.
-        sums: of the steps already done, from a checkpoint.
-        device: of the losses.
+        sums: sums of the steps already done, from a checkpoint.
+        device: device of the losses.
     """
 
     def __init__(
@@ -27,16 +28,29 @@ class Epoch:
         device: torch.device,
     ) -> None:
         self.number, self.plan = number, plan
-        self.watch = LossWatch(device)
         self._sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in sums.items()}
+        self._look_every = LOOK_EVERY if device.type == "cuda" else 1
+        self._bad_step = torch.full((), -1, dtype=torch.int64, device=device)
 
     def add(self, step: int, values: Mapping[str, Tensor]) -> int | None:
-        """Add a step's sums; the first step whose loss is not finite, if one is known by now."""
+        """Add the sums of a step, of which `loss` is one.
+
+        Returns:
+            The first step whose loss is not finite, if one is known by now. A GPU is asked only
+            every `LOOK_EVERY` steps.
+        """
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0) + value
-        return self.watch.see(step, values["loss"])
+        bad = (self._bad_step < 0) & ~torch.isfinite(values["loss"].detach())
+        self._bad_step = torch.where(bad, step, self._bad_step)
+        return self.bad_step() if (step + 1) % self._look_every == 0 else None
+
+    def bad_step(self) -> int | None:
+        """Return the first step whose loss is not finite, or None; waits for the device."""
+        step = int(self._bad_step)
+        return None if step < 0 else step
 
     @property
     def sums(self) -> dict[str, float]:
-        """Sums of the steps done; to read them is to wait for the device."""
+        """Sums of the steps done; waits for the device."""
         return {name: float(value) for name, value in self._sums.items()}

@@ -1,4 +1,4 @@
-"""How an encoder's forward is computed in a step: layout, arithmetic, compiled, recomputed."""
+"""Compute an encoder's forward pass in training: precision, compilation, recomputation, ranks."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from slic.config import Precision
 from slic.encoders.encoder import Encoder, normalise
-from slic.encoders.precision import autocast
-from slic.engine.distributed import ALONE, Ranks
+from slic.encoders.precision import resolve_precision
+from slic.engine.distributed import SINGLE, Ranks
 from slic.errors import InputError, WorkError
 
 Forward = Callable[[Tensor], Tensor]
@@ -23,18 +23,18 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """With what a run is computed: it decides how fast, and not what, but for rounding.
+    """Options that affect the speed of training, and its results only by rounding.
 
     Attributes:
-        device: where.
-        workers: reading processes.
-        augment_on_device: readers only cut the crops, and the device does the rest.
-        compile: translate the forward and backward into kernels of its own.
-        recompute: keep few activations, and compute the others twice.
-        profile: measure where the time goes.
+        device: device to train on.
+        workers: number of reader processes.
+        augment_on_device: let readers only crop, and the device do the rest.
+        compile: compile the encoder with `torch.compile`.
+        recompute: store few activations and compute the others again in the backward pass.
+        profile: measure the time of each part of a step.
 
     Raises:
-        InputError: compile and recompute together.
+        InputError: both compile and recompute.
     """
 
     device: torch.device
@@ -50,51 +50,52 @@ class ComputeOptions:
 
 
 def make_forward(
-    encoder: Encoder, compute: ComputeOptions, precision: Precision, *, ranks: Ranks = ALONE
+    encoder: Encoder, compute: ComputeOptions, precision: Precision, *, ranks: Ranks = SINGLE
 ) -> Forward:
-    """The function from clips `(N, T, size, size, 3)` uint8 to projections `(N, 128)` float32.
+    """Return a function from clips `(N, T, size, size, 3)` uint8 to projections `(N, 128)` float32.
 
     Args:
-        encoder: on the device of `compute`; its weights are used, not copied.
+        encoder: encoder on the device of `compute`; it is used, not copied.
         compute: device, compile and recompute.
-        precision: of the arithmetic.
-        ranks: the processes over which gradients are averaged. On GPUs the encoder's batch
-            normalisation becomes one of all their clips, which then takes them all in each call.
+        precision: precision of the arithmetic.
+        ranks: processes over which gradients are averaged. On GPUs, batch normalisation then
+            takes its statistics from the clips of all of them, so that all must call it together.
     """
-    embed = partial(_projection, encoder, recompute=compute.recompute)
+    project = partial(_projection, encoder, recompute=compute.recompute)
+    half = resolve_precision(precision, compute.device) == "bf16"
 
     def forward(clips: Tensor) -> Tensor:
-        with autocast(compute.device, precision):
+        with torch.autocast(compute.device.type, dtype=torch.bfloat16, enabled=half):
             values = normalise(clips, device=compute.device, statistics=encoder.statistics)
-            rows = embed(values)
+            rows = project(values)
             return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
-    if not ranks.alone and compute.device.type == "cuda":
+    if not ranks.is_single and compute.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
-    made = _compiled(forward) if compute.compile else forward
-    return made if ranks.alone else _averaged(encoder, made, compute.device)
+    result = _compiled(forward) if compute.compile else forward
+    return result if ranks.is_single else _averaged(encoder, result, compute.device)
 
 
-class _Applied(nn.Module):
-    """A forward as a module that has the encoder's parameters."""
+class _ForwardModule(nn.Module):
+    """A forward function as a module with the encoder's parameters."""
 
     def __init__(self, encoder: Encoder, forward: Forward) -> None:
         super().__init__()
-        self.encoder, self.apply_to = encoder, forward
+        self.encoder, self.function = encoder, forward
 
     def forward(self, clips: Tensor) -> Tensor:
-        return self.apply_to(clips)
+        return self.function(clips)
 
 
 def _averaged(encoder: Encoder, forward: Forward, device: torch.device) -> Forward:
-    """The forward, whose gradients become the mean over all processes as they are computed."""
+    """Wrap a forward in DDP, which averages gradients over all ranks."""
     with warnings.catch_warnings():
-        # The name of the option until PyTorch 2.15, which knows it still.
+        # PyTorch 2.15 renames the option, but still accepts it.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
         return DistributedDataParallel(
-            _Applied(encoder, forward),
+            _ForwardModule(encoder, forward),
             device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # averaged where they are used
+            broadcast_buffers=False,  # averaged before they are used
         )
 
 
@@ -108,40 +109,40 @@ def _projection(encoder: Encoder, clips: Tensor, *, recompute: bool) -> Tensor:
             values,
             use_reentrant=False,
             preserve_rng_state=False,
-            context_fn=partial(_once_and_again, block),
+            context_fn=partial(_recompute_contexts, block),
         )
     return encoder.embed(values)[1]
 
 
-def _once_and_again(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    return nullcontext(), _statistics_untouched(block)
+def _recompute_contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    return nullcontext(), _unchanged_statistics(block)
 
 
 @contextmanager
-def _statistics_untouched(block: nn.Module) -> Iterator[None]:
-    """Within, batch normalisation updates copies of its running statistics.
+def _unchanged_statistics(block: nn.Module) -> Iterator[None]:
+    """Let batch normalisation update copies of its running statistics in the block.
 
-    They have been updated once for this batch; without any, it would keep fewer tensors than
-    the first time, which is not allowed.
+    The first forward pass has updated them for this batch already. Updates cannot be switched off
+    instead: `checkpoint` requires that both passes save the same tensors.
     """
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     buffers = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     try:
-        for norm, known in zip(norms, buffers, strict=True):
-            for name, value in known.items():
+        for norm, originals in zip(norms, buffers, strict=True):
+            for name, value in originals.items():
                 setattr(norm, name, value.clone())
         yield
     finally:
-        for norm, known in zip(norms, buffers, strict=True):
-            for name, value in known.items():
+        for norm, originals in zip(norms, buffers, strict=True):
+            for name, value in originals.items():
                 setattr(norm, name, value)
 
 
 def _compiled(forward: Forward) -> Forward:
-    """A forward that compiles itself when first called, once for each of the few batch sizes.
+    """Compile a forward when it is first called, once for each of the few batch sizes.
 
     Raises:
-        WorkError: when called, there is no compiler, or it fails.
+        WorkError: when called, if there is no compiler, or it fails.
     """
     compiled = torch.compile(forward, dynamic=False)
 

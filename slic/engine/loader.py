@@ -1,4 +1,4 @@
-"""Batches of samples: read by several processes at once, and brought to the device."""
+"""Load batches of samples: several processes read them, and the device gets them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,16 +11,16 @@ from slic.clips.samples import Sample, SampleClips
 from slic.clips.seeding import even_batches
 from slic.config import Settings
 
-READ_AT_ONCE = 8  # samples a job: a batch is shared among readers, which hold two jobs' each
+SAMPLES_PER_JOB = 8  # readers share a batch; each holds two jobs' results
 
 
 class SampleLoader:
-    """Batches of samples, each read by several readers at once.
+    """Loads batches of samples; several readers share each batch.
 
     Args:
-        readers: of the store.
-        settings: of the run: shape of a clip, augmentation.
-        clips: V, the clips of each sample.
+        readers: reader processes of the store.
+        settings: settings of the run: shape of a clip, augmentation.
+        clips: V, number of clips of each sample.
         augment_on_device: let the readers only cut the crops.
     """
 
@@ -36,15 +36,15 @@ class SampleLoader:
         self.cut = augment_on_device
 
     def batches(self, plan: Sequence[Sequence[Sample]]) -> Iterator[list[Tensor] | list[CutClips]]:
-        """Read planned batches, in order: the parts of each, as the readers give them."""
-        shared = [even_batches(batch, READ_AT_ONCE) for batch in plan]
-        jobs = (SampleClips(tuple(p), self.settings, self.cut) for parts in shared for p in parts)
+        """Read planned batches in order; each is a list of parts, as the readers return them."""
+        batches = [even_batches(batch, SAMPLES_PER_JOB) for batch in plan]
+        jobs = (SampleClips(tuple(p), self.settings, self.cut) for parts in batches for p in parts)
         results = self.readers.results(jobs)
-        for parts in shared:
+        for parts in batches:
             yield [next(results) for _ in parts]  # type: ignore[misc]
 
     def on_device(self, parts: Sequence[Tensor | CutClips], device: torch.device) -> Tensor:
-        """A batch on the device, augmented: `(V, B, T, size, size, 3)` uint8."""
+        """Return a batch on the device, augmented: `(V, B, T, size, size, 3)` uint8."""
         clips = [self._clips(part, device).unflatten(0, (self.clips, -1)) for part in parts]
         return clips[0] if len(clips) == 1 else torch.cat(clips, dim=1)
 

@@ -1,4 +1,4 @@
-"""Where a training's time goes: waiting for data, and each part of a step."""
+"""Measure where the time of a training goes: waiting for data, and each part of a step."""
 
 import contextlib
 import time
@@ -14,51 +14,49 @@ CLUSTERING = "clustering"
 
 
 class Profile:
-    """Seconds of each phase of the steps done, and of clustering.
+    """Seconds spent in each phase of the steps done, and in clustering.
 
-    A GPU is waited for at the end of every phase, so that a profiled run is somewhat slower.
+    With a GPU, the end of every phase waits for it, so that a profiled run is somewhat slower.
 
     Args:
-        device: where the steps are computed.
-        wanted: False to measure nothing, and wait for nothing.
+        device: device of the steps.
+        enabled: False to measure nothing and never wait.
     """
 
-    def __init__(self, device: torch.device, *, wanted: bool = True) -> None:
-        self.wanted = wanted
+    def __init__(self, device: torch.device, *, enabled: bool = True) -> None:
+        self.enabled = enabled
         self.steps = 0
         self.seconds = dict.fromkeys((*PHASES, CLUSTERING), 0.0)
         self._device = device
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count what is done inside as a phase."""
-        if not self.wanted:
-            yield
-            return
+        """Measure the block as a phase."""
         begin = self._now()
         yield
         self.seconds[name] += self._now() - begin
 
     def waiting(self, batches: Iterator[T]) -> Iterator[T]:
-        """The batches, each waited for; the end of them is not."""
+        """Iterate over batches, measuring the time that each is waited for."""
         end = object()
         while True:
-            begin = self._now() if self.wanted else 0.0
+            begin = self._now()
             batch = next(batches, end)
             if batch is end:
                 return
-            if self.wanted:
-                self.seconds[WAITING] += self._now() - begin
+            self.seconds[WAITING] += self._now() - begin
             self.steps += 1
             yield cast(T, batch)
 
     def _now(self) -> float:
+        if not self.enabled:
+            return 0.0
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
     def rows(self) -> list[tuple[str, float, float | None, float]]:
-        """Of each phase: name, seconds, milliseconds a step (None of clustering), share."""
+        """Return name, seconds, milliseconds a step (None for clustering) and share by phase."""
         total = max(sum(self.seconds.values()), 1e-9)
         steps = max(self.steps, 1)
         return [

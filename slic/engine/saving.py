@@ -1,4 +1,4 @@
-"""Saving: a line of the log and the checkpoint behind it, checked before they are written."""
+"""Save a training: write a line of the log and then the checkpoint, after checking both."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from slic.engine.checkpoint import Progress, save_checkpoint
-from slic.engine.distributed import Ranks
+from slic.engine.distributed import SINGLE, Ranks
 from slic.engine.divergence import finite_weights
 from slic.engine.epoch import Epoch
 from slic.engine.log import Recorder
@@ -19,15 +19,15 @@ CHECKPOINT_EVERY_S = 600.0  # within an epoch
 
 
 class Saver:
-    """Saves one training; of several processes the first writes, and the others wait.
+    """Saves one training. With several processes rank 0 writes, and the others wait for it.
 
     Args:
-        task: what is trained.
-        progress: how far it is.
-        path: of the latest checkpoint.
-        ranks: the processes that train together.
-        run: whose log is written; None to write checkpoints alone.
-        keep: also keep a checkpoint of its own for each record between epochs.
+        task: task to save.
+        progress: progress of the task.
+        path: path of the latest checkpoint.
+        ranks: processes that train together.
+        run: run whose log is written; None to write checkpoints only.
+        keep: also keep a separate checkpoint for each record between epochs.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Saver:
         progress: Progress,
         path: Path,
         *,
-        ranks: Ranks,
+        ranks: Ranks = SINGLE,
         run: Run | None = None,
         keep: bool = False,
     ) -> None:
@@ -47,8 +47,8 @@ class Saver:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Open the log, cut to what the checkpoint knows of, and close it at the end."""
-        self.ranks.decided(self._open)
+        """Open the log, cut to the lines that the checkpoint counts, and close it at the end."""
+        self.ranks.on_first(self._open)
         try:
             yield
         finally:
@@ -60,17 +60,17 @@ class Saver:
             self._log = Recorder(self.run, lines=self.progress.lines)
 
     def due(self) -> bool:
-        """Whether a checkpoint within the epoch is due in any of the processes."""
+        """Return whether a checkpoint within the epoch is due on any rank."""
         (due,) = self.ranks.any(time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S)
         return due
 
     def save(self, record: Record | None = None, *, name: str | None = None) -> None:
-        """Save a checkpoint, and before it a line of the log, if there is one to write."""
-        self.ranks.decided(partial(self._write, record, name or self.path.name))
+        """Append a line to the log, if there is one, and save a checkpoint."""
+        self.ranks.on_first(partial(self._write, record, name or self.path.name))
         self._saved_at = time.monotonic()
 
     def save_between(self, record: Record | None) -> None:
-        """Save what was done between two epochs, if anything was."""
+        """Save the work done between two epochs, if there was any."""
         if record is None:
             return
         with defer_stops():
@@ -84,14 +84,6 @@ class Saver:
         self.progress.sums = epoch.sums
         self.save()
 
-    def save_done(self) -> None:
-        """Save the end of the training, once."""
-        if not self.ranks.decided(self._is_done):
-            self.save(("done", {"epoch": self.progress.epoch}))
-
-    def _is_done(self) -> bool:
-        return self._log is not None and self._log.holds("done")
-
     def _write(self, record: Record | None, name: str) -> None:
         if self._log is not None:
             if record is not None:
@@ -101,20 +93,20 @@ class Saver:
         save_checkpoint(self.path.with_name(name), self.task, self.progress)
 
     def check(self, epoch: Epoch) -> None:
-        """Make what is to be saved that of all processes, and refuse values that are not finite.
+        """Average the running statistics over all ranks, and refuse values that are not finite.
 
         Raises:
             WorkError: the loss of a step, or a weight, is not finite.
         """
         statistics = [b for b in self.task.network.buffers() if b.is_floating_point()]
         self.ranks.average(statistics)
-        if (bad := epoch.watch.first()) is not None:
+        if (bad := epoch.bad_step()) is not None:
             self.fail(epoch, "loss", bad)
         if not finite_weights(self.task.network):
             self.fail(epoch, "weights", self.progress.step - 1)
 
     def fail(self, epoch: Epoch, what: str, step: int) -> None:
-        """End the training of all processes: a `what` is not finite after a step of the epoch."""
+        """End the training because a `what` is not finite after a step of the epoch."""
 
         def fail() -> None:
             raise self.task.diverged(
@@ -125,4 +117,4 @@ class Saver:
                 rate=self.task.optimiser.param_groups[0]["lr"],
             )
 
-        self.ranks.decided(fail)
+        self.ranks.on_first(fail)

@@ -20,10 +20,8 @@ from slic.encoders.checkpoints import encoder_of, load_checkpoint
 from slic.encoders.encoder import weights_digest
 from slic.encoders.precision import resolve_precision
 from slic.engine.checkpoint import resume
-from slic.engine.distributed import ALONE
 from slic.engine.estimate import overlapped
 from slic.engine.loop import Loop
-from slic.engine.profile import Profile
 from slic.engine.saving import Saver
 from slic.errors import CheckpointError
 from slic.eval.finetuning import Finetuning
@@ -131,8 +129,8 @@ def make_loop(task: Finetuning, checkpoint: Path) -> Loop:
         progress = resume(checkpoint, task)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; delete it to begin again") from None
-    saver = Saver(task, progress, checkpoint, ranks=ALONE)
-    return Loop(task, saver, device=task.device, profile=Profile(task.device, wanted=False))
+    saver = Saver(task, progress, checkpoint)
+    return Loop(task, saver, device=task.device)
 
 
 def _announce(task: Finetuning, loop: Loop, say: Callable[[str], None]) -> None:

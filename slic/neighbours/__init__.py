@@ -1,1 +1,1 @@
-"""Nearest neighbours by cosine: exact, by an index, on a GPU; and the index that is kept."""
+"""Nearest neighbours by cosine similarity: exact, or by an IVF index, which can be saved."""

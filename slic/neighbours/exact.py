@@ -1,18 +1,24 @@
-"""Exact nearest neighbours by cosine similarity: faiss on the CPU, blocks on a GPU."""
+"""Exact nearest neighbours by cosine similarity: with faiss on the CPU, with PyTorch on a GPU."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from slic.errors import InputError, WorkError
-from slic.neighbours.device import device_for, search_blocks
+
+if TYPE_CHECKING:
+    import torch
 
 KMEANS_ROUNDS = 25
+GPU_FROM = 1e11  # multiplications: a second of one core
+GPU_QUERIES, GPU_GALLERY = 8192, 16384  # rows of a block, whose product takes 512 MiB
 
 FloatRows = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -21,19 +27,20 @@ Indices = npt.NDArray[np.int64]
 def nearest(
     queries: npt.ArrayLike, gallery: npt.ArrayLike, *, k: int, block: int = 4096
 ) -> tuple[FloatRows, Indices]:
-    """The `k` gallery rows most similar to each query, exactly.
+    """Find the `k` gallery rows most similar to each query, exactly.
 
-    Equal similarities among the `k` are ordered by gallery index; which of several equal rows
-    take the last places is open. A row of zeros is similar to nothing (0).
+    Rows of equal similarity are ordered by gallery index; which of several equal rows take the
+    last places is undefined. A row of zeros has similarity 0 to every row.
 
     Args:
-        queries: (Q, D) of any real dtype; need not be normalised.
-        gallery: (N, D).
-        k: neighbours a query; more than N gives N.
-        block: queries searched at a time, which bounds working memory, not the result.
+        queries: `(Q, D)` of any real dtype; rows need not be normalised.
+        gallery: `(N, D)`.
+        k: number of neighbours of each query; at most N are returned.
+        block: number of queries searched at a time, which limits memory and not the result.
 
     Returns:
-        Cosine similarity (Q, k) float32, falling along a row, and gallery index (Q, k) int64.
+        Cosine similarity `(Q, k)` float32, descending along a row, and gallery index `(Q, k)`
+        int64.
 
     Raises:
         InputError: shapes that do not fit, an empty gallery, or `k` or `block` below 1.
@@ -46,7 +53,7 @@ def nearest(
 def nearest_units(
     queries: FloatRows, units: FloatRows, *, k: int, block: int = 4096
 ) -> tuple[FloatRows, Indices]:
-    """`nearest` of rows that `unit_float32` has made, among such rows; neither is copied."""
+    """Do as `nearest`, for rows normalised by `unit_float32`; nothing is copied."""
     if k < 1 or block < 1:
         raise InputError(f"k and block must be 1 or more, got k={k}, block={block}")
     if queries.shape[1] != units.shape[1]:
@@ -60,17 +67,17 @@ def nearest_units(
 
 
 def first_neighbours(embeddings: npt.ArrayLike, *, block: int = 4096) -> Indices:
-    """The most similar other row of each row: never the row itself, duplicated rows included.
+    """Find the most similar other row of each row; never the row itself, even among duplicates.
 
     Args:
-        embeddings: (N, D) with N of 2 or more, of any real dtype; need not be normalised.
-        block: rows searched at a time.
+        embeddings: `(N, D)`, N >= 2, of any real dtype; rows need not be normalised.
+        block: number of rows searched at a time.
 
     Returns:
-        (N,) int64.
+        `(N,)` int64.
 
     Raises:
-        InputError: not (N, D), or fewer than two rows.
+        InputError: not `(N, D)`, or fewer than two rows.
         WorkError: rows that hold NaN or infinity.
     """
     rows = unit_float32(embeddings, name="embeddings")
@@ -80,13 +87,13 @@ def first_neighbours(embeddings: npt.ArrayLike, *, block: int = 4096) -> Indices
 
 
 def first_other(index: Indices) -> Indices:
-    """Of the two rows (N, 2) found nearest to each, the first that is not the row itself."""
-    # Among duplicates a row may come second or not at all: then the first one found is another.
+    """Return from the two rows `(N, 2)` nearest to each row the first one that is not itself."""
+    # Among duplicates, the row itself may come second or not at all: the first is another one then.
     return np.where(index[:, 0] == np.arange(len(index)), index[:, 1], index[:, 0])
 
 
 def unit_float32(rows: npt.ArrayLike, *, name: str) -> FloatRows:
-    """A contiguous float32 copy of (N, D) `rows`, each of length one; zeros stay zeros.
+    """Return a contiguous float32 copy of rows `(N, D)`, scaled to length one; zeros stay zeros.
 
     Raises:
         InputError: not a matrix.
@@ -111,53 +118,108 @@ def unit_float32(rows: npt.ArrayLike, *, name: str) -> FloatRows:
 def _search(
     rows: FloatRows, gallery: FloatRows, *, k: int, block: int
 ) -> tuple[FloatRows, Indices]:
-    similarity = np.empty((len(rows), k), dtype=np.float32)
-    neighbour = np.empty((len(rows), k), dtype=np.int64)
-    device = device_for(float(len(rows)) * gallery.size)
+    device = _gpu_for(float(len(rows)) * gallery.size)
     if device is not None:
         from torch import OutOfMemoryError
 
-        with contextlib.suppress(OutOfMemoryError):  # others fill the GPU; the cores still can
+        with contextlib.suppress(OutOfMemoryError):  # other programs fill the GPU: use the CPU
             return by_similarity(*search_blocks(rows, gallery, k=k, device=device))
+    similarity = np.empty((len(rows), k), dtype=np.float32)
+    neighbour = np.empty((len(rows), k), dtype=np.int64)
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
         similarity[part], neighbour[part] = by_similarity(*products(rows[part], gallery, k=k))
     return similarity, neighbour
 
 
-def products(rows: FloatRows, gallery: FloatRows, *, k: int) -> tuple[FloatRows, Indices]:
-    """The `k` largest inner products (Q, k) of each row, in float32, and their gallery rows.
+def _gpu_for(multiplications: float) -> torch.device | None:
+    """Return the GPU that this process uses already, if the work is worth one.
 
-    As IndexFlatIP does, without its copy of the rows; working memory is faiss's few megabytes.
+    A GPU that it does not use is left alone: `--device cpu` may have been given for a reason.
+    """
+    torch = sys.modules.get("torch")
+    if multiplications < GPU_FROM or torch is None or not torch.cuda.is_initialized():
+        return None
+    return torch.device(
+        "cuda", max(range(torch.cuda.device_count()), key=torch.cuda.memory_allocated)
+    )
+
+
+def search_blocks(
+    rows: FloatRows,
+    gallery: FloatRows,
+    *,
+    k: int,
+    device: torch.device,
+    block: int = GPU_QUERIES,
+    gallery_block: int = GPU_GALLERY,
+) -> tuple[FloatRows, Indices]:
+    """Find the `k` largest inner products of each row on a device, in float32.
+
+    Args:
+        rows: `(Q, D)`.
+        gallery: `(N, D)`, N >= k.
+        k: number of products of each row.
+        device: any device that PyTorch has.
+        block: number of rows at a time, which limits memory and not the result.
+        gallery_block: number of gallery rows at a time.
+
+    Returns:
+        Product `(Q, k)`, descending along a row, and gallery index `(Q, k)`.
+    """
+    import torch
+
+    product = np.empty((len(rows), k), dtype=np.float32)
+    index = np.empty((len(rows), k), dtype=np.int64)
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        for start in range(0, len(rows), block):
+            queries = torch.tensor(rows[start : start + block], device=device)
+            best = torch.empty((len(queries), 0), device=device)
+            where = torch.empty((len(queries), 0), device=device, dtype=torch.int64)
+            for first in range(0, len(gallery), gallery_block):
+                others = torch.tensor(gallery[first : first + gallery_block], device=device)
+                top, at = (queries @ others.T).topk(min(k, len(others)), dim=1)
+                best, where = torch.cat((best, top), dim=1), torch.cat((where, at + first), dim=1)
+                best, chosen = best.topk(min(k, best.shape[1]), dim=1)
+                where = where.gather(1, chosen)
+            product[start : start + block] = best.cpu().numpy()
+            index[start : start + block] = where.cpu().numpy()
+    return product, index
+
+
+def products(rows: FloatRows, gallery: FloatRows, *, k: int) -> tuple[FloatRows, Indices]:
+    """Find the `k` largest inner products `(Q, k)` of each row, in float32, and their gallery rows.
+
+    As faiss's IndexFlatIP does, but without its copy of the gallery.
     """
     faiss = _faiss()
     return faiss.knn(rows, gallery, k, faiss.METRIC_INNER_PRODUCT)
 
 
 def by_similarity(similarity: FloatRows, index: Indices) -> tuple[FloatRows, Indices]:
-    """Neighbours (Q, k) in falling order, equal ones by index."""
+    """Sort neighbours `(Q, k)` by descending similarity, equal ones by index."""
     order = np.lexsort((index, -similarity), axis=1)
     return np.take_along_axis(similarity, order, axis=1), np.take_along_axis(index, order, axis=1)
 
 
 def kmeans_assignment(unit: FloatRows, clusters: int, *, seed: int) -> Indices:
-    """The nearest centre of each row of (N, D), by spherical k-means from a random start.
+    """Return the nearest centre of each row after spherical k-means.
 
     Args:
-        unit: rows of length one, at least as many as clusters.
-        clusters: how many.
-        seed: of the first centres.
+        unit: `(N, D)` rows of length one, at least as many as clusters.
+        clusters: number of clusters.
+        seed: seed of the first centres.
 
     Returns:
-        (N,) int64 in 0..clusters-1.
+        `(N,)` int64 in 0..clusters-1.
     """
     centres = kmeans_centres(unit, clusters, seed=seed, rounds=KMEANS_ROUNDS)
     return products(unit, centres, k=1)[1][:, 0]
 
 
 def kmeans_centres(unit: FloatRows, clusters: int, *, seed: int, rounds: int) -> FloatRows:
-    """(clusters, D) centres by spherical k-means of (N, D), from a random start."""
-    found = _faiss().Kmeans(
+    """Return the centres `(clusters, D)` of spherical k-means, started at random."""
+    solver = _faiss().Kmeans(
         unit.shape[1],
         clusters,
         niter=rounds,
@@ -166,12 +228,12 @@ def kmeans_centres(unit: FloatRows, clusters: int, *, seed: int, rounds: int) ->
         min_points_per_centroid=1,
         max_points_per_centroid=len(unit),
     )
-    found.train(unit)
-    return found.centroids
+    solver.train(unit)
+    return solver.centroids
 
 
 def _faiss() -> ModuleType:
-    """faiss, imported late (a quarter of a second) and without its binding's warnings."""
+    """Import faiss late, as it takes a quarter of a second, and without its SWIG warnings."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=r"builtin type (swig|Swig)\w+", category=DeprecationWarning

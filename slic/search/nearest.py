@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from slic.cache import EmbeddingCache
 from slic.embed.embedding import FloatRows
 from slic.neighbours.exact import nearest_units
-from slic.neighbours.lists import Lists
+from slic.neighbours.ivf import IvfIndex
 
 # Windows to retrieve for each requested one, as some overlap; while too few remain, more of them.
 _CANDIDATES, _MORE = 4, 4
@@ -41,7 +41,7 @@ def moment_of(cache: EmbeddingCache, row: int) -> Moment:
 def nearest_moments(
     queries: FloatRows,
     own: Sequence[Moment | None],
-    units: FloatRows | Lists,
+    units: FloatRows | IvfIndex,
     cache: EmbeddingCache,
     *,
     k: int,
@@ -63,7 +63,7 @@ def nearest_moments(
     """
     results: list[list[tuple[int, float]]] = [[] for _ in own]
     left = np.arange(len(own))
-    search = units.nearest if isinstance(units, Lists) else partial(nearest_units, units=units)
+    search = units.nearest if isinstance(units, IvfIndex) else partial(nearest_units, units=units)
     # Whole videos overlap only the query itself.
     count = k + 1 if cache.places is None else _CANDIDATES * (k + 1)
     while len(left):

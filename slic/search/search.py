@@ -12,7 +12,7 @@ from slic.config import Feature
 from slic.datasets.segments import windows_of
 from slic.embed.cached import cached_embeddings, check_feature, evaluation_protocol
 from slic.errors import InputError
-from slic.neighbours.kept import unit_rows
+from slic.neighbours.saved_index import unit_rows
 from slic.page import PAGES
 from slic.runs import Run
 from slic.runtime.disk import check_writable

@@ -1,7 +1,6 @@
-"""Choice of a negative for each triplet of a batch (paper, section 3, instance loss)."""
+"""Choose a negative for each triplet of a batch (paper, section 3), and count false ones."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,17 +8,49 @@ from torch import Tensor
 
 from slic.errors import InputError
 from slic.train.losses import full_precision, unit_rows
+from slic.train.sampling import VideoTriplet
+
+UNKNOWN = -1  # in place of a true label
+
+
+@dataclass(frozen=True)
+class BatchLabels:
+    """Labels of a batch, `(B,)` int64 each.
+
+    Attributes:
+        cluster: pseudo-labels of the samples.
+        anchor, positive: true labels of the two videos, -1 where unknown; only for figures.
+    """
+
+    cluster: Tensor
+    anchor: Tensor
+    positive: Tensor
+
+    def both(self, device: torch.device) -> Tensor:
+        """Return the true labels of the anchors, then of the positives: `(2B,)` on a device."""
+        return torch.cat((self.anchor, self.positive)).to(device, non_blocking=True)
+
+
+def batch_labels(
+    samples: Sequence[VideoTriplet], clusters: Mapping[str, int], truth: Mapping[str, int]
+) -> BatchLabels:
+    """Look up the labels of a batch by video id; `truth` may lack videos."""
+    return BatchLabels(
+        torch.tensor([clusters[s.anchor] for s in samples]),
+        torch.tensor([truth.get(s.anchor, UNKNOWN) for s in samples]),
+        torch.tensor([truth.get(s.positive, UNKNOWN) for s in samples]),
+    )
 
 
 @dataclass(frozen=True)
 class Negatives:
-    """One negative a triplet.
+    """One negative for each triplet.
 
     Attributes:
-        index: (B,) int64 into the 2B `candidates`; the anchor itself where not valid.
-        valid: (B,) bool, False where the batch holds no other cluster: skip these.
-        fallback: (B,) bool, True where no candidate was within the margin and the nearest of
-            another cluster was taken.
+        index: `(B,)` int64, row of the 2B `candidates`; the anchor itself where not valid.
+        valid: `(B,)` bool, False where the batch holds no other cluster: skip these triplets.
+        fallback: `(B,)` bool, True where no candidate was within the margin, so that the nearest
+            one of another cluster was taken.
     """
 
     index: Tensor
@@ -28,7 +59,7 @@ class Negatives:
 
 
 def candidates(anchor: Tensor, positive: Tensor) -> Tensor:
-    """The (2B, D) embeddings a negative is chosen from: anchors, then positives, (B, D) each."""
+    """Return the `(2B, D)` embeddings to choose negatives from: anchors, then positives."""
     return torch.cat((anchor, positive))
 
 
@@ -44,28 +75,34 @@ def select_negatives(
 ) -> Negatives:
     """Draw for each anchor x a negative x- of another cluster with d(x, x-) <= d(x, x+) + margin.
 
-    The draw is uniform. Where no candidate of another cluster is that near, the nearest one
-    is taken. Distances are 1 - cosine. Nothing waits for the device.
+    The draw is uniform. If no candidate of another cluster is that near, the nearest one is taken.
+    The distance d is 1 - cosine similarity. The device is not waited for.
 
     Args:
-        anchor: (B, D), any float dtype; computed in float32.
-        positive: (B, D); each belongs to its anchor's cluster.
-        labels: (B,) integer pseudo-labels.
+        anchor: x, `(B, D)` of any float dtype; distances are computed in float32.
+        positive: x+, `(B, D)`, each of its anchor's cluster.
+        labels: `(B,)` integer pseudo-labels.
         margin: m1, in cosine distance.
-        generator: a CPU generator, whose draws are the same whatever the device.
-        uniforms: (B,) in [0, 1), used in place of fresh draws.
+        generator: CPU generator, so that draws do not depend on the device.
+        uniforms: `(B,)` numbers in [0, 1) to use instead of new draws.
 
     Raises:
         InputError: shapes that do not fit.
     """
     batch = anchor.shape[0]
-    _check_shapes(anchor, positive, labels)
+    if anchor.ndim != 2 or positive.shape != anchor.shape or labels.shape != anchor.shape[:1]:
+        raise InputError(
+            f"anchor {tuple(anchor.shape)}, positive {tuple(positive.shape)} and labels "
+            f"{tuple(labels.shape)} must be (B, D), (B, D) and (B,)"
+        )
     if uniforms is None:
         uniforms = torch.rand(batch, generator=generator)
     labels = labels.to(anchor.device, non_blocking=True)
     uniforms = uniforms.to(anchor.device, non_blocking=True)
 
-    distance = _distances(anchor, candidates(anchor, positive))
+    rows, others = unit_rows(anchor), unit_rows(candidates(anchor, positive))
+    with full_precision(rows):
+        distance = 1 - rows @ others.T
     itself = torch.arange(batch, device=anchor.device)
     limit = distance[itself, itself + batch] + margin
     other = labels[:, None] != labels.repeat(2)[None, :]
@@ -76,20 +113,18 @@ def select_negatives(
     return Negatives(torch.where(valid, index, itself), valid, valid & ~has_near)
 
 
-def _distances(rows: Tensor, others: Tensor) -> Tensor:
-    with full_precision(rows):
-        return 1 - unit_rows(rows) @ unit_rows(others).T
-
-
 def _draw(allowed: Tensor, uniforms: Tensor) -> Tensor:
-    """Column of one True of each row of (B, C) bool, uniform; C in a row without any."""
+    """Draw the column of one True in each row of `(B, C)` bool; C in a row without any."""
     rank = (uniforms * allowed.sum(1)).long()
     return (allowed.cumsum(1) <= rank[:, None]).sum(1)
 
 
-def _check_shapes(anchor: Tensor, positive: Tensor, labels: Tensor) -> None:
-    if anchor.ndim != 2 or positive.shape != anchor.shape or labels.shape != anchor.shape[:1]:
-        raise InputError(
-            f"anchor {tuple(anchor.shape)}, positive {tuple(positive.shape)} and labels "
-            f"{tuple(labels.shape)} must be (B, D), (B, D) and (B,)"
-        )
+def count_false_negatives(anchor: Tensor, negative: Tensor, *, valid: Tensor) -> dict[str, Tensor]:
+    """Count the negatives whose true labels are known, and those with their anchor's label.
+
+    Args:
+        anchor, negative: true labels of both, -1 where unknown.
+        valid: the triplets that count; all three are broadcast together.
+    """
+    known = valid & (anchor != UNKNOWN) & (negative != UNKNOWN)
+    return {"false_negatives": (known & (anchor == negative)).sum(), "negatives": known.sum()}

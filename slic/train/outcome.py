@@ -1,6 +1,5 @@
-"""What a run's folder says that its training came to, and what a killed one left there."""
+"""Read the result of a training from its run folder, and clean up after a killed one."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slic.config import load_method
@@ -10,7 +9,7 @@ from slic.runs import Run
 
 
 def remove_leftovers(run: Run) -> None:
-    """Remove what a killed process has left half-written; only for the holder of the lock."""
+    """Remove files that a killed process has left incomplete; only for the holder of the lock."""
     patterns = (
         ".metrics.jsonl.*",
         ".clusters.h5.*",
@@ -24,47 +23,43 @@ def remove_leftovers(run: Run) -> None:
 
 
 def is_done(run: Run) -> bool:
-    """Whether a run has trained to its end."""
+    """Return whether a run has been trained to its end."""
     return bool(run.records("done"))
 
 
 def result(run: Run) -> dict[str, Any]:
-    """What `slic train --json` prints of a finished run; without clusterings their keys are None.
+    """Return the result of a finished run, which `slic train --json` prints.
+
+    The values of a method without clusterings are None.
 
     Raises:
-        CheckpointError: lines of its metrics.jsonl are lost.
+        CheckpointError: lines of its metrics.jsonl are missing.
     """
     epochs, clusterings = run.records("epoch"), run.records("clustering")
     clusters = load_method(run.settings.method, where=str(run.path)).clusters_videos
-    if not epochs or bool(clusterings) != clusters or not _is_whole(epochs[-1], clusterings):
-        raise CheckpointError(f"{run.metrics}: its lines are lost; the checkpoint is whole")
-    last = clusterings[-1] if clusterings else dict.fromkeys(("clusters", "nmi", "ami", "recall"))
-    return {
-        "run": str(run.path),
-        "epochs": len(epochs),
-        "steps": epochs[-1]["step"],
-        "checkpoint": str(run.checkpoint),
-        "loss": epochs[-1]["loss"],
-        "clusters": last["clusters"],
-        "clusters_used": any(line["in_use"] for line in clusterings[:-1]),
-        "nmi": last["nmi"],
-        "ami": last["ami"],
-        "recall": last["recall"],
-    }
+    try:
+        last = clusterings[-1] if clusters else {}
+        return {
+            "run": str(run.path),
+            "epochs": len(epochs),
+            "steps": int(epochs[-1]["step"]),
+            "checkpoint": str(run.checkpoint),
+            "loss": float(epochs[-1]["loss"]),
+            "clusters": int(last["clusters"]) if last else None,
+            "clusters_used": any(line["in_use"] for line in clusterings[:-1]),
+            "nmi": _number(last.get("nmi")),
+            "ami": _number(last.get("ami")),
+            "recall": _recall(last.get("recall")),
+        }
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise CheckpointError(
+            f"{run.metrics}: lines are missing; the checkpoint is complete"
+        ) from None
 
 
-def _is_whole(epoch: Mapping[str, Any], clusterings: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether lines of metrics.jsonl hold what is printed of them."""
-    if not isinstance(epoch.get("loss"), float) or not isinstance(epoch.get("step"), int):
-        return False
-    if not all(isinstance(line.get("in_use"), bool) for line in clusterings):
-        return False
-    return not clusterings or _is_clustering(clusterings[-1])
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
-def _is_clustering(line: Mapping[str, Any]) -> bool:
-    recall = {} if line.get("recall", "") is None else line.get("recall")
-    if not isinstance(recall, dict) or not {"nmi", "ami"} <= line.keys():
-        return False
-    numbers = [*recall.values(), *(line[k] for k in ("nmi", "ami") if line[k] is not None)]
-    return isinstance(line.get("clusters"), int) and all(isinstance(n, float) for n in numbers)
+def _recall(values: Any) -> dict[str, float] | None:
+    return None if values is None else {k: float(v) for k, v in values.items()}

@@ -1,7 +1,6 @@
-"""What `slic train` does around the loop: choose the run, say what will happen, train, report."""
+"""`slic train` around the loop: choose the run, announce it, train, and return the result."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -12,14 +11,14 @@ from slic.encoders.precision import resolve_precision
 from slic.engine.distributed import Ranks, joined
 from slic.engine.forward import ComputeOptions
 from slic.engine.loop import Loop
-from slic.engine.synchronised import share_of_normalisation
 from slic.errors import InputError, StoreError
 from slic.runs import Run
 from slic.runtime.devices import default_readers, pick_device
 from slic.runtime.progress import format_duration
+from slic.runtime.text import counted
 from slic.train.methods.base import Method
 from slic.train.outcome import result
-from slic.train.setup import TrainingSetup, set_up
+from slic.train.setup import set_up
 from slic.train.training import seconds_left, training
 
 GPU_PRESET, CPU_PRESET = "ucf101-16f", "cpu-small"
@@ -43,46 +42,49 @@ def train(
     profile: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Pretrain on a clip store, or continue doing so.
+    """Pretrain on a clip store, or continue an interrupted run.
 
-    Processes that `torchrun` has started train one run together: the first of them reads the
-    arguments, writes, and says what there is to say.
+    Processes started by `torchrun` train one run together: rank 0 reads the arguments, writes the
+    run folder, and prints.
 
     Args:
-        store: the clip store; the only `*.zarr` here if None.
-        preset: where settings start; by device if None.
-        config: TOML file that changes settings.
-        options: settings by name that change them further; None leaves one as it is. A
-            `batch_size` of `auto` is what fits the GPU, or what the run to continue has.
-        run: name of the run below `runs/`.
-        new: start another run even if one of these settings exists.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`; of several processes, each has a GPU.
-        workers: reading processes; by device if None.
-        augment_on: readers augment on the CPU, or the GPU does; `auto` is where it trains.
-        compile: translate the encoder into kernels of its own.
-        recompute: less memory, more time.
+        store: path of the clip store; by default the only `*.zarr` in the current folder.
+        preset: preset that the settings start from; chosen by device if None.
+        config: path of a TOML file that changes settings.
+        options: settings by name that override both. A `batch_size` of `auto` is the largest
+            that fits the GPU, or that of the run to continue.
+        run: name of the run below `runs/`, or a path; by default runs are numbered.
+        new: start another run even if there is one with these settings.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`; each of several processes uses a GPU of its own.
+        workers: number of reader processes; chosen by device if None.
         init: file of weights to start from.
+        augment_on: augment in the readers (`cpu`) or on the GPU; `auto` follows the device.
+        compile: compile the encoder.
+        recompute: use less memory and more time.
         keep_checkpoints: also keep the checkpoint of each clustering.
-        profile: say at the end where the time went.
-        say: takes each line meant for the user.
+        profile: report at the end where the time went.
+        say: called with each line for the user.
 
     Returns:
-        run, epochs, steps, checkpoint, loss, clusters, nmi, ami, recall.
+        run, epochs, steps, checkpoint, loss, clusters, clusters_used, nmi, ami, recall.
 
     Raises:
         InputError, SettingsError, StoreError, CheckpointError, LabelsMissing: unusable input; no
             run is made.
     """
     with joined() as ranks:
-        tell = say if ranks.first else _unsaid
-        speed: dict[str, Any] = {"compile": compile, "recompute": recompute, "profile": profile}
-        compute = ranks.each(
-            lambda: replace(
-                compute_options_here(ranks, device, workers=workers, augment_on=augment_on), **speed
-            )
+        say = say if ranks.first else _say_nothing
+        compute = compute_options(
+            device_of_rank(ranks, device),
+            workers=workers,
+            augment_on=augment_on,
+            local_size=ranks.local_size,
+            compile=compile,
+            recompute=recompute,
+            profile=profile,
         )
         check_devices(ranks, compute)
-        chosen = ranks.decided(
+        setup = ranks.on_first(
             lambda: set_up(
                 ranks,
                 compute,
@@ -93,58 +95,44 @@ def train(
                 init=init,
                 run=run,
                 new=new,
-                say=tell,
+                say=say,
             )
         )
-        if chosen.done:
-            tell(f"{chosen.run.path}: done already; give --new for another run of these settings")
-        else:
-            _train(ranks, compute, chosen, keep=keep_checkpoints, say=tell)
-        return ranks.decided(partial(result, chosen.run))
+        if setup.done:
+            say(f"{setup.run.path}: done already; give --new for another run of these settings")
+            return ranks.on_first(partial(result, setup.run))
+        if not ranks.is_single:
+            check_store(setup.run)
+            if compute.device.type == "cuda":
+                torch.cuda.set_device(compute.device)
+        with training(
+            setup.run,
+            compute=compute,
+            keep=keep_checkpoints,
+            weights=setup.weights,
+            ranks=ranks,
+            say=say,
+        ) as (method, loop):
+            with method.memory():
+                ranks.on_first(partial(_announce, method, loop))
+            loop()
+        if profile:
+            _report_profile(loop, say)
+        return ranks.on_first(partial(result, setup.run))
 
 
-def _unsaid(line: str) -> None:
-    """Say nothing, in all processes but the first."""
+def _say_nothing(line: str) -> None:
+    """Print nothing, on all ranks except 0."""
 
 
-def _train(
-    ranks: Ranks,
-    compute: ComputeOptions,
-    chosen: TrainingSetup,
-    *,
-    keep: bool,
-    say: Callable[[str], None],
-) -> None:
-    if not ranks.alone:
-        ranks.each(partial(check_store, chosen.run))
-        if compute.device.type == "cuda":
-            torch.cuda.set_device(compute.device)
-    with training(
-        chosen.run, compute=compute, keep=keep, weights=chosen.weights, ranks=ranks, say=say
-    ) as (method, loop):
-        with method.memory():
-            ranks.decided(partial(_announce, method, loop, chosen.preset))
-        loop()
-    if compute.profile:
-        _say_profile(loop, say)
-
-
-def compute_options_here(
-    ranks: Ranks,
-    device: str,
-    *,
-    workers: int | None,
-    augment_on: Literal["auto", "cpu", "gpu"],
-) -> ComputeOptions:
-    """With what this process computes, of the GPUs its own."""
-    where = pick_device(device)
-    if augment_on == "gpu" and where.type != "cuda":
-        raise InputError(f"--augment-on gpu: {where} is none; choose cpu or auto")
-    if not ranks.alone and where.type == "cuda":
-        if where.index is not None:
-            raise InputError(f"--device {device}: {ranks.size} processes need a GPU each; drop it")
-        where = pick_device(f"cuda:{ranks.local}")
-    return compute_options(where, workers=workers, augment_on=augment_on, beside=ranks.beside)
+def device_of_rank(ranks: Ranks, name: str) -> torch.device:
+    """Return the device named by `--device`; of several processes, each has its own GPU."""
+    device = pick_device(name)
+    if ranks.is_single or device.type != "cuda":
+        return device
+    if device.index is not None:
+        raise InputError(f"--device {name}: {ranks.size} processes need a GPU each; leave it out")
+    return pick_device(f"cuda:{ranks.local_rank}")
 
 
 def compute_options(
@@ -152,55 +140,65 @@ def compute_options(
     *,
     workers: int | None = None,
     augment_on: Literal["auto", "cpu", "gpu"] = "auto",
-    beside: int = 1,
+    local_size: int = 1,
+    **speed: bool,
 ) -> ComputeOptions:
-    """With what `train` computes on a device, unless told otherwise.
+    """Return the compute options that `train` uses on a device.
 
-    `beside` processes share the machine.
+    Args:
+        device: device to train on.
+        workers: number of reader processes; chosen by device if None.
+        augment_on: as in `train`.
+        local_size: number of training processes that share the machine.
+        speed: compile, recompute and profile.
     """
+    if augment_on == "gpu" and device.type != "cuda":
+        raise InputError(f"--augment-on gpu: the device is {device}; choose cpu or auto")
     return ComputeOptions(
         device=device,
-        workers=default_readers(device, processes=beside) if workers is None else workers,
+        workers=default_readers(device, processes=local_size) if workers is None else workers,
         augment_on_device=device.type == "cuda" and augment_on != "cpu",
+        **speed,
     )
 
 
 def check_devices(ranks: Ranks, compute: ComputeOptions) -> None:
-    """Refuse GPUs for some processes and CPUs for others, which could not tell each other much."""
-
-    def refuse() -> None:
-        raise InputError("some processes see a GPU, and some none: mend that, or --device cpu")
-
+    """Refuse GPUs for some processes and CPUs for others, which cannot exchange tensors."""
     on_gpu = compute.device.type == "cuda"
     if all(ranks.any(on_gpu, not on_gpu)):
-        ranks.decided(refuse)
+        raise InputError("only some of the processes see a GPU: fix that, or give --device cpu")
 
 
 def check_store(run: Run) -> None:
-    """Refuse a store that is not the one that the first process sees under this path."""
+    """Refuse a store whose content is not what rank 0 sees under this path."""
     if ClipStore(run.store).digest(flow=run.settings.uses_flow) != run.store_digest:
-        raise StoreError(f"{run.store}: holds here what it does not hold for the first process")
+        raise StoreError(f"{run.store}: its content here differs from what process 0 sees")
 
 
-def _say_profile(loop: Loop, say: Callable[[str], None]) -> None:
+def _report_profile(loop: Loop, say: Callable[[str], None]) -> None:
     say(f"where the time of {loop.profile.steps} steps went:")
-    for name, seconds, a_step, share in loop.profile.rows():
-        each = "" if a_step is None else f"{a_step:.1f} ms a step"
+    for name, seconds, per_step, share in loop.profile.rows():
+        each = "" if per_step is None else f"{per_step:.1f} ms a step"
         say(f"  {name:<18} {seconds:>9.2f} s {share:>6.1%}  {each}".rstrip())
 
 
-def _announce(method: Method, loop: Loop, preset: str) -> None:
-    settings, progress, say = method.settings, loop.progress, method.say
+def _announce(method: Method, loop: Loop) -> None:
+    settings, progress, say, ranks = method.settings, loop.progress, method.say, method.ranks
     videos = f"{len(method.entries)} videos"
-    if not method.ranks.alone:
-        videos += f", {method.ranks.size} processes"
+    if not ranks.is_single:
+        videos += f", {ranks.size} processes"
     where = f"{loop.device} in {resolve_precision(settings.precision, loop.device)}"
-    say(f"{method.run.path}: preset {preset}, {settings.encoder} on {where}, {videos}")
+    run = method.run
+    say(f"{run.path}: preset {run.preset}, {settings.encoder} on {where}, {videos}")
     if progress.total_steps:
         say(f"continuing after epoch {progress.epoch}, step {progress.total_steps}")
-    left, time = loop.steps_left, format_duration(seconds_left(method, loop))
-    say(f"{left} steps left of {settings.epochs} epochs: about {time}")
+    steps, epochs = loop.steps_left, method.epochs - progress.epoch
+    seconds = seconds_left(method, epoch=progress.epoch, steps=steps)
+    say(f"{steps} steps left in {counted(epochs, 'epoch')}: about {format_duration(seconds)}")
     for note in method.notes():
         say(note)
-    if shares := share_of_normalisation(method.ranks, loop.device):
-        say(shares)
+    if not ranks.is_single and loop.device.type != "cuda":
+        say(
+            f"{ranks.size} processes on {loop.device}: batch normalisation sees only the share of"
+            " each process, and not the whole batch as on GPUs"
+        )

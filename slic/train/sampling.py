@@ -1,7 +1,7 @@
-"""Which clips make the samples of an epoch (paper, section 3.2).
+"""Choose the clips of each sample of an epoch (paper, section 3.2).
 
-Every draw depends on (seed, epoch, video id) alone: not on workers, order of videos, or where
-a run was interrupted.
+Every draw depends on (seed, epoch, video id) only: not on reader processes, the order of videos, or
+where a run was interrupted.
 """
 
 from collections import defaultdict
@@ -21,10 +21,13 @@ class VideoTriplet:
     """One sample: an anchor clip, its positive, and a second view of the anchor's frames.
 
     Attributes:
-        anchor, start: the anchor's video and first frame.
-        positive, positive_start: the positive's; the same video, or another of its cluster.
-        positive_flow, second_flow: whether that view is optical flow rather than RGB.
-        seed: of the three augmentations.
+        anchor: id of the anchor's video.
+        start: first frame of the anchor and of the second view.
+        positive: id of the positive's video, the same or another one of its cluster.
+        positive_start: first frame of the positive.
+        positive_flow: whether the positive is optical flow instead of RGB.
+        second_flow: whether the second view is optical flow instead of RGB.
+        seed: seed of the augmentation of the three clips.
     """
 
     anchor: str
@@ -53,24 +56,26 @@ class VideoTriplet:
 def plan_epoch(
     lengths: Mapping[str, int], clusters: Mapping[str, int], *, settings: SlicSettings, epoch: int
 ) -> list[list[VideoTriplet]]:
-    """The batches of an epoch: every video is an anchor once, in random order.
+    """Return the batches of an epoch: every video is an anchor once, in random order.
 
-    Batches differ in size by one at most, so that none is too small for batch statistics; a
-    data set smaller than the batch gives one batch of it all.
+    Batches differ in size by one at most, so that none is too small for batch statistics; a data
+    set smaller than the batch size gives a single batch.
 
     Args:
-        lengths: `{video id: frames}`.
-        clusters: `{video id: pseudo-label}`.
-        settings: of the run.
-        epoch: its number, from 0.
+        lengths: number of frames by video id.
+        clusters: pseudo-label by video id.
+        settings: settings of the run.
+        epoch: number of the epoch, from 0.
     """
     ids = sorted(lengths)
-    mates: dict[int, list[str]] = defaultdict(list)
+    cluster_members: dict[int, list[str]] = defaultdict(list)
     for video in ids:
-        mates[clusters[video]].append(video)
+        cluster_members[clusters[video]].append(video)
     order = seeded(settings.seed, epoch, "order").permutation(len(ids))
     samples = [
-        draw_sample(ids[i], mates[clusters[ids[i]]], lengths, settings=settings, epoch=epoch)
+        draw_sample(
+            ids[i], cluster_members[clusters[ids[i]]], lengths, settings=settings, epoch=epoch
+        )
         for i in order
     ]
     return even_batches(samples, settings.batch_size)
@@ -78,34 +83,34 @@ def plan_epoch(
 
 def draw_sample(
     anchor: str,
-    mates: Sequence[str],
+    cluster_members: Sequence[str],
     lengths: Mapping[str, int],
     *,
     settings: SlicSettings,
     epoch: int,
 ) -> VideoTriplet:
-    """One video's sample.
+    """Draw the sample of one video.
 
-    With probability `same_video` (p_alpha), or without another member in its cluster, the
-    positive is another clip of the anchor's video; else a clip of another member.
+    With probability `same_video` (p_alpha in the paper), or if its cluster has no other member,
+    the positive is another clip of the anchor's video; otherwise a clip of another member.
 
     Args:
         anchor: video id.
-        mates: ids of its cluster, itself included, in sorted order.
-        lengths: `{video id: frames}`.
-        settings: of the run.
-        epoch: its number.
+        cluster_members: ids of the videos in its cluster, including its own, in sorted order.
+        lengths: number of frames by video id.
+        settings: settings of the run.
+        epoch: number of the epoch, from 0.
     """
     rng = seeded(settings.seed, epoch, anchor)
     span = clip_span(settings.frames, settings.stride)
-    own = rng.random() < settings.same_video or len(mates) < 2
-    if own:
+    if rng.random() < settings.same_video or len(cluster_members) < 2:
         positive = anchor
-        start, positive_start = apart(lengths[anchor], span, rng)
+        start, positive_start = disjoint_starts(lengths[anchor], span, rng)
     else:
-        others = len(mates) - 1
-        pick = int(rng.integers(others))
-        positive = mates[pick] if mates[pick] != anchor else mates[others]
+        last = len(cluster_members) - 1
+        positive = cluster_members[int(rng.integers(last))]
+        if positive == anchor:
+            positive = cluster_members[last]
         start = random_start(lengths[anchor], span, rng)
         positive_start = random_start(lengths[positive], span, rng)
     positive_flow, second_flow = (rng.random(2) < settings.flow_probability).tolist()
@@ -113,11 +118,11 @@ def draw_sample(
     return VideoTriplet(anchor, start, positive, positive_start, positive_flow, second_flow, seed)
 
 
-def apart(length: int, span: int, rng: np.random.Generator) -> tuple[int, int]:
-    """First frames of two clips of one video that do not overlap, in random order.
+def disjoint_starts(length: int, span: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw the first frames of two clips of one video that do not overlap, in random order.
 
-    In a video shorter than two spans they overlap as little as can be: one clip at each end;
-    in one shorter than a span both wrap, half the video apart.
+    In a video shorter than two spans they overlap as little as possible: one clip is at each end.
+    In one shorter than a span both wrap around, half the video apart.
     """
     if length >= 2 * span:
         first, second = sorted(rng.integers(length - 2 * span + 1, size=2))
@@ -128,3 +133,24 @@ def apart(length: int, span: int, rng: np.random.Generator) -> tuple[int, int]:
         start = random_start(length, span, rng)
         starts = (start, (start + length // 2) % length)
     return starts if rng.random() < 0.5 else starts[::-1]
+
+
+def false_positive_rate(
+    plan: Sequence[Sequence[VideoTriplet]], truth: Mapping[str, int]
+) -> float | None:
+    """Return the share of positives from another video whose true label is not their anchor's.
+
+    Args:
+        plan: batches of an epoch.
+        truth: true labels by video id; videos without one are left out.
+
+    Returns:
+        Fraction in 0 to 1; None if nothing was drawn from another video, or labels are unknown.
+    """
+    false = [
+        truth[s.anchor] != truth[s.positive]
+        for batch in plan
+        for s in batch
+        if s.from_other_video and s.anchor in truth and s.positive in truth
+    ]
+    return sum(false) / len(false) if false else None

@@ -1,4 +1,4 @@
-"""Which run the arguments of `slic train` mean, and what they may not ask for."""
+"""Find the run that the arguments of `slic train` describe, or make it; refuse what cannot work."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,17 +21,15 @@ from slic.train.training_set import training_entries
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What is to be trained.
+    """What to train.
 
     Attributes:
-        run: new, to be continued, or done.
-        preset: where its settings start.
-        weights: to start from.
-        done: whether nothing is left to do.
+        run: run folder, new, to be continued, or done.
+        weights: weights to start from.
+        done: whether the run has been trained to its end.
     """
 
     run: Run
-    preset: str
     weights: Weights | None
     done: bool
 
@@ -49,12 +47,12 @@ def set_up(
     new: bool,
     say: Callable[[str], None],
 ) -> TrainingSetup:
-    """The run that the arguments of `train` mean; made, if there is none.
+    """Find or make the run that the arguments of `train` describe.
 
     Args:
-        ranks: the processes that will train it.
-        compute: what the first of them computes with.
-        store, preset, config, options, init, run, new, say: as of `train`.
+        ranks: processes that will train it.
+        compute: device and compute options of rank 0.
+        store, preset, config, options, init, run, new, say: as in `train`.
 
     Raises:
         InputError, SettingsError, StoreError, CheckpointError, LabelsMissing: unusable input.
@@ -67,20 +65,26 @@ def set_up(
     path = only_store(store)
     clips = ClipStore(path)
     entries = training_entries(clips, settings)
-    _say_enlarged(entries, settings, say)
-    load_method(settings.method, where="settings").check(entries, settings, where=path)
-    # A run that uses flow does not go on with other flow.
+    _warn_of_enlarging(entries, settings, say)
+    method = load_method(settings.method, where="settings")
+    method.check(entries, settings, where=path)
+    # Flow is part of the digest if the run uses it: such a run is not continued with other flow.
     digest = clips.digest(flow=settings.uses_flow)
     if fit:
         known = None if new else run_of_any_batch(settings, path, digest, name=run)
-        batch = known or _fitting(ranks, compute, settings, videos=len(entries))
+        batch = known or ranks.size * fitting_batch(
+            settings,
+            clips=method.clips_per_sample,
+            compute=compute,
+            videos=len(entries) // ranks.size,
+        )
         settings = replace(settings, batch_size=batch)
-        say(f"batch size {batch}: {'that of the run' if known else 'what fits the GPU'}")
+        say(f"batch size {batch}: {'that of the run' if known else 'fits the GPU'}")
     check_shares(ranks, settings, videos=len(entries))
     chosen = choose_run(
         settings, store=path, store_digest=digest, preset=preset, name=run, new=new, fitted=fit
     )
-    return TrainingSetup(chosen, preset, weights, is_done(chosen))
+    return TrainingSetup(chosen, weights, is_done(chosen))
 
 
 def _settings(
@@ -90,55 +94,41 @@ def _settings(
     init: str | None,
     say: Callable[[str], None],
 ) -> tuple[Settings, Weights | None]:
-    """The settings asked for, and the weights to start from, whose encoder is the default one."""
+    """Merge the settings, and read the weights to start from, whose encoder is the default."""
     weights = None if init is None else read_weights(init)
     if weights is not None and config is None and options.get("encoder") is None:
         options = {**options, "encoder": weights.encoder}
     settings = make_settings(preset, config=Path(config) if config else None, options=options)
-    _check_clip(settings)
-    if settings.init and weights is None:
-        raise SettingsError(f"settings: init = {settings.init!r}: give the file itself, by --init")
-    if weights is not None:
-        settings = _starting_from(settings, weights, Path(init or ""), say)
-    return settings, weights
-
-
-def _check_clip(settings: Settings) -> None:
     frames, size = least_input(settings.encoder)
     if settings.frames < frames or settings.size < size:
         raise SettingsError(
-            f"settings: {settings.encoder} takes clips of {frames} frames of {size} pixels at"
-            f" least, not of {settings.frames} of {settings.size}"
+            f"settings: {settings.encoder} needs clips of at least {frames} frames of {size}"
+            f" pixels, not {settings.frames} of {settings.size}"
         )
-
-
-def _starting_from(
-    settings: Settings, weights: Weights, file: Path, say: Callable[[str], None]
-) -> Settings:
+    if weights is None or init is None:
+        if settings.init:
+            raise SettingsError(f"settings: init = {settings.init!r}: give the file with --init")
+        return settings, None
     if weights.encoder != settings.encoder:
         raise CheckpointError(
-            f"{file}: weights of {weights.encoder}, but the run's encoder is {settings.encoder}:"
+            f"{init}: weights of {weights.encoder}, but the run's encoder is {settings.encoder}:"
             f" give --encoder {weights.encoder}"
         )
-    say(f"{file}: {describe_weights(weights)}")
-    return replace(settings, init=f"{file.name}@{weights_digest(weights.state)}")
+    say(f"{init}: {describe_weights(weights)}")
+    return replace(settings, init=f"{Path(init).name}@{weights_digest(weights.state)}"), weights
 
 
-def _say_enlarged(entries: Sequence[Entry], settings: Settings, say: Callable[[str], None]) -> None:
+def _warn_of_enlarging(
+    entries: Sequence[Entry], settings: Settings, say: Callable[[str], None]
+) -> None:
     sides = [min(entry.height or 0, entry.width or 0) for entry in entries]
     smaller = sum(side < settings.size for side in sides)
     if smaller:
         say(
-            f"{smaller} of {len(sides)} videos are stored at a short side below {settings.size}"
+            f"{smaller} of {len(sides)} videos are stored with a short side below {settings.size}"
             f" pixels (the least is {min(sides)}) and are enlarged; `slic prep frames"
-            " --short-side` decides"
+            " --short-side` sets the stored size"
         )
-
-
-def _fitting(ranks: Ranks, compute: ComputeOptions, settings: Settings, *, videos: int) -> int:
-    clips = load_method(settings.method, where="settings").clips_per_sample
-    share = videos // ranks.size
-    return ranks.size * fitting_batch(settings, clips=clips, compute=compute, videos=share)
 
 
 def check_shares(ranks: Ranks, settings: Settings, *, videos: int) -> None:

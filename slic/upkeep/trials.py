@@ -100,7 +100,7 @@ def _gpu(number: int) -> dict[str, Any]:
 def try_defaults() -> dict[str, Any]:
     """Return what `slic train`, `slic prep flow` and searches use here by default."""
     from slic.encoders.precision import resolve_precision
-    from slic.neighbours.lists import APPROXIMATE_FROM
+    from slic.neighbours.ivf import APPROXIMATE_FROM
     from slic.prep.tvl1 import resolve_engine
     from slic.runtime.devices import pick_device
     from slic.train.run import CPU_PRESET, GPU_PRESET

@@ -1,4 +1,4 @@
-"""What each process of test_ranks.py does: `torchrun ... ranks_at_work.py STORE FOLDER`.
+"""What each process of test_distributed.py does: `torchrun ... ranks_at_work.py STORE FOLDER`.
 
 All is computed in float64, and batch normalisation stays in eval mode, so that what is the same
 in one process and in several can be told from what is rounded otherwise.
@@ -9,30 +9,28 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from slic.cache import ClipStore
 from slic.clips.reading import ReaderPool
 from slic.config import Settings, make_settings
-from slic.embed.embedding import Protocol
 from slic.encoders.checkpoints import load_checkpoint
 from slic.encoders.encoder import Encoder, new_encoder
-from slic.engine import synchronised as together
 from slic.engine.distributed import Ranks, joined
 from slic.engine.forward import ComputeOptions
-from slic.errors import DamagedChunk, InputError, SlicError, WorkError
+from slic.errors import DamagedChunk
 from slic.runs import create_run, open_run
 from slic.train.methods import base
 from slic.train.methods import slic as method
 from slic.train.training import training
+from slic.train.training_set import tested_entries, training_entries
 
 CPU = torch.device("cpu")
 # 18 training videos: two epochs of 5 steps, of 3 and 4 samples. Of these, two processes divide the
@@ -73,7 +71,7 @@ def train(store: Path, path: Path, settings: Settings, ranks: Ranks) -> None:
     if ranks.first and not path.exists():
         digest = ClipStore(store).digest(flow=True)
         create_run(path, settings, store=store, store_digest=digest, preset="cpu-small")
-    run = ranks.decided(lambda: open_run(path))
+    run = ranks.on_first(lambda: open_run(path))
     with training(run, compute=ComputeOptions(CPU), ranks=ranks, say=str) as (_, loop):
         loop()
 
@@ -108,73 +106,51 @@ def interrupted(store: Path, path: Path, ranks: Ranks, *, at: int) -> int:
     return load_checkpoint(path / "checkpoints" / "latest")["progress"]["total_steps"]
 
 
-def outcome_of(call: Callable[[], Any]) -> str:
-    """How a call ends: its value, or its error."""
-    try:
-        return str(call())
-    except (SlicError, SystemExit) as error:
-        return f"{type(error).__name__}: {error}"
+def test_recall(store: Path, folder: Path, ranks: Ranks) -> list[Any]:
+    """The recall of test videos: of sound ones, and where the last process finds one damaged."""
+    from slic.train import recluster
 
-
-def refuse() -> None:
-    raise InputError("no")
-
-
-def failing(at: int) -> Iterator[int]:
-    for number in range(10):
-        if number == at:
-            raise DamagedChunk("bad bytes")
-        yield number
-
-
-def taken_in_step(ranks: Ranks) -> list[int]:
-    """The items that a process takes if the last one fails at its third."""
-    items = failing(2 if ranks.rank == ranks.size - 1 else 10)
-    taken = []
-    with pytest.raises(WorkError), together.in_step(items, ranks) as agreed:
-        taken.extend(agreed)
-    return taken
-
-
-def embedded(store: Path, ranks: Ranks, *, damaged: bool) -> Any:
-    """Embeddings of two videos, at the first process; `damaged` for the second process."""
+    run = open_run(folder / "triplet")
     readers = ReaderPool(ClipStore(store), workers=0)
-    entries = readers.store.entries()[:2]
-    how: dict[str, Any] = {"protocol": Protocol(1, 2, 1, 12), "device": CPU, "ranks": ranks}
+    train, test = training_entries(readers.store, TRIPLET), tested_entries(readers.store, TRIPLET)
+    real = recluster.embed
 
-    def no_bytes(*args: Any, **options: Any) -> None:
-        raise DamagedChunk("bad bytes")
+    def damaged(encoder: Any, readers: Any, entries: Any, **options: Any) -> Any:
+        if ranks.rank == ranks.size - 1 and entries[-1] == test[-1]:
+            raise DamagedChunk("bad bytes")
+        return real(encoder, readers, entries, **options)
 
+    recalls = []
     with pytest.MonkeyPatch.context() as patch:
-        if damaged and ranks.rank == 1:
-            patch.setattr(together, "embed", no_bytes)
-        return together.embed_shares(new_encoder("small", seed=0), readers, entries, **how)
+        for embed in (real, damaged):
+            patch.setattr(recluster, "embed", embed)
+            encoder = new_encoder("small", seed=0)
+            how: Any = {"run": run, "settings": TRIPLET, "epoch": 0, "device": CPU}
+            found = recluster.cluster_videos(encoder, readers, train, **how, test=test, ranks=ranks)
+            recalls.append(found.record["test_recall"])
+    return recalls
 
 
-def taken_apart(store: Path, ranks: Ranks) -> dict[str, Any]:
+def taken_apart(store: Path, folder: Path, ranks: Ranks) -> dict[str, Any]:
     """What the parts do, as JSON holds it."""
     numbers = torch.arange(3.0) + ranks.rank
     ranks.average([numbers])
-    whole = embedded(store, ranks, damaged=False)
     return {
         "any": ranks.any(ranks.rank == 1, False),
-        "decided": ranks.decided(lambda: [ranks.rank, "said"]),
-        "refused": outcome_of(lambda: ranks.decided(refuse)),
-        "collected": ranks.collected(ranks.rank * 10),
+        "on_first": ranks.on_first(lambda: [ranks.rank, "said"]),
+        "gathered": ranks.gather(ranks.rank * 10),
         "average": numbers.tolist(),
-        "step": taken_in_step(ranks),
-        "rows": None if whole is None else [np.asarray(part).tolist() for part in whole],
-        "damaged": outcome_of(lambda: embedded(store, ranks, damaged=True)),
+        "test_recall": test_recall(store, folder, ranks),
     }
 
 
 def main() -> None:
     """Train the cases, and go on with the interrupted run, once for each stop."""
     store, folder = map(Path, sys.argv[1:])
-    with joined(patience=timedelta(seconds=60)) as ranks:
+    with joined(timeout=timedelta(seconds=60)) as ranks:
         made = folder / str(ranks.size)
         train_all(store, made, ranks)
-        found = taken_apart(store, ranks)
+        found = taken_apart(store, folder / "1", ranks)
         path = folder / "interrupted"
         found["steps"] = [interrupted(store, path, ranks, at=at) for at in STOPS[ranks.size]]
         (made / f"{ranks.rank}.json").write_text(json.dumps(found))

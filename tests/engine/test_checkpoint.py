@@ -8,9 +8,9 @@ import torch
 from slic.config import make_settings
 from slic.encoders.checkpoints import load_checkpoint, load_encoder
 from slic.encoders.encoder import new_encoder
-from slic.engine.checkpoint import Progress, restore, save_checkpoint
-from slic.engine.optimise import make_optimiser
+from slic.engine.checkpoint import Progress, resume, save_checkpoint
 from slic.errors import CheckpointError
+from slic.train.methods.base import make_optimiser
 from slic.train.methods.slic import SLIC
 
 ADAM = make_settings("cpu-small")
@@ -92,7 +92,7 @@ def test_a_restored_training_goes_on_exactly(settings, tmp_path):
     path = tmp_path / "latest"
     save_checkpoint(path, method, PROGRESS)
     other = Method(settings, seed=9)
-    assert restore(path, other) == PROGRESS
+    assert resume(path, other) == PROGRESS
     assert other.state() == method.state() == STATE
     assert same_training(method, other)
     train(method, 2, seed=1)
@@ -128,7 +128,7 @@ def test_saving_leaves_one_whole_file(saved, tmp_path, monkeypatch):
 
 def refusal(path: Path, settings=ADAM) -> str:
     with pytest.raises(CheckpointError) as caught:
-        restore(path, Method(settings))
+        resume(path, Method(settings))
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -138,8 +138,8 @@ def refusal(path: Path, settings=ADAM) -> str:
 def test_a_checkpoint_of_an_older_slic_lacks_a_setting_and_is_restored(saved, tmp_path):
     settings = {k: v for k, v in ADAM.as_dict().items() if k != "components"}
     path = changed(saved, tmp_path, settings=settings)
-    assert restore(path, Method(ADAM)) == PROGRESS
-    assert "of other settings" in refusal(path, replace(ADAM, components="v"))
+    assert resume(path, Method(ADAM)) == PROGRESS
+    assert "other settings" in refusal(path, replace(ADAM, components="v"))
 
 
 def first_version(saved: Path, folder: Path, **state: Any) -> Path:
@@ -151,7 +151,7 @@ def first_version(saved: Path, folder: Path, **state: Any) -> Path:
 
 def test_a_checkpoint_of_the_first_version_is_restored(saved, tmp_path):
     now, then = Method(ADAM, seed=8), Method(ADAM, seed=9)
-    assert restore(saved, now) == restore(first_version(saved, tmp_path), then) == PROGRESS
+    assert resume(saved, now) == resume(first_version(saved, tmp_path), then) == PROGRESS
     assert now.state() == then.state() == STATE
     assert same_training(now, then)
 
@@ -166,14 +166,14 @@ def test_a_checkpoint_of_the_first_version_of_other_pseudo_labels_is_refused(
 
 
 def test_other_settings_are_refused(saved):
-    assert "of other settings" in refusal(saved, SGD)
+    assert "other settings" in refusal(saved, SGD)
 
 
 def test_a_checkpoint_that_lacks_a_part_is_refused(saved, tmp_path):
     for part in ("optimiser", "progress"):
         path = changed(saved, tmp_path, **{part: None})
         assert "cannot be continued from" in refusal(path)
-    assert "of other settings" in refusal(changed(saved, tmp_path, settings=None))
+    assert "other settings" in refusal(changed(saved, tmp_path, settings=None))
 
 
 def test_parts_that_do_not_fit_are_refused(saved, tmp_path):

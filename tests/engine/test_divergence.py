@@ -13,7 +13,8 @@ from slic.cache import ClipStore
 from slic.config import Settings, make_settings
 from slic.encoders.checkpoints import load_checkpoint
 from slic.engine import saving
-from slic.engine.divergence import FAILED_STEP, LossWatch, finite_weights
+from slic.engine.divergence import FAILED_STEP, finite_weights
+from slic.engine.epoch import Epoch
 from slic.engine.forward import ComputeOptions
 from slic.errors import WorkError
 from slic.runs import Run, create_run
@@ -143,20 +144,22 @@ def test_a_run_stopped_between_two_steps_goes_on_at_the_next(drawn_store, tmp_pa
 def test_the_watch_tells_the_first_bad_step_at_its_next_look(seed):
     rng = np.random.default_rng(seed)
     bad = set(rng.choice(70, size=3, replace=False).tolist())
-    watch = LossWatch(CPU)
-    watch._every = 32
+    epoch = Epoch(0, [], {}, CPU)
+    epoch._look_every = 32
     for step in range(70):
         value = torch.tensor(float("nan") if step in bad else 1.0)
-        found = watch.see(step, value)
+        found = epoch.add(step, {"loss": value})
         first = min(bad)
         assert found == (first if step in (31, 63) and first <= step else None)
-    assert watch.first() == first
+    assert epoch.bad_step() == first
 
 
 def test_a_watch_of_finite_losses_finds_nothing():
-    watch = LossWatch(CPU)
-    assert [watch.see(step, torch.tensor(1e38)) for step in range(3)] == [None] * 3
-    assert watch.first() is None
+    epoch = Epoch(0, [], {"loss": 1.0}, CPU)
+    losses = [{"loss": torch.tensor(2.0)} for _ in range(3)]
+    assert [epoch.add(step, loss) for step, loss in enumerate(losses)] == [None] * 3
+    assert epoch.bad_step() is None
+    assert epoch.sums == {"loss": 7.0}
 
 
 def test_weights_and_running_statistics_must_be_finite():

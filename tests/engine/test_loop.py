@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -17,8 +18,8 @@ from slic.encoders.encoder import weights_digest
 from slic.engine.forward import ComputeOptions
 from slic.errors import CheckpointError, StoreError
 from slic.runs import Run, create_run
-from slic.train.figures import epoch_record
 from slic.train.methods import slic as method
+from slic.train.methods.slic import SLIC
 from slic.train.outcome import is_done, result
 from slic.train.recluster import is_query
 from slic.train.sampling import VideoTriplet, plan_epoch
@@ -146,7 +147,7 @@ def test_a_run_whose_lines_are_lost_says_so(whole, drawn_store, tmp_path):
     run.checkpoint.write_bytes(whole["infonce"].checkpoint.read_bytes())
     train(run)
     assert is_done(run)
-    with pytest.raises(CheckpointError, match="lines are lost"):
+    with pytest.raises(CheckpointError, match="lines are missing"):
         result(run)
 
 
@@ -303,7 +304,7 @@ def test_means_are_over_samples_and_rates_over_what_was_drawn():
     pairs += [("a", "a"), ("a", "x"), ("x", "a")] + [("x", "x")] * 5
     drawn = [VideoTriplet(a, 0, p, 0, False, False, seed=0) for a, p in pairs]
     sums = {"loss": 6.0, "skipped": 2.0, "negatives": 0.0, "false_negatives": 0.0}
-    record = epoch_record(sums, [drawn[:5], drawn[5:]], truth)
+    record = SLIC.figures(SimpleNamespace(truth=truth), [drawn[:5], drawn[5:]], sums)
     assert record == {
         "loss": 0.5,
         "skipped": 2,
@@ -311,7 +312,8 @@ def test_means_are_over_samples_and_rates_over_what_was_drawn():
         "false_negative_rate": None,
         "samples": 12,
     }
-    unknown = epoch_record({**sums, "negatives": 8.0, "false_negatives": 2.0}, [drawn], {})
+    more = {**sums, "negatives": 8.0, "false_negatives": 2.0}
+    unknown = SLIC.figures(SimpleNamespace(truth={}), [drawn], more)
     assert (unknown["false_positive_rate"], unknown["false_negative_rate"]) == (None, 0.25)
 
 

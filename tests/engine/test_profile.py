@@ -46,7 +46,7 @@ def rows_total(profile: Profile) -> float:
 
 
 def test_a_profile_that_nobody_wants_reads_no_clock(ticks: list[float]) -> None:
-    profile = Profile(CPU, wanted=False)
+    profile = Profile(CPU, enabled=False)
     assert list(profile.waiting(iter("ab"))) == ["a", "b"]
     with profile.phase("forward"):
         pass

@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from slic import config
 from slic.cache import ClipStore
 from slic.clips.positions import clip_span, random_start
 from slic.clips.samples import Clip
 from slic.clips.seeding import even_batches, seeded
-from slic.config import Settings, read_preset, setting, settings_from
+from slic.config import Settings, read_preset, reading, setting, settings_from
 from slic.encoders.checkpoints import load_checkpoint, load_encoder
 from slic.encoders.encoder import new_encoder
 from slic.encoders.tensor_files import state_mismatch
 from slic.engine import saving
-from slic.engine.checkpoint import restore
+from slic.engine.checkpoint import resume
 from slic.engine.forward import ComputeOptions, make_forward
 from slic.engine.loop import Loop
 from slic.engine.task import Sums
@@ -49,9 +48,9 @@ class ToySettings(Settings):
 
     method: ClassVar[str] = "toy"
 
-    queued: int = setting(16, at_least=2)
-    inertia: float = setting(0.9, at_least=0, at_most=1)
-    second_stage: int = setting(STAGE, at_least=1)
+    queued: int = setting(16, at_least=2, help="Keys of earlier steps.")
+    inertia: float = setting(0.9, at_least=0, at_most=1, help="Of the second network.")
+    second_stage: int = setting(STAGE, at_least=1, help="First epoch of it.")
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,7 @@ class Toy(Method):
             self.optimiser = torch.optim.AdamW(self.encoder.head.parameters(), lr=1e-3)
 
     def plan(self, epoch: int) -> list[list[Five]]:  # type: ignore[override]
-        return self.first_samples(self.lengths, self.settings, epoch=epoch)  # type: ignore[return-value]
-
-    @classmethod
-    def first_samples(
-        cls, lengths: Mapping[str, int], settings: Any, *, epoch: int
-    ) -> list[list[Any]]:
+        lengths, settings = self.lengths, self.settings
         rng, span = seeded(settings.seed, epoch, "toy"), clip_span(settings.frames, settings.stride)
         samples = [
             Five(
@@ -175,7 +169,7 @@ def offered() -> Iterator[None]:
             return Toy
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "entry_points", lambda group: [*real(group=group), Point()])
+        patch.setattr(reading, "entry_points", lambda group: [*real(group=group), Point()])
         yield
 
 
@@ -344,7 +338,7 @@ def test_a_state_of_another_method_is_refused(
         before = {k: v.clone() for k, v in method.encoder.state_dict().items()}
         queue = method.queue.clone()
         with pytest.raises(CheckpointError, match="cannot be continued from") as error:
-            restore(tmp_path / "odd", method)
+            resume(tmp_path / "odd", method)
         assert "\n" not in str(error.value)
         assert_same(dict(method.encoder.state_dict()), before)
         assert torch.equal(method.queue, queue)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from slic.errors import InputError
-from slic.train.all_pairs import all_pairs_triplet_loss
+from slic.train.losses import all_pairs_triplet_loss
 
 
 def distance(a: Tensor, b: Tensor) -> float:

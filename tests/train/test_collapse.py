@@ -12,7 +12,8 @@ from slic.config import make_settings
 from slic.engine.forward import ComputeOptions
 from slic.errors import WorkError
 from slic.runs import Run, create_run
-from slic.train.collapse import check_embeddings, has_collapsed, mean_distance
+from slic.train import recluster
+from slic.train.recluster import COLLAPSED, mean_distance
 from slic.train.training import training
 
 CPU = torch.device("cpu")
@@ -56,17 +57,25 @@ def test_equal_rows_have_collapsed_and_random_ones_have_not():
     assert mean_distance(np.tile(row, (50, 1))) == pytest.approx(0, abs=1e-9)
     # Each at 1e-5 of the length of the common row: cosine distances of about 1e-10.
     near = row + 1e-5 * np.random.default_rng(1).standard_normal((50, 128)).astype(np.float32)
-    assert has_collapsed(mean_distance(near))
+    assert mean_distance(near) < COLLAPSED
     apart = np.random.default_rng(2).standard_normal((50, 128)).astype(np.float32)
-    assert not has_collapsed(mean_distance(apart))
+    assert mean_distance(apart) > COLLAPSED
 
 
-def test_embeddings_that_are_not_finite_name_their_videos():
-    rows = np.ones((4, 3), dtype=np.float32)
-    check_embeddings(["a", "b", "c", "d"], rows, where=Path("run"))
-    rows[1, 2], rows[3, 0] = np.nan, np.inf
-    with pytest.raises(WorkError, match=r"2 of 4 .*'b', 'd'"):
-        check_embeddings(["a", "b", "c", "d"], rows, where=Path("run"))
+def test_embeddings_that_are_not_finite_name_their_videos(drawn_store, tmp_path, monkeypatch):
+    real = recluster.embed
+
+    def broken(*args, **options):
+        backbone, projection = real(*args, **options)
+        projection[1, 2], projection[3, 0] = np.nan, np.inf
+        return backbone, projection
+
+    monkeypatch.setattr(recluster, "embed", broken)
+    run = new_run(tmp_path / "run", drawn_store)
+    with training(run, compute=ComputeOptions(CPU), say=str) as (method, loop):
+        ids = [repr(entry.id) for entry in method.entries]
+        with pytest.raises(WorkError, match=f"2 of 18 .*{ids[1]}, {ids[3]}"):
+            loop()
 
 
 def test_a_collapse_is_said_and_recorded(drawn_store, tmp_path):

@@ -16,8 +16,8 @@ from slic.config import Precision, make_settings
 from slic.encoders.encoder import new_encoder
 from slic.engine.forward import ComputeOptions, make_forward
 from slic.engine.loader import SampleLoader
-from slic.train.figures import batch_labels
 from slic.train.methods.slic import batch_loss
+from slic.train.negatives import batch_labels
 from slic.train.run import train
 from slic.train.sampling import VideoTriplet, plan_epoch
 from slic.train.slic_settings import SlicSettings

@@ -20,7 +20,6 @@ from slic.train.clustering import finch
 from slic.train.recluster import (
     Clustering,
     cluster_videos,
-    clustering_line,
     is_query,
     pseudo_labels,
     training_recall,
@@ -84,8 +83,7 @@ def test_the_record_is_what_the_cache_says(run, store):
     cache = EmbeddingCache(path)
     assert cache.ids.tolist() == [e.id for e in entries]
     labels = finch(cache.projection)
-    assert list(found.clusters.values()) == labels.tolist()
-    assert found.pseudo_labels == found.clusters
+    assert list(found.pseudo_labels.values()) == labels.tolist()
     record = found.record
     assert record["clusters"] == len(set(labels.tolist()))
     assert record["nmi"] == pytest.approx(normalized_mutual_info_score(cache.labels, labels))
@@ -136,7 +134,7 @@ def test_clusters_travel_with_ids_whatever_the_order(run, store):
         with h5py.File(run.path / "clusters.h5") as file:
             ids = file["video"].asstr()[:].tolist()
             stored = dict(zip(ids, file["epoch00002"][:].tolist(), strict=True))
-        assert stored == found.clusters
+        assert stored == found.pseudo_labels
     assert groups[0] == groups[1]
     assert 1 < len(groups[0]) < len(entries)
 
@@ -235,10 +233,10 @@ def test_recall_of_test_videos_is_recorded_and_clusters_do_not_know_them(run, st
     alone = clustered(run, entries)
     assert alone.record["test_recall"] is None
     found = clustered(run, entries, test=test)
-    assert found.clusters == alone.clusters
+    assert found.pseudo_labels == alone.pseudo_labels
     assert found.record == {**alone.record, "test_recall": found.record["test_recall"]}
     both = clustered(run, stored)
-    assert len(both.clusters) == 24
+    assert len(both.pseudo_labels) == 24
     cache = EmbeddingCache(caches(run)[0])
     asked = {e.id for e in test}
     assert found.record["test_recall"] == pytest.approx(naive_recall(cache, asked, cache.backbone))
@@ -246,6 +244,9 @@ def test_recall_of_test_videos_is_recorded_and_clusters_do_not_know_them(run, st
 
 def test_a_clustering_in_a_line() -> None:
     record = {"epoch": 5, "clusters": 146, "nmi": 0.58512, "recall": {"1": 0.25, "5": 0.5}}
-    assert clustering_line(record) == "epoch 5: 146 clusters, NMI 0.585, recall at 1 0.250"
-    unlabelled = {"epoch": 0, "clusters": 1, "nmi": None, "recall": None}
-    assert clustering_line(unlabelled) == "epoch 0: 1 cluster"
+    (line,) = Clustering({}, {**record, "distance": 0.1}).messages(Path("run"))
+    assert line == "epoch 5: 146 clusters, NMI 0.585, recall at 1 0.250"
+    unlabelled = {"epoch": 0, "clusters": 1, "nmi": None, "recall": None, "distance": 0.0}
+    line, warning = Clustering({}, unlabelled).messages(Path("run"))
+    assert line == "epoch 0: 1 cluster"
+    assert "collapsed" in warning

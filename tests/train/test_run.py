@@ -50,7 +50,7 @@ def test_the_same_command_trains_then_says_that_it_is_done(here):
     first, said = trained()
     assert first["run"] == "runs/ucf101-small-1"
     assert said[0] == "runs/ucf101-small-1: preset cpu-small, small on cpu in fp32, 18 videos"
-    assert said[1].startswith("2 steps left of 1 epochs: about ")
+    assert said[1].startswith("2 steps left in 1 epoch: about ")
     assert [line.split(":")[0] for line in said[2:]] == ["epoch 0", "epoch 1"]
     keys = ["run", "epochs", "steps", "checkpoint", "loss", "clusters", "clusters_used", "nmi"]
     assert list(first) == [*keys, "ami", "recall"]
@@ -99,7 +99,7 @@ def test_an_interrupted_run_is_continued(here, monkeypatch):
     found, said = trained(options={"epochs": 2})
     assert found["run"] == "runs/ucf101-small-1"
     assert "continuing after epoch 1, step 2" in said
-    assert any(line.startswith("2 steps left of 2 epochs") for line in said)
+    assert any(line.startswith("2 steps left in 1 epoch") for line in said)
     assert (found["epochs"], found["steps"]) == (2, 4)
 
 

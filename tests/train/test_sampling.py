@@ -8,7 +8,7 @@ import pytest
 from slic.clips.positions import clip_span, random_start
 from slic.clips.seeding import even_batches, seeded
 from slic.config import make_settings
-from slic.train.sampling import VideoTriplet, apart, draw_sample, plan_epoch
+from slic.train.sampling import VideoTriplet, disjoint_starts, draw_sample, plan_epoch
 from slic.train.slic_settings import SlicSettings
 
 SETTINGS = make_settings(
@@ -98,15 +98,15 @@ def test_same_video_and_flow_are_as_frequent_as_asked(p):
 
 
 def test_other_members_are_equally_likely():
-    mates = ["a", "b", "c", "d"]
-    lengths = dict.fromkeys(mates, 30)
+    members = ["a", "b", "c", "d"]
+    lengths = dict.fromkeys(members, 30)
     settings = replace(SETTINGS, same_video=0.0)
-    for anchor in mates:
+    for anchor in members:
         drawn = Counter(
-            draw_sample(anchor, mates, lengths, settings=settings, epoch=epoch).positive
+            draw_sample(anchor, members, lengths, settings=settings, epoch=epoch).positive
             for epoch in range(900)
         )
-        assert set(drawn) == set(mates) - {anchor}
+        assert set(drawn) == set(members) - {anchor}
         assert all(within(count, 900, 1 / 3) for count in drawn.values())
 
 
@@ -130,7 +130,7 @@ def test_two_clips_of_a_video_overlap_as_little_as_can_be(span):
         assert (least == 0) == (length >= 2 * span)
         best = {pair for pair in possible if overlap(pair, span) == least}
         rng = np.random.default_rng(length)
-        drawn = {apart(length, span, rng) for _ in range(60 * len(best))}
+        drawn = {disjoint_starts(length, span, rng) for _ in range(60 * len(best))}
         # Every pair that is good enough comes up, and no other.
         assert drawn == best
 
@@ -140,7 +140,7 @@ def test_two_clips_of_a_video_shorter_than_a_clip_start_half_of_it_apart(length)
     span = 10
     rng = np.random.default_rng(0)
     for _ in range(50):
-        first, second = apart(length, span, rng)
+        first, second = disjoint_starts(length, span, rng)
         assert 0 <= first < length
         assert 0 <= second < length
         distance = (second - first) % length
@@ -149,7 +149,9 @@ def test_two_clips_of_a_video_shorter_than_a_clip_start_half_of_it_apart(length)
 
 def test_which_of_two_clips_comes_first_is_a_coin():
     rng = np.random.default_rng(0)
-    assert within(sum(a < b for a, b in (apart(40, 8, rng) for _ in range(2000))), 2000, 0.5)
+    assert within(
+        sum(a < b for a, b in (disjoint_starts(40, 8, rng) for _ in range(2000))), 2000, 0.5
+    )
 
 
 def test_a_clip_lies_anywhere_with_equal_chance():

@@ -1,12 +1,13 @@
-"""What all methods of pretraining have in common; a method is a task of the engine's loop."""
+"""What all pretraining methods share: the encoder, its optimiser, and the training videos."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slic.cache import Entry
 from slic.clips.reading import ReaderPool
@@ -14,11 +15,10 @@ from slic.clips.samples import Sample
 from slic.config import Settings, with_defaults
 from slic.encoders.encoder import new_encoder
 from slic.encoders.weights import Weights, load_weights
-from slic.engine.distributed import ALONE, Ranks
+from slic.engine.distributed import SINGLE, Ranks
 from slic.engine.divergence import FAILED_STEP, not_finite
 from slic.engine.forward import ComputeOptions, Forward, make_forward
 from slic.engine.loader import SampleLoader
-from slic.engine.optimise import learning_rate, make_optimiser
 from slic.engine.profile import Profile
 from slic.engine.task import Task
 from slic.errors import SettingsError, WorkError
@@ -29,26 +29,27 @@ from slic.train.training_set import tested_entries, training_entries
 class Method(Task):
     """A way to pretrain an encoder on the training videos of a store.
 
-    A method says what differs: its settings, the clips of a sample, the loss, and the work between
-    epochs. One with more networks than `encoder` keeps them in its `state`.
+    A subclass defines what is specific to it: its settings, the clips of a sample, the loss, and
+    the work between epochs. If it has more networks than `encoder`, it keeps them in its `state`.
 
     Attributes:
         Settings: class of its settings.
-        clips_per_sample: V.
+        clips_per_sample: V, number of clips of each sample.
         clusters_videos: whether it logs clusterings, with the recall of their embeddings.
-        settings: of the run.
-        entries, lengths: the training videos, and `{video id: frames}`.
-        tested: labelled test videos, whose recall is recorded and never looked at.
-        truth: `{video id: code of its label}`, where it has one; for figures alone.
+        settings: settings of the run.
+        entries: training videos.
+        lengths: number of frames of the training videos by id.
+        tested: labelled test videos, whose recall is recorded and never used.
+        truth: code of the label by video id, for videos that have one; only for figures.
 
     Args:
-        run: its folder and settings.
-        readers: of its store.
+        run: run folder and settings.
+        readers: reader processes of the run's store.
         compute: device, and how to compute.
-        weights: to start from, rather than random ones.
-        ranks: the processes that train together.
-        profile: takes the time of each part of a step.
-        say: takes lines meant for the user.
+        weights: weights to start from; by default they are random.
+        ranks: processes that train together.
+        profile: measures the time of each part of a step; by default nothing is measured.
+        say: called with each line for the user.
 
     Raises:
         StoreError: the store cannot be trained on.
@@ -65,13 +66,14 @@ class Method(Task):
         readers: ReaderPool,
         *,
         compute: ComputeOptions,
-        profile: Profile,
         weights: Weights | None = None,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE,
+        profile: Profile | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        self.run, self.readers, self.compute, self.profile = run, readers, compute, profile
+        self.run, self.readers, self.compute = run, readers, compute
         self.ranks, self.say = ranks, say
+        self.profile = profile or Profile(compute.device, enabled=False)
         self.settings = s = run.settings
         self.entries = training_entries(readers.store, s)
         self.tested = tested_entries(readers.store, s)
@@ -83,7 +85,7 @@ class Method(Task):
         encoder = new_encoder(s.encoder, seed=s.seed)
         if weights is not None:
             load_weights(encoder, weights, where=s.init)
-        # Channels last is the faster layout on CPUs too.
+        # Channels last is the faster layout, on CPUs too.
         encoder = encoder.to(compute.device).to(memory_format=torch.channels_last_3d)
         self.encoder = self.network = encoder
         self.optimiser = make_optimiser(encoder, s)
@@ -95,50 +97,42 @@ class Method(Task):
         )
 
     @classmethod
-    @abstractmethod
-    def first_samples(
-        cls, lengths: Mapping[str, int], settings: Any, *, epoch: int
-    ) -> list[list[Sample]]:
-        """Batches as they may be in an epoch, before any work is done: to measure time with."""
-
-    @classmethod
-    def embedded_clips(cls, settings: Any, *, epoch: int, videos: int) -> int:
-        """Clips that are embedded from an epoch on, between epochs; of `videos`, tested or not."""
-        return 0
-
-    @classmethod
     def check(cls, entries: Sequence[Entry], settings: Any, *, where: object) -> None:
-        """Refuse videos on which these settings cannot be trained.
+        """Refuse videos that cannot be trained on with these settings.
 
         Raises:
-            StoreError, LabelsMissing: they cannot.
+            StoreError, LabelsMissing: too few videos, or videos without labels.
         """
 
     def notes(self) -> list[str]:
-        """What a user should know before the first step, a line each."""
+        """Return lines that a user should see before the first step."""
         return []
+
+    def clips_to_embed(self, epoch: int) -> int:
+        """Return the number of clips to embed between epochs, from `epoch` on; for estimates."""
+        return 0
 
     @cached_property
     def forward(self) -> Forward:
-        """The encoder's forward, made when needed: in several processes it waits for all."""
+        """The encoder's forward, made when first used: several processes must make it together."""
         return make_forward(self.encoder, self.compute, self.settings.precision, ranks=self.ranks)
 
     def project(self, clips: Tensor, samples: int) -> tuple[Tensor, ...]:
-        """Projections of all clips in one forward, at every process those of the whole batch.
+        """Compute the projections of all clips in one forward; gather them from all ranks.
 
         Args:
-            clips: `(V, b, T, size, size, 3)` uint8, this process's share.
-            samples: B of the whole batch.
+            clips: `(V, b, T, size, size, 3)` uint8, this rank's share of the batch.
+            samples: B, number of samples of the whole batch.
 
         Returns:
             V tensors `(B, 128)` with gradients.
         """
         with self.profile.phase("forward"):
-            shares = self.forward(clips.flatten(0, 1)).chunk(len(clips))
-            return self.ranks.whole(shares, samples)
+            views = self.forward(clips.flatten(0, 1)).chunk(len(clips))
+            return views if self.ranks.size == 1 else self.ranks.gather_rows(views, samples)
 
     def learning_rate(self, epoch: int, step: int) -> float:
-        """The rate of a step, by the schedule of the settings."""
+        """Return the learning rate of a step, by the schedule of the settings."""
         return learning_rate(step, self.epochs * self.epoch_steps, settings=self.settings)
 
     def end_epoch(
@@ -149,19 +143,19 @@ class Method(Task):
         *,
         epoch: int,
     ) -> dict[str, Any]:
-        """The epoch's figures; the note of a step that failed before is removed."""
+        """Return the epoch's figures; remove the note of an earlier failed step."""
         if self.ranks.first:
             (self.run.path / FAILED_STEP).unlink(missing_ok=True)
         return self.figures(plan, sums)
 
     @abstractmethod
     def figures(self, plan: Sequence[Sequence[Any]], sums: Mapping[str, float]) -> dict[str, Any]:
-        """What the log says of an epoch, from its batches and the sums over its steps."""
+        """Return an epoch's figures for the log, from its batches and the sums over its steps."""
 
     def diverged(
         self, what: str, batch: Sequence[Sample], *, epoch: int, step: int, rate: float
     ) -> WorkError:
-        """The error of a value that is not finite; the step's clips are noted in the run."""
+        """Write the clips of the failed step to the run folder, and return the error to raise."""
         return not_finite(self.run, what, batch, epoch=epoch, step=step, rate=rate)
 
     @property
@@ -170,7 +164,7 @@ class Method(Task):
         return self.settings.as_dict()
 
     def has_settings(self, found: Any) -> bool:
-        """Whether settings read from a checkpoint are the run's; older ones lack later settings."""
+        """Return whether a checkpoint's settings are the run's; older ones lack later settings."""
         try:
             return isinstance(found, dict) and super().has_settings(with_defaults(found))
         except SettingsError:
@@ -178,9 +172,41 @@ class Method(Task):
 
     @property
     def lower_memory(self) -> str:
-        """What to do where the GPU's memory does not suffice."""
+        """Advice for a GPU that is out of memory."""
         recompute = "" if self.compute.recompute else "run the same command with --recompute, or "
         batch = self.settings.batch_size
         return (
             f"batch size {batch} is too large: {recompute}start a run with a smaller --batch-size"
         )
+
+
+def make_optimiser(encoder: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """Make SGD, as in the paper (section 4.1), or Adam with decoupled weight decay."""
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(
+            encoder.parameters(),
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+    return torch.optim.AdamW(
+        encoder.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+    )
+
+
+def learning_rate(step: int, steps: int, *, settings: Settings) -> float:
+    """Return the learning rate of a step, from 0, out of `steps`.
+
+    The schedule is constant, half a cosine from `lr` to 0, or a drop to a tenth every
+    `drop_every` epochs. In the first `lr_warmup_epochs` the rate rises linearly from 0.
+    """
+    s, rate = settings, settings.lr
+    warmup = steps * s.lr_warmup_epochs / s.epochs
+    if step + 1 < warmup:
+        rate *= (step + 1) / warmup
+    if s.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * step / steps))
+    if s.schedule == "step":
+        rate *= 0.1 ** (step * s.epochs // (steps * s.drop_every))
+    return rate

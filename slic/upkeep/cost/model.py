@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from slic.encoders.encoder import new_encoder
-from slic.neighbours.lists import APPROXIMATE_FROM, LISTS_PER_ROOT, ROUNDS, TRAINED_ON
+from slic.neighbours.ivf import APPROXIMATE_FROM, LISTS_PER_ROOT, ROUNDS, TRAINED_ON
 from slic.prep.space import OVERHEAD
 from slic.runtime.devices import MOST_READERS
 from slic.train.recluster import QUERY_SHARE

@@ -10,7 +10,7 @@ from slic.cache.embeddings import FORMAT, cache_attributes
 from slic.cache.writers import company_of
 from slic.embed.cached import checkpoint_tag, run_checkpoint
 from slic.errors import CacheError, SlicError, StoreError
-from slic.neighbours.kept import index_paths, stray_indexes
+from slic.neighbours.saved_index import index_paths, stray_indexes
 from slic.runs import Run, open_run
 from slic.upkeep.verify.run import is_training, run_leftovers
 from slic.upkeep.verify.store import store_leftovers

@@ -19,7 +19,7 @@ from slic.config import with_defaults
 from slic.embed.cached import checkpoint_tag, run_checkpoint
 from slic.encoders.checkpoints import encoder_of
 from slic.errors import CacheError, CheckpointError, SlicError
-from slic.neighbours.kept import index_fault
+from slic.neighbours.saved_index import index_fault, saved_indexes
 from slic.runs import Run, lock_run, open_run
 from slic.runtime.disk import atomic_write, raise_if_unreadable
 from slic.runtime.progress import progress
@@ -209,7 +209,7 @@ class _RunCheck:
             if what := cache_problem(file):
                 command = "slic train" if file.name.endswith("-train.h5") else "slic eval"
                 yield self._removal(file, what, f"remove it; `{command}` makes it again")
-        for file in sorted(folder.glob("[!.]*.faiss")):
+        for file in saved_indexes(folder):
             if what := index_fault(file):
                 yield self._removal(file, what, "remove it; `slic search` makes it again")
 

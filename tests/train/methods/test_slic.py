@@ -9,24 +9,24 @@ import torch
 from torch.nn.functional import cosine_similarity
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from slic.clips.pixels import normalise
 from slic.config import make_settings
-from slic.encoders.encoder import Encoder, new_encoder, normalise
-from slic.engine.distributed import ALONE
+from slic.encoders.encoder import Encoder, new_encoder
+from slic.engine.distributed import SINGLE
 from slic.engine.forward import ComputeOptions, make_forward
 from slic.engine.profile import Profile
-from slic.train.all_pairs import all_pairs_triplet_loss
-from slic.train.figures import BatchLabels, batch_labels, false_positives
 from slic.train.losses import (
+    all_pairs_triplet_loss,
     instance_triplet_loss,
     pseudo_label_infonce,
     temporal_discrimination_loss,
 )
 from slic.train.methods.slic import SLIC, batch_loss
-from slic.train.negatives import select_negatives
-from slic.train.sampling import VideoTriplet
+from slic.train.negatives import BatchLabels, batch_labels, select_negatives
+from slic.train.sampling import VideoTriplet, false_positive_rate
 
 CPU = torch.device("cpu")
-OFF = Profile(CPU, wanted=False)
+OFF = Profile(CPU, enabled=False)
 TRIPLET = make_settings(
     "cpu-small", options={"objective": "triplet", "frames": 4, "size": 16, "temporal_weight": 0.5}
 )
@@ -56,7 +56,7 @@ def generator() -> torch.Generator:
 
 def step_loss(forward, clips, labels, *, settings, generator):
     """The loss of a batch, with the method's own pass of all clips through one forward."""
-    at: Any = SimpleNamespace(forward=forward, profile=OFF, ranks=ALONE)
+    at: Any = SimpleNamespace(forward=forward, profile=OFF, ranks=SINGLE)
     anchor, positive, second = SLIC.project(at, clips, len(labels.cluster))
     return batch_loss((anchor, positive, second), labels, settings=settings, generator=generator)
 
@@ -222,8 +222,8 @@ def test_labels_are_looked_up_by_video():
 def test_false_positives_count_known_labels_of_other_videos_only():
     truth = {"a": 1, "b": 1, "c": 2}
     pairs = [("a", "a"), ("a", "b"), ("a", "c"), ("c", "b"), ("a", "x"), ("x", "a"), ("x", "x")]
-    assert false_positives([sample(*pair) for pair in pairs], truth) == (2, 3)
-    assert false_positives([sample("a", "b")], {}) == (0, 0)
+    assert false_positive_rate([[sample(*pair) for pair in pairs]], truth) == 2 / 3
+    assert false_positive_rate([[sample("a", "b")]], {}) is None
 
 
 class Waits(TorchDispatchMode):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slic.config import make_settings
-from slic.engine.optimise import learning_rate, make_optimiser
+from slic.train.methods.base import learning_rate, make_optimiser
 
 SMALL = make_settings("cpu-small", options={"frames": 4, "size": 16})
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slic.neighbours import exact as neighbours
-from slic.neighbours.device import device_for, search_blocks
+from slic.neighbours.exact import _gpu_for, search_blocks
 
 CPU = torch.device("cpu")
 
@@ -26,7 +26,7 @@ def test_blocks_of_any_size_give_what_a_naive_loop_finds(queries, others, k):
     gallery = random.integers(-2, 3, size=(43, 3)).astype(np.float32)  # full of ties
     gallery[5] = gallery[17] = gallery[40]
     rows = random.integers(-2, 3, size=(10, 3)).astype(np.float32)
-    sizes = {"queries": queries, "others": others}
+    sizes = {"block": queries, "gallery_block": others}
     product, index = search_blocks(rows, gallery, k=k, device=CPU, **sizes)
     assert (product.dtype, index.dtype) == (np.float32, np.int64)
     np.testing.assert_array_equal(product, naive(rows, gallery, k))
@@ -46,8 +46,8 @@ def test_neighbours_found_on_a_device_are_those_of_faiss(monkeypatch):
     rows.setflags(write=False)
     similarity, found = neighbours.nearest(rows[:77], rows, k=6)
     first = neighbours.first_neighbours(rows)
-    monkeypatch.setattr(neighbours, "device_for", lambda _: CPU)
-    blocks = partial(search_blocks, queries=64, others=33)
+    monkeypatch.setattr(neighbours, "_gpu_for", lambda _: CPU)
+    blocks = partial(search_blocks, block=64, gallery_block=33)
     monkeypatch.setattr(neighbours, "search_blocks", blocks)
     again = neighbours.nearest(rows[:77], rows, k=6)
     np.testing.assert_allclose(again[0], similarity, atol=1e-6)
@@ -60,10 +60,10 @@ def test_a_gpu_is_for_large_searches_of_a_process_that_uses_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda number: [0, 7, 0][number])
-    assert device_for(1e9) is None
-    assert device_for(1e12) == torch.device("cuda:1")
+    assert _gpu_for(1e9) is None
+    assert _gpu_for(1e12) == torch.device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    assert device_for(1e12) is None  # it is there, but `--device cpu` was given
+    assert _gpu_for(1e12) is None  # it is there, but `--device cpu` was given
 
 
 def test_a_full_gpu_leaves_the_search_to_the_cores(monkeypatch):
@@ -73,7 +73,7 @@ def test_a_full_gpu_leaves_the_search_to_the_cores(monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(neighbours, "device_for", lambda _: CPU)
+    monkeypatch.setattr(neighbours, "_gpu_for", lambda _: CPU)
     monkeypatch.setattr(neighbours, "search_blocks", full)
     np.testing.assert_array_equal(neighbours.first_neighbours(rows), expected)
 

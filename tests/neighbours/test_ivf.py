@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from slic.neighbours import lists as inverted_lists
+from slic.neighbours import ivf
 from slic.neighbours.exact import first_neighbours, nearest, unit_float32
-from slic.neighbours.lists import RECALL, Lists, build_lists, first_neighbours_of
+from slic.neighbours.ivf import RECALL, IvfIndex, build_ivf_index, first_neighbours_of
 from slic.train.clustering import finch
 
 
@@ -24,7 +24,7 @@ def silent(line: str) -> None:
     raise AssertionError(line)
 
 
-def recounted(lists: Lists, rows: np.ndarray, asked: np.ndarray) -> float:
+def recounted(lists: IvfIndex, rows: np.ndarray, asked: np.ndarray) -> float:
     """Share of the k nearest others of some rows that their lists hold, one by one in float64."""
     home = np.empty(len(rows), dtype=int)
     for number, (begin, end) in enumerate(zip(lists.offsets[:-1], lists.offsets[1:], strict=True)):
@@ -46,13 +46,13 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     taken: dict[str, np.ndarray] = {}
 
     def spy(name: str) -> None:
-        of = getattr(inverted_lists, name)
+        of = getattr(ivf, name)
 
-        def spied(lists: Lists, asked: np.ndarray):
+        def spied(lists: IvfIndex, asked: np.ndarray):
             taken[name] = asked
             return of(lists, asked)
 
-        monkeypatch.setattr(inverted_lists, name, spied)
+        monkeypatch.setattr(ivf, name, spied)
 
     spy("_probes")
     spy("_recall")
@@ -63,7 +63,7 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("noise", [0.1, 2.0])
 def test_the_recall_is_that_of_a_naive_recount(samples, count, k, noise):
     rows = units(count, noise=noise)
-    lists = build_lists(rows, k=k)
+    lists = build_ivf_index(rows, k=k)
     chose, judged = (lists.order[samples[name]] for name in ("_probes", "_recall"))
     assert sorted(lists.order.tolist()) == list(range(count))
     np.testing.assert_array_equal(lists.rows, rows[lists.order])
@@ -72,16 +72,16 @@ def test_the_recall_is_that_of_a_naive_recount(samples, count, k, noise):
     assert lists.sample == len(judged) == (count + 1) // 2
     assert lists.recall == pytest.approx(recounted(lists, rows, judged), abs=1e-9)
     assert recounted(lists, rows, chose) >= RECALL
-    fewer = Lists(**{**vars(lists), "probes": lists.probes - 1})
+    fewer = IvfIndex(**{**vars(lists), "probes": lists.probes - 1})
     assert lists.probes == 1 or recounted(fewer, rows, chose) < RECALL
 
 
 def test_the_recall_told_is_not_that_of_the_rows_that_chose(monkeypatch):
-    monkeypatch.setattr(inverted_lists, "SAMPLE", 25)
+    monkeypatch.setattr(ivf, "SAMPLE", 25)
     told, true = [], []
     for seed in range(12):
         rows = units(600, noise=0.8, seed=seed)
-        lists = build_lists(rows, k=1, seed=seed)
+        lists = build_ivf_index(rows, k=1, seed=seed)
         assert lists.sample == 25
         told.append(lists.recall)
         true.append(recounted(lists, rows, np.arange(600)))
@@ -92,7 +92,7 @@ def test_the_recall_told_is_not_that_of_the_rows_that_chose(monkeypatch):
 
 def test_each_row_stands_in_the_list_of_its_nearest_centre():
     rows = units(500)
-    lists = build_lists(rows, k=1)
+    lists = build_ivf_index(rows, k=1)
     home = np.repeat(np.arange(len(lists.centres)), np.diff(lists.offsets))
     np.testing.assert_array_equal((lists.rows @ lists.centres.T).argmax(axis=1), home)
 
@@ -110,9 +110,9 @@ def check(answer, expected: np.ndarray, rows: np.ndarray, queries: np.ndarray) -
 
 @pytest.mark.parametrize("k", [1, 3, 20])
 def test_answers_are_the_nearest_of_the_lists_looked_at(k, monkeypatch):
-    monkeypatch.setattr(inverted_lists, "WORTH", 1)
+    monkeypatch.setattr(ivf, "WORTHWHILE", 1)
     rows, queries = units(801, noise=1.0), units(33, noise=1.0, seed=5)
-    lists = build_lists(rows, k=20)
+    lists = build_ivf_index(rows, k=20)
     home = np.repeat(np.arange(len(lists.centres)), np.diff(lists.offsets))[lists.order.argsort()]
     expected = []
     for query in queries:
@@ -124,34 +124,34 @@ def test_answers_are_the_nearest_of_the_lists_looked_at(k, monkeypatch):
 
 @pytest.mark.parametrize("k", [6, 31, 300, 1000])
 def test_very_many_or_more_than_the_lists_hold_are_found_exactly(k, monkeypatch):
-    monkeypatch.setattr(inverted_lists, "MOST", 5)
+    monkeypatch.setattr(ivf, "MAX_NEIGHBOURS", 5)
     rows, queries = units(300, noise=0.05), units(9, noise=1.0, seed=2)
-    lists = build_lists(rows, k=5)
+    lists = build_ivf_index(rows, k=5)
     check(lists.nearest(queries, k=k), nearest(queries, rows, k=k)[0], rows, queries)
-    monkeypatch.setattr(inverted_lists, "MOST", 300)
-    monkeypatch.setattr(inverted_lists, "WORTH", 1)
-    one = Lists(**{**vars(lists), "probes": 1})  # no list holds so many
+    monkeypatch.setattr(ivf, "MAX_NEIGHBOURS", 300)
+    monkeypatch.setattr(ivf, "WORTHWHILE", 1)
+    one = IvfIndex(**{**vars(lists), "probes": 1})  # no list holds so many
     check(one.nearest(queries, k=200), nearest(queries, rows, k=200)[0], rows, queries)
 
 
 def test_blocks_of_any_size_give_the_same(monkeypatch):
-    monkeypatch.setattr(inverted_lists, "WORTH", 1)
+    monkeypatch.setattr(ivf, "WORTHWHILE", 1)
     rows = units(400, noise=1.0)
-    lists = build_lists(rows, k=5)
+    lists = build_ivf_index(rows, k=5)
     whole = lists.nearest(rows, k=5)[0]
-    monkeypatch.setattr(inverted_lists, "QUERIES", 7)
+    monkeypatch.setattr(ivf, "QUERIES", 7)
     check(lists.nearest(rows, k=5), whole, rows, rows)
 
 
 @pytest.mark.parametrize("size", [997, 400])
 def test_the_same_rows_give_the_same_lists(size):
-    first, second = (build_lists(units(size), k=1) for _ in range(2))
-    assert first.told == second.told
+    first, second = (build_ivf_index(units(size), k=1) for _ in range(2))
+    assert first.summary == second.summary
     np.testing.assert_array_equal(first.order, second.order)
 
 
 def test_first_neighbours_by_lists_are_said_and_as_many_right_as_said(monkeypatch):
-    monkeypatch.setattr(inverted_lists, "APPROXIMATE_FROM", 900)
+    monkeypatch.setattr(ivf, "APPROXIMATE_FROM", 900)
     rows, said = units(900, noise=0.3), []
     found = first_neighbours_of(rows, say=said.append)
     [line] = said
@@ -165,12 +165,12 @@ def test_first_neighbours_by_lists_are_said_and_as_many_right_as_said(monkeypatc
 
 
 def test_rows_without_lists_to_speak_of_are_searched_exactly(monkeypatch):
-    monkeypatch.setattr(inverted_lists, "APPROXIMATE_FROM", 2)
+    monkeypatch.setattr(ivf, "APPROXIMATE_FROM", 2)
     rows, said = units(500, width=64, noise=50.0), []
     found = first_neighbours_of(rows, say=said.append)
     np.testing.assert_array_equal(found, first_neighbours(rows))
-    lists = build_lists(rows, k=1)
-    assert said == [lists.told]
+    lists = build_ivf_index(rows, k=1)
+    assert said == [lists.summary]
     assert "exact search" in said[0]
     assert "%" not in said[0]
     queries = units(7, width=64, noise=50.0, seed=4)
@@ -182,15 +182,15 @@ def test_finch_by_lists_finds_clusters_that_lie_apart_as_it_does_exactly(monkeyp
     rows = units(300, width=16, clusters=12, noise=0.2)
     exact, said = finch(rows, partition=partition, say=silent), []
     assert exact.max() > 0
-    monkeypatch.setattr(inverted_lists, "APPROXIMATE_FROM", 200)
-    monkeypatch.setattr(inverted_lists, "RECALL", 1.0)
+    monkeypatch.setattr(ivf, "APPROXIMATE_FROM", 200)
+    monkeypatch.setattr(ivf, "RECALL", 1.0)
     np.testing.assert_array_equal(finch(rows, partition=partition, say=said.append), exact)
     assert len(said) == 1  # the means are few
 
 
 @pytest.mark.parametrize("copies", [2, 5, 90])
 def test_a_duplicated_row_is_never_its_own_neighbour(monkeypatch, copies):
-    monkeypatch.setattr(inverted_lists, "APPROXIMATE_FROM", 2)
+    monkeypatch.setattr(ivf, "APPROXIMATE_FROM", 2)
     kinds = np.arange(6 * copies) % 6
     found = first_neighbours_of(np.eye(6, dtype=np.float32)[kinds], say=str)
     assert (found != np.arange(len(kinds))).all()
@@ -199,6 +199,6 @@ def test_a_duplicated_row_is_never_its_own_neighbour(monkeypatch, copies):
 
 @pytest.mark.parametrize("rows", [np.zeros((50, 3)), np.ones((300, 5))])
 def test_collapsed_rows_have_another_row_as_neighbour(monkeypatch, rows):
-    monkeypatch.setattr(inverted_lists, "APPROXIMATE_FROM", 2)
+    monkeypatch.setattr(ivf, "APPROXIMATE_FROM", 2)
     labels = finch(rows, say=str)
     assert np.bincount(labels).min() >= 2
