@@ -22,7 +22,7 @@ from slic.neighbours.saved_index import (
     stray_indexes,
     unit_rows,
 )
-from slic.search.nearest import Asked, nearest_places
+from slic.search.nearest import nearest_moments
 
 SIZE, WIDTH = 57, 13
 
@@ -94,17 +94,17 @@ def test_a_search_in_it_lists_what_brute_force_does(tmp_path, size, width, k):
     loaded(cache)
     index, _ = loaded(cache)
     units = unit_float32(cache.backbone, name="rows")
-    asked = Asked(units[:5], [None] * len(units[:5]))
-    answers = nearest_places(asked, index, cache, k=k)
-    exact = nearest(asked.rows, units, k=k)[1]
+    queries, own = units[:5], [None] * len(units[:5])
+    answers = nearest_moments(queries, own, index, cache, k=k)
+    exact = nearest(queries, units, k=k)[1]
     found = [[row for row, _ in answer] for answer in answers]
     right = [len(set(some) & set(others)) for some, others in zip(found, exact, strict=True)]
     assert sum(right) / exact.size > 0.7
-    for query, answer in zip(asked.rows, answers, strict=True):
+    for query, answer in zip(queries, answers, strict=True):
         assert len(answer) == min(k, size)
         for row, similarity in answer:
             assert units[row] @ query == pytest.approx(similarity, abs=1e-6)
-    everything = nearest_places(asked, index, cache, k=size)
+    everything = nearest_moments(queries, own, index, cache, k=size)
     assert all({row for row, _ in answer} == set(range(size)) for answer in everything)
 
 

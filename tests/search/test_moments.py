@@ -17,6 +17,7 @@ from slic.embed.embedding import Protocol
 from slic.encoders.checkpoints import load_encoder
 from slic.encoders.encoder import normalise
 from slic.errors import InputError
+from slic.neighbours import ivf
 from slic.prep.frames import prep_frames
 from slic.runs import Run, find_run
 from slic.search import search
@@ -306,7 +307,10 @@ def test_windows_and_videos_of_one_frame(run, tmp_path):
         assert {row["id"] for row in found["results"]} == {"one.avi", "two.avi", "three.avi"}
 
 
-def test_window_caches_are_listed_verified_and_not_taken_for_others(run, films, slic, work):
+def test_window_caches_are_listed_verified_and_not_taken_for_others(
+    run, films, slic, work, monkeypatch
+):
+    monkeypatch.setattr(ivf, "APPROXIMATE_FROM", 2)  # so that an index is saved
     path, _ = films
     (work / "films.zarr").symlink_to(path)
     how = {"store": "films.zarr", "k": 1, "clips": 2, **HERE}
@@ -319,7 +323,7 @@ def test_window_caches_are_listed_verified_and_not_taken_for_others(run, films, 
     own = caches[Path(windows["cache"]).name]
     assert own["protocol"].endswith("-w2s-s1s")
     assert (own["state"], own["videos"]) == ("current", 4)
-    indexes = list(run.embeddings.glob("*.faiss"))
+    indexes = list(run.embeddings.glob("*.npz"))
     assert len(indexes) == 2
     assert sum(cache["index_bytes"] for cache in listed["caches"]) == sum(
         index.stat().st_size for index in indexes
@@ -336,13 +340,14 @@ def test_window_caches_are_listed_verified_and_not_taken_for_others(run, films, 
     assert indexes[1].exists()
 
 
-def test_the_index_of_an_outdated_cache_goes_with_it(run, films, slic, work):
+def test_the_index_of_an_outdated_cache_goes_with_it(run, films, slic, work, monkeypatch):
+    monkeypatch.setattr(ivf, "APPROXIMATE_FROM", 2)
     (work / "films.zarr").symlink_to(films[0])
     found = search(run, ["first.avi"], store="films.zarr", k=1, **HERE)
-    (index,) = run.embeddings.glob("*.faiss")
+    (index,) = run.embeddings.glob("*.npz")
     (work / "films.zarr").unlink()
     (work / "films.zarr").symlink_to((work / "ucf101.zarr").resolve())
-    stray = index.with_name("gone.backbone.faiss")
+    stray = index.with_name("gone.backbone.npz")
     stray.write_bytes(b"x")
     out = json.loads(slic("cache", "clean", "--yes", "--json")[1])
     names = {Path(item["path"]).name for item in out["files"]}

@@ -9,9 +9,8 @@ import torch
 from torch.nn.functional import cosine_similarity
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from slic.clips.pixels import normalise
 from slic.config import make_settings
-from slic.encoders.encoder import Encoder, new_encoder
+from slic.encoders.encoder import Encoder, new_encoder, normalise
 from slic.engine.distributed import SINGLE
 from slic.engine.forward import ComputeOptions, make_forward
 from slic.engine.profile import Profile
