@@ -18,7 +18,6 @@ import pytest
 import zarr
 
 from slic.cache import ClipStore, Codec, Entry, View, clipstore, video_key
-from slic.cache.entries import fingerprint
 from slic.cache.metadata import read_metadata, write_metadata
 from slic.cache.writers import WriterLock, aside_name
 from slic.errors import DamagedChunk, StoreError
@@ -286,12 +285,6 @@ def test_damaged_root_metadata(own: Path, text: str) -> None:
     assert "not a clip store" in refused(own, create=True)
 
 
-def test_root_metadata_that_are_a_folder(own: Path) -> None:
-    (own / "zarr.json").unlink()
-    (own / "zarr.json").mkdir()
-    assert "zarr.json cannot be read: not a regular file" in refused(own)
-
-
 @pytest.mark.parametrize(
     ("found", "said"),
     [
@@ -337,38 +330,6 @@ def test_making_a_store_again_after_a_kill(tmp_path: Path) -> None:
 # --- damage ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("view", ["frames", "flow"])
-def test_flipped_bits_are_never_a_wrong_clip(own: Path, view: View) -> None:
-    folder = own / view / video_key(LONG)
-    expected = {v: ClipStore(own).read(LONG, 0, 14, view=v) for v in ("frames", "flow")}
-    meta = read_metadata(folder / "zarr.json")
-    rng = np.random.default_rng(0)
-    raised = 0
-    for name, tries in (("c.0.0.0.0", 30), ("zarr.json", 120)):
-        whole = (folder / name).read_bytes()
-        for place in rng.integers(0, len(whole), tries):
-            broken = bytearray(whole)
-            broken[place] ^= 1 << int(rng.integers(8))
-            (folder / name).write_bytes(broken)
-            store = ClipStore(own)
-            try:
-                found = store.read(LONG, 0, 14, view=view)
-            except DamagedChunk as error:
-                raised += 1
-                message = str(error)
-                assert message.startswith(f"{own}: {LONG}: {view} damaged (")
-                assert message.endswith(f"--repair`, and `slic prep {view}` again")
-                assert "\n" not in message
-            else:
-                # Another way to write the same metadata: "\/" for "/", say.
-                assert name == "zarr.json"
-                assert read_metadata(folder / name) == meta
-                np.testing.assert_array_equal(found, expected[view])
-        (folder / name).write_bytes(whole)
-    assert raised >= 140
-    np.testing.assert_array_equal(ClipStore(own).read(LONG, 0, 14, view=view), expected[view])
-
-
 @pytest.mark.parametrize("lost", ["c.0.0.0.0", "zarr.json", "."])
 @pytest.mark.parametrize("view", ["frames", "flow"])
 def test_lost_files_name_the_video(own: Path, view: View, lost: str) -> None:
@@ -405,30 +366,6 @@ def leftovers(path: Path) -> list[Path]:
     return list((path / "index" / "writing").iterdir())
 
 
-def test_nothing_is_left_of_a_write_that_fails(own: Path) -> None:
-    store = ClipStore(own, writable=True)
-    before = store.read(LONG, 0, 3)
-    with (  # noqa: PT012
-        pytest.raises(RuntimeError, match="on purpose"),
-        store.write(LONG, view="frames", codec=JPEG) as writer,
-    ):
-        writer.append(noise(8, 8, 3, seed=0))
-        raise RuntimeError("on purpose")
-    assert leftovers(own) == []
-    np.testing.assert_array_equal(ClipStore(own).read(LONG, 0, 3), before)
-
-
-def test_publish_replaces_and_leaves_nothing(own: Path) -> None:
-    store = ClipStore(own, writable=True)
-    store.read(LONG, 0, 1)
-    frames = np.full((2, 8, 8, 3), 90, np.uint8)
-    put(store, LONG, frames, flow=None)
-    np.testing.assert_array_equal(store.read(LONG, 0, 2), frames)
-    with pytest.raises(StoreError, match="has no flow"):
-        store.read(LONG, 0, 2, view="flow")
-    assert leftovers(own) == []
-
-
 def test_publish_against_another_process(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another writer fills the place between the two renames."""
     store = ClipStore(own, writable=True)
@@ -450,14 +387,6 @@ def test_publish_against_another_process(own: Path, monkeypatch: pytest.MonkeyPa
     assert leftovers(own) == []
 
 
-def test_drop(own: Path) -> None:
-    store = ClipStore(own, writable=True)
-    store.drop(LONG, view="flow")
-    store.drop(LONG, view="flow")
-    assert video_key(LONG) not in store.keys("flow")
-    assert video_key(LONG) in store.keys("frames")
-
-
 def test_flow_of_other_frames_is_seen_on_reading(own: Path) -> None:
     store = ClipStore(own, writable=True)
     with store.write(LONG, view="flow", codec=JPEG) as writer:
@@ -469,16 +398,6 @@ def test_flow_of_other_frames_is_seen_on_reading(own: Path) -> None:
         ClipStore(own).read(LONG, 0, 2, view="flow")
     assert store.index.set_flow(store.entry(LONG), "of the frames before")
     assert ClipStore(own).read(LONG, 0, 2, view="flow").shape == (2, 13, 21, 2)
-
-
-def test_outdated_are_the_videos_of_other_parameters(own: Path) -> None:
-    store = ClipStore(own, writable=True)
-    assert store.outdated(store.index.entries()) == []
-    store.set_settings("frames", {"short_side": 13})
-    for video in (LONG, ONE):
-        new = replace(store.entry(video), settings=fingerprint({"short_side": 13}))
-        store.index.put(new)
-    assert store.outdated(store.index.entries()) == sorted([PAIR, BARE])
 
 
 # --- what killed writers left ----------------------------------------------------------------

@@ -1,6 +1,5 @@
 """clusters.h5, and the csv of clusters' names."""
 
-import errno
 from pathlib import Path
 
 import h5py
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from slic.cache.clusterings import read_clusterings, read_names, record_clusters
-from slic.errors import DiskError, InputError
+from slic.errors import InputError
 
 
 def clusters(path: Path) -> dict[str, list]:
@@ -32,21 +31,6 @@ def test_clusterings_of_other_videos_are_not_mixed(tmp_path):
     record_clusters(path, 0, {"b": 4, "a": 0})
     record_clusters(path, 5, {"a": 0, "b": 4})
     assert clusters(path) == {"video": ["a", "b"], "epoch00005": [0, 4]}
-
-
-def test_a_crash_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    path = tmp_path / "clusters.h5"
-    record_clusters(path, 0, {"b": 4})
-    before = path.read_bytes()
-
-    def fails(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fails)
-    with pytest.raises(DiskError, match="No space left"):
-        record_clusters(path, 1, {"b": 5})
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["clusters.h5"]
 
 
 def test_a_file_of_the_first_version_is_read_and_extended(tmp_path):

@@ -94,13 +94,6 @@ def test_flow_components_do_not_bleed_into_each_other(height: int, width: int) -
     np.testing.assert_array_equal(out, flow)
 
 
-def test_zero_flow_stays_exactly_128() -> None:
-    flow = np.full((27, 33, 2), 128, np.uint8)
-    out = np.empty_like(flow)
-    decode_flow(encode_flow(flow, quality=95), out)
-    assert (out == 128).all()
-
-
 @pytest.mark.parametrize("data", [b"", b"no JPEG at all", b"\xff\xd8\xff\xe0"])
 def test_what_is_no_jpeg_is_damaged(data: bytes) -> None:
     with pytest.raises(DamagedChunk, match="not a JPEG"):

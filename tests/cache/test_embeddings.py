@@ -11,7 +11,7 @@ import pytest
 import slic
 from slic.cache import EmbeddingCache
 from slic.cache.embeddings import WindowPositions, is_outdated, write_embeddings
-from slic.errors import CacheError, DiskError
+from slic.errors import CacheError
 
 IDS = ["Run/a.avi", "Run/ü b.avi", "Hop/c.avi"]
 BACKBONE = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
@@ -107,40 +107,6 @@ def test_windows_that_lie_nowhere_are_refused(tmp_path: Path, changed: dict[str,
     assert "a window" in refused(path) or "differ in length" in refused(path)
 
 
-def test_no_videos(tmp_path: Path) -> None:
-    write_embeddings(
-        tmp_path / "x.h5",
-        [],
-        backbone=np.empty((0, 16), np.float32),
-        projection=np.empty((0, 128), np.float32),
-        labels=[],
-        splits={1: []},
-        attributes={},
-    )
-    assert EmbeddingCache(tmp_path / "x.h5").backbone.shape == (0, 16)
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_nothing_changes_when_writing_fails(
-    tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "x.h5"
-    if there:
-        write(path)
-    content = path.read_bytes() if there else None
-
-    def fail(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(DiskError, match="No space left"):
-        write(path, backbone=BACKBONE + 1)
-    with pytest.raises(ValueError, match=r"."):
-        write(path, labels=["\ud800", "x", "y"])  # no UTF-8 of it
-    assert [f.name for f in tmp_path.iterdir()] == (["x.h5"] if there else [])
-    assert content is None or path.read_bytes() == content
-
-
 # --- files that are none ---------------------------------------------------------------------
 
 
@@ -205,14 +171,6 @@ def test_newer_and_older_formats(tmp_path: Path) -> None:
     edit(lambda f: f.attrs.modify("format", 1), path)
     assert "an earlier slic (format 1, now 2); delete it" in refused(path)
     assert is_outdated(path)
-
-
-def test_truncated_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.h5")
-    whole = path.read_bytes()
-    for length in np.random.default_rng(0).integers(1, len(whole), 25):
-        path.write_bytes(whole[:length])
-        assert "not an embedding cache" in refused(path)
 
 
 def test_any_flipped_bit_is_seen_or_harmless(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The SQLite index of a store."""
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -83,19 +82,6 @@ def test_entries_have_repeated_texts_in_common(index: Index) -> None:
     assert second.path == "other"
     assert isinstance(first.fps, float)
     assert isinstance(first.frames, int)
-
-
-def test_set_mtimes(index: Index) -> None:
-    index.put(entry("a", source_mtime_ns=1))
-    index.put(entry("b", source_mtime_ns=2))
-    index.set_mtimes({"a": 10**18, "unknown": 5})
-    assert [e.source_mtime_ns for e in index.entries()] == [10**18, 2]
-
-
-def test_put_replaces(index: Index) -> None:
-    index.put(entry("a", frames=3, flow="f"))
-    index.put(entry("a", reason="broken"))
-    assert index.entries() == [entry("a", reason="broken")]
 
 
 def test_set_flow(index: Index) -> None:
@@ -201,19 +187,6 @@ def test_reader_rolls_back_what_a_killed_writer_left(index: Index) -> None:
     assert done.returncode == -signal.SIGKILL
     assert index.path.with_name("index.sqlite-journal").exists()
     assert Index(index.path).entries() == wanted
-
-
-def test_pickle_and_fork_open_connections_of_their_own(index: Index) -> None:
-    index.put(entry("a"))
-    assert index.entries() == [entry("a")]
-    state = index.__getstate__()
-    assert state["_connection"] is None
-    # As if in a forked child: another owner than this process.
-    parents = index._open()
-    index._owner = os.getpid() + 1
-    assert index._open() is not parents
-    assert index.entries() == [entry("a")]
-    parents.close()
 
 
 _FORKED_WHILE_WRITING = """

@@ -152,21 +152,6 @@ def test_damage_to_one_frame_leaves_the_others_readable(tmp_path: Path) -> None:
         reader.read(np.arange(0, 2))
 
 
-@pytest.mark.parametrize("codec", ["jpeg", "zstd"])
-def test_truncated_shards_are_damaged(tmp_path: Path, codec: CodecName) -> None:
-    folder = write(tmp_path / "a", noise(4, 12, 10, 3), codec=codec)
-    shard = folder / "c.0.0.0.0"
-    whole = shard.read_bytes()
-    cuts = np.random.default_rng(0).integers(0, len(whole), 40).tolist()
-    for length in {0, 1, 67, 68, len(whole) - 1, *cuts}:
-        shard.write_bytes(whole[:length])
-        with pytest.raises(DamagedChunk, match=r"^a: "):
-            ArrayReader(folder).read(np.arange(4))
-    shard.write_bytes(whole + b"\0")
-    with pytest.raises(DamagedChunk, match="index of shard 0 is damaged"):
-        ArrayReader(folder).read(np.arange(4))
-
-
 def test_missing_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_FRAMES", 2)
     data = noise(4, 12, 10, 3)

@@ -30,15 +30,6 @@ def own_store(work: Path) -> Path:
     return Path(shutil.copytree(target, path))
 
 
-def test_verify_a_store(work: Path, slic) -> None:
-    code, out, err = slic("cache", "verify", "ucf101.zarr", "--json")
-    result = json.loads(out)
-    assert (code, result["faults"], result["repaired"]) == (0, [], 0)
-    assert (result["path"], result["kind"]) == ("ucf101.zarr", "store")
-    assert result["checked"]["videos"] == 24
-    assert "\x1b" not in err
-
-
 def test_verify_finds_repairs_and_prep_fills_in(work: Path, slic, drawn: Path) -> None:
     store = own_store(work)
     entry = ClipStore(store).entries()[5]
@@ -67,21 +58,6 @@ def test_verify_a_run_by_name_and_path(cached: Path, slic) -> None:
         assert (code, result["kind"], result["faults"], result["notes"]) == (0, "run", [], [])
     (cached / "config.toml").write_text("")
     assert slic("cache", "verify", cached.name, "--repair")[0] == 1
-
-
-def test_what_is_not_repaired_is_not_said_to_be(
-    cached: Path, slic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    metrics = cached / "metrics.jsonl"
-    metrics.write_bytes(metrics.read_bytes()[:-3])
-    monkeypatch.setattr("slic.upkeep.verify.run.atomic_write", refuse)
-    code, out, err = slic("cache", "verify", cached.name, "--repair", "--json")
-    assert (code, json.loads(out)["repaired"]) == (1, 0)
-    assert "  done" not in err
-    assert err.count("No space left on device") == 1
 
 
 @pytest.mark.parametrize("name", ["nothing", "notes", "notes/a.txt"])

@@ -73,14 +73,6 @@ def test_order_of_creation_does_not_matter(tmp_path: Path) -> None:
     assert [video.id for video in first.videos] == sorted(paths)
 
 
-def test_dataset_properties(tmp_path: Path) -> None:
-    dataset = read_dataset(make(tmp_path / "set", ("b/1.mp4", "a/1.mp4", "a/2.mp4")))
-    assert (dataset.root, dataset.name, dataset.layout) == (tmp_path / "set", "set", "classes")
-    assert dataset.labelled
-    assert dataset.labels == ("a", "b")
-    assert dataset.split_numbers == (1,)
-
-
 def test_id_keeps_the_suffix(tmp_path: Path) -> None:
     dataset = read_dataset(make(tmp_path, ("a.mp4", "a.avi")))
     assert [(v.id, v.path) for v in dataset.videos] == [("a.avi", "a.avi"), ("a.mp4", "a.mp4")]
@@ -297,14 +289,6 @@ def test_ucf101_by_lists_alone(tmp_path: Path) -> None:
     assert dataset.layout == "ucf101"
     assert labels(dataset) == {"x/1.avi": "x", "y/1.avi": "y"}
     assert list(parts(dataset).values()) == ["train", "test"]
-
-
-def test_ucf101_in_one_flat_folder(tmp_path: Path) -> None:
-    make(tmp_path, (path.split("/")[1] for path in UCF))
-    lists(tmp_path, 1)
-    dataset = read_dataset(tmp_path)
-    assert dataset.labels == ("Archery", "HandstandPushups")
-    assert list(parts(dataset).values()) == ["test", "train", "train", "test", "train"]
 
 
 def test_ucf101_in_one_folder_that_is_no_class(tmp_path: Path) -> None:

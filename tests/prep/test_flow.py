@@ -246,12 +246,6 @@ def test_frame_parameters_of_the_store_are_kept_and_others_refused(
         prep_flow(str(data), store=str(path), short_side=32)
 
 
-def test_index_that_is_lost_is_no_empty_store(own: Path) -> None:
-    (own / "index" / "index.sqlite").unlink()
-    with pytest.raises(StoreError, match="the store has no index"):
-        prep_flow(str(own))
-
-
 # --- what fails ------------------------------------------------------------------------------
 
 
@@ -267,13 +261,3 @@ def test_damaged_frames_fail_alone_and_say_what_to_do(own: Path) -> None:
     assert reason.startswith("frames damaged, no flow: ")
     assert "`slic prep frames` again" in reason
     assert "\n" not in reason
-
-
-def test_failed_video_is_listed_and_others_get_flow(data: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(data, tmp_path / "set"))
-    (root / "Run" / "b.avi").write_text("no video")
-    first = prep_flow(str(root), store=str(tmp_path / "s.zarr"))
-    assert (first.videos, first.written, first.failed, first.new_failures) == (3, 2, 1, 1)
-    assert [video for video, _ in first.failures] == ["Run/b.avi"]
-    again = prep_flow(str(tmp_path / "s.zarr"))
-    assert (again.written, again.skipped, again.failed, again.new_failures) == (0, 2, 1, 0)

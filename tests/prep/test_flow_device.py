@@ -60,18 +60,6 @@ def test_store_is_that_of_the_cpu_engine(own: Path, tmp_path: Path) -> None:
     assert prep_flow(str(own), engine="cpu", parameters=QUICK).written == 0
 
 
-def test_damaged_frames_fail_alone(own: Path) -> None:
-    video = ClipStore(own).entries()[0]
-    shard = own / "frames" / video.key / "c.0.0.0.0"
-    content = bytearray(shard.read_bytes())
-    content[100] ^= 4
-    shard.write_bytes(content)
-    result = prep_flow(str(own), engine="torch", device="cpu", parameters=QUICK)
-    assert (result.written, result.failed) == (7, 1)
-    assert result.failures[0][0] == video.id
-    assert result.failures[0][1].startswith("frames damaged, no flow: ")
-
-
 def test_flow_that_is_not_finite_fails_alone(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     solve = DeviceSolver.levels
 

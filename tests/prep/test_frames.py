@@ -1,10 +1,8 @@
 """`prep frames` on small videos of one colour each, so that a mix-up of videos shows."""
 
 import csv
-import errno
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import slic.prep.frames as frames_module
 import slic.prep.frames_video as video_module
 from slic.cache import ClipStore, video_key
 from slic.datasets.videos import Video
-from slic.errors import DamagedChunk, DecodeError, InputError, StoreError, WorkError
+from slic.errors import DamagedChunk, DecodeError, InputError, StoreError
 from slic.prep.frames import FrameJob, prep_frames
 from slic.prep.store import sample
 from slic.prep.workers import executor
@@ -373,38 +371,6 @@ def test_killed_between_array_and_entry_of_a_replaced_video(
     assert ClipStore(path).read("red.avi", 0, 1).max() < 40
 
 
-def test_leftovers_do_no_harm_and_go_when_old(data: str, tmp_path: Path, done: list[str]) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path), limit=2)
-    for name, age in (("red-1-old", 2 * 86400), ("red-2", 60)):
-        folder = path / "index" / "writing" / name
-        folder.mkdir()
-        (folder / "c.0.0.0.0").write_bytes(b"half a shard")
-        os.utime(folder, (time.time() - age,) * 2)
-    assert prep_frames(data, store=str(path)).written == 3
-    check_colours(path)
-    assert [p.name for p in (path / "index" / "writing").iterdir()] == ["red-2"]
-
-
-def test_full_disk_is_one_line_and_what_is_done_stays(
-    data: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path), limit=2)
-
-    def full(self: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("slic.cache.shards.ArrayWriter._flush", full)
-        with pytest.raises(WorkError) as caught:
-            prep_frames(data, store=str(path))
-    assert f"{path}: {done[2]}: No space left on device; free some space" in str(caught.value)
-    assert len(ClipStore(path).ids) == 2
-    assert list((path / "index" / "writing").iterdir()) == []
-    assert prep_frames(data, store=str(path)).written == 3
-
-
 def test_overwrite_that_was_stopped_is_finished_by_the_next_run(
     data: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,17 +425,6 @@ def test_overwriting_takes_nothing_with_it_that_cannot_be_read_now(
 
 
 # --- places that are no store ----------------------------------------------------------------
-
-
-def test_foreign_folder_as_store(data: str, tmp_path: Path, done: list[str]) -> None:
-    foreign = tmp_path / "thesis"
-    foreign.mkdir()
-    (foreign / "chapter.txt").write_text("mine")
-    before = files(foreign)
-    with pytest.raises(StoreError, match="thesis: exists and is no clip store"):
-        prep_frames(data, store=str(foreign))
-    assert files(foreign) == before
-    assert done == []
 
 
 def test_store_as_data_set(data: str, tmp_path: Path, done: list[str]) -> None:

@@ -67,20 +67,6 @@ def test_every_image_in_order(
     assert zarr.open_group(path, mode="r")["frames"][video_key("run/a")].attrs["fps"] is None
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16"])
-def test_other_kinds_of_png(tmp_path: Path, mode: str) -> None:
-    folder = tmp_path / "set/run/a"
-    folder.mkdir(parents=True)
-    grey = np.tile(np.arange(0, 240, 8, dtype=np.uint8), (20, 1))
-    if mode == "I;16":
-        Image.fromarray(grey.astype(np.uint16) * 256).save(folder / "1.png")
-    else:
-        Image.fromarray(grey).convert(mode).save(folder / "1.png")
-    prep_frames(str(tmp_path / "set"), store=str(tmp_path / "s.zarr"), codec="zstd")
-    found = ClipStore(tmp_path / "s.zarr").read("run/a", 0, 1)[0]
-    np.testing.assert_array_equal(found, np.repeat(grey[..., None], 3, axis=2))
-
-
 def test_frame_rate_as_told(tmp_path: Path) -> None:
     write_images(tmp_path / "set/run/a")
     path, data = tmp_path / "s.zarr", str(tmp_path / "set")

@@ -8,7 +8,6 @@ import pytest
 
 from slic.cache import ClipStore, Entry
 from slic.cache.entries import fingerprint
-from slic.errors import StoreError
 from slic.prep.info import store_info
 
 
@@ -47,11 +46,6 @@ def test_counts(path: Path) -> None:
         "settings": {"frames": {"short_side": 128}, "flow": None},
     }
     assert json.loads(json.dumps(info)) == info
-
-
-def test_no_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no such store"):
-        store_info(str(tmp_path / "none.zarr"))
 
 
 def test_preparing_again_lists_what_is_only_partly_stored(

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fuzzing import fuzz, mutated, outcome, soak
@@ -90,6 +91,7 @@ ATTACKS = {
     "partial": lambda: Reduced(functools.partial, (os.mkdir, "canary")),
     "nested": lambda: {"a": [Reduced(Reduced, (os.mkdir, ("canary",)))]},
     "state": Stated,
+    "array": lambda: np.array([Reduced(os.mkdir, ("canary",))], dtype=object),
 }
 
 

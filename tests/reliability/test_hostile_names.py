@@ -5,7 +5,6 @@ import os
 import random
 import re
 import shutil
-import sqlite3
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -165,19 +164,6 @@ def test_training_and_evaluation_take_hostile_labels(
     assert json.loads(out)["mode"] == "linear"
 
 
-@pytest.mark.slow
-def test_folders_of_any_name(tmp_path: Path, slic: Slic, monkeypatch: pytest.MonkeyPatch) -> None:
-    video = write(tmp_path / "mpeg4.avi", 2, size=(16, 16)).read_bytes()
-    for number, name in enumerate(("-x", "[red] \x1b[31m é%s")):
-        work = tmp_path / str(number)
-        (work / name).mkdir(parents=True)
-        (work / name / "a.avi").write_bytes(video)
-        monkeypatch.chdir(work)
-        code, out, err = slic("prep", "frames", f"./{name}", "--workers", "1", "--json")
-        assert (code, json.loads(out)["store"]) == (0, f"{name}.zarr"), err
-        assert {path.name for path in work.iterdir()} == {name, f"{name}.zarr"}
-
-
 # --- lists -----------------------------------------------------------------------------------
 
 
@@ -237,18 +223,6 @@ test_folders_of_hostile_names = fuzz(_nothing, case, examples=100)
 def soak_hostile_names(seed: int, minutes: float) -> dict[str, Any]:
     """Read folders of hostile names until the time is over."""
     return soak(_nothing, case, seed=seed, minutes=minutes)
-
-
-def test_index_holds_what_it_is_given(tmp_path: Path) -> None:
-    """Names are values to SQLite, never part of a statement."""
-    index = Index(tmp_path / "index.sqlite", writable=True)
-    name = "'; DROP TABLE videos; --"
-    index.put(Entry(name, video_key(name), name, name, name, "train", None, None))
-    assert index.entry(name) is not None
-    index.close()
-    with sqlite3.connect(tmp_path / "index.sqlite") as connection:
-        assert connection.execute("SELECT label FROM videos").fetchall() == [(name,)]
-    connection.close()
 
 
 def test_keys_are_distinct_for_ids_that_look_alike() -> None:

@@ -344,12 +344,6 @@ NO_VIDEO = {
 }
 
 
-@pytest.mark.parametrize("what", NO_VIDEO)
-def test_what_is_no_video_is_refused(tmp_path: Path, decoder: GuardedDecoder, what: str) -> None:
-    (tmp_path / "a.avi").write_bytes(NO_VIDEO[what])
-    assert outcome(decoder, tmp_path / "a.avi").frames is None
-
-
 def test_pipes_devices_folders_and_loops_are_not_waited_for(
     tmp_path: Path, decoder: GuardedDecoder
 ) -> None:

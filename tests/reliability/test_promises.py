@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "reliability.md"
 NAME = re.compile(r"`([\w/]+\.py)::(\w+)`")
@@ -47,25 +45,3 @@ def test_every_promise_has_tests() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert len(NAME.findall(page)) > 40
     assert list(problems(page, TESTS)) == []
-
-
-@pytest.mark.parametrize(
-    ("tests", "found"),
-    [
-        ("`test_a.py::test_fast`", []),
-        ("`test_a.py::test_made`, `test_a.py::test_slow`", []),
-        ("`test_a.py::test_slow`", ["no fast test for: P"]),
-        ("`test_b.py::test_fast`", ["no fast test for: P"]),
-        ("", ["no fast test for: P"]),
-        (
-            "`test_a.py::test_gone`, `c.py::test_x`, `test_a.py::test_fast`",
-            ["test_a.py::test_gone does not exist", "c.py::test_x does not exist"],
-        ),
-    ],
-)
-def test_a_missing_or_slow_test_is_noticed(tmp_path: Path, tests: str, found: list[str]) -> None:
-    code = "def test_fast(): ...\ntest_made = f()\n@pytest.mark.slow\ndef test_slow(): ...\n"
-    (tmp_path / "test_a.py").write_text(code)
-    (tmp_path / "test_b.py").write_text(f"pytestmark = pytest.mark.slow\n{code}")
-    page = f"| promise | test |\n|---|---|\n| P | {tests} |\n"
-    assert list(problems(page, tmp_path)) == found

@@ -14,7 +14,6 @@ from slic.runtime.processes import (
     IN_FLIGHT_PER_WORKER,
     POLL_EVERY_S,
     add_units,
-    available_cores,
     in_flight,
     run_jobs,
 )
@@ -36,10 +35,6 @@ def test_every_job_is_done_once_and_read_as_needed() -> None:
     assert sorted(found) == list(range(40))
     # Those in flight, and those done with them that have not been handed over yet.
     assert most <= 2 * IN_FLIGHT_PER_WORKER * 2
-
-
-def test_no_jobs() -> None:
-    assert list(run_jobs(abs, [], workers=1)) == []
 
 
 def test_dead_worker_is_one_line() -> None:
@@ -70,11 +65,6 @@ def counting(job: str) -> str:
     else:
         add_units(5)
     return job
-
-
-def test_counts_without_anyone_to_listen() -> None:
-    add_units(7)
-    assert list(run_jobs(counting, ["quick"], workers=1)) == ["quick"]
 
 
 def test_in_flight_is_bounded_and_in_order_of_completion() -> None:
@@ -131,7 +121,3 @@ def test_units_are_added_up_without_processes() -> None:
     add_units(5)
     with processes.collect_units() as units:
         assert units() == 0
-
-
-def test_available_cores() -> None:
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)

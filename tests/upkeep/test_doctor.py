@@ -128,12 +128,6 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Tell:
     return tell
 
 
-def test_a_machine_without_a_gpu_has_no_problem(told: Tell) -> None:
-    found = told(well())
-    assert (found["problems"], found["ok"]) == ([], True)
-    assert (found["training"]["device"], found["flow"]["engine"]) == ("cpu", "cpu")
-
-
 GPU = {"name": "GPU A", "memory": 80 << 30, "problem": None}
 WORKS = {"driver": "580.1", "cuda": "13.0", "warning": None, "gpus": [GPU]}
 IDLE = {**WORKS, "driver": "470.1", "warning": "driver too old", "gpus": []}

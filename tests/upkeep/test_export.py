@@ -248,19 +248,6 @@ def test_wrong_input_is_one_line(slic: Any, work: Path, case: str) -> None:
     assert not [*Path().glob("*.parquet"), *Path().glob(".*")]
 
 
-def test_what_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = hostile_cache(tmp_path / "odd.h5")
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("slic.runtime.disk.os.fsync", full)
-    for kind in ("parquet", "csv", "npz"):
-        with pytest.raises(Exception, match="No space left"):
-            export(cache.path, output=str(tmp_path / f"o.{kind}"), say=str)
-    assert [path.name for path in tmp_path.iterdir()] == ["odd.h5"]
-
-
 def test_the_example_of_the_documentation_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

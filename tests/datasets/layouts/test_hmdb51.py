@@ -1,6 +1,5 @@
 """HMDB51's layout, on trees of empty files."""
 
-import random
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -171,22 +170,6 @@ def test_the_fullest_folder_of_lists_is_read(tmp_path: Path) -> None:
     check(read_dataset(tmp_path / "set"))
 
 
-def test_generated_sets_of_any_size(tmp_path: Path) -> None:
-    random_ = random.Random(5)
-    flags: dict[str, str] = {}
-    for label in random_.sample(["run", "fall_floor", "draw_sword", "eat", "sit", "hug"], 4):
-        lines = []
-        for number in range(random_.randint(1, 9)):
-            name = f"T{random_.randint(0, 3)}_{label}_f_cm_np1_ba_med_{number}"
-            flags[f"{label}/{name}.avi"] = flag = random_.choice("012")
-            lines.append(f"{name}.avi {flag}")
-        random_.shuffle(lines)
-        (tmp_path / f"{label}_test_split2.txt").write_text("\n".join(lines))
-    make(tmp_path, flags)
-    found = {v.id: v.splits for v in read_dataset(tmp_path).videos}
-    assert found == {path: {2: PART[flag]} for path, flag in flags.items()}
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -209,12 +192,6 @@ def test_lists_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "set" / "a_test_split1.txt").write_text("../../2.avi 2\n/etc/passwd 2\n1.avi 1\n")
     dataset = read_dataset(tmp_path / "set")
     assert [(v.path, v.splits) for v in dataset.videos] == [("a/1.avi", {1: "train"})]
-
-
-def test_list_that_is_not_utf8(tmp_path: Path) -> None:
-    make(tmp_path, ("a/1.avi",))
-    (tmp_path / "a_test_split1.txt").write_bytes(b"\xe9.avi 1\n")
-    assert "a_test_split1.txt: not UTF-8 (byte 0)" in message(tmp_path)
 
 
 def test_layout_that_does_not_fit(tmp_path: Path) -> None:

@@ -183,10 +183,6 @@ def test_images_without_numbers(tmp_path: Path) -> None:
     assert "no video in this folder" in message(make(tmp_path, ("a/cover.jpg",)))
 
 
-def test_line_break_in_a_folder(tmp_path: Path) -> None:
-    assert "contains a line break" in message(make(tmp_path, images("a/b\nc")))
-
-
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     outside = make(tmp_path / "outside", images("far"))
     root = make(tmp_path / "set", images("a/1"))

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slic.cache import ClipStore
 from slic.datasets.videos import Video, read_dataset
 from slic.errors import DatasetError
-from slic.prep.frames import prep_frames
 
 HEADER = "label,youtube_id,time_start,time_end,split"
 TRAIN = ("playing guitar,-3B32lodo2M,59,69,train", '"eating, slowly",_dbcJuKJQNs,0,10,train')
@@ -203,20 +201,6 @@ def test_generated_sets_of_any_size(tmp_path: Path) -> None:
     assert read_dataset(tmp_path).notes == (f"{200 - len(expected)} listed videos are not on disk",)
 
 
-def test_unreadable_videos_are_entries_with_a_reason(tmp_path: Path) -> None:
-    make(tmp_path / "k", ("train/-a_000000_000010.mp4",))
-    (tmp_path / "k/train/_b.mp4").write_text("no video")
-    table(tmp_path / "k/train.csv", "run,-a,0,10,train", "hop,_b,5,15,train")
-    result = prep_frames(str(tmp_path / "k"), store=str(tmp_path / "k.zarr"), workers=1)
-    assert (result.written, result.failed) == (0, 2)
-    entries = ClipStore(tmp_path / "k.zarr").failures()
-    assert [(e.id, e.label, e.split1) for e in entries] == [
-        ("train/-a_000000_000010.mp4", "run", "train"),
-        ("train/_b.mp4", "hop", "train"),
-    ]
-    assert all(entry.reason for entry in entries)
-
-
 @pytest.mark.parametrize(
     ("header", "row", "expected"),
     [
@@ -241,12 +225,6 @@ def test_bad_csv(tmp_path: Path, header: str, row: str, expected: str) -> None:
     text = message(table(tmp_path / "t.csv", row, header=header).parent)
     assert text.startswith(f"{tmp_path}/t.csv")
     assert expected in text
-
-
-def test_csv_that_is_not_utf8(tmp_path: Path) -> None:
-    make(tmp_path, ("a.mp4",))
-    (tmp_path / "t.csv").write_bytes(f"{HEADER}\né,a,0,10,train\n".encode("latin-1"))
-    assert "t.csv: not UTF-8" in message(tmp_path)
 
 
 def test_layout_that_does_not_fit(tmp_path: Path) -> None:

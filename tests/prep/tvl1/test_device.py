@@ -36,14 +36,6 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def test_flow_is_that_of_the_cpu_engine() -> None:
-    found = solver().flow(CLIP)
-    assert (found.shape, found.dtype) == ((5, 20, 27, 2), np.float32)
-    expected = tvl1_flow(CLIP, engine="cpu", **SHORT.__dict__)
-    np.testing.assert_allclose(found, expected, atol=2e-3)
-    np.testing.assert_array_equal(tvl1_flow(CLIP, engine="torch", **SHORT.__dict__), found)
-
-
 @pytest.mark.parametrize("most", [1, 2, 3, 100])
 def test_blocks_are_solved_together_and_no_pair_spans_two(
     monkeypatch: pytest.MonkeyPatch, most: int

@@ -2,21 +2,14 @@
 
 import asyncio
 import contextlib
-import re
 import shutil
 import socket
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 from distributed import LocalCluster
 from distributed.comm import CommClosedError
@@ -161,27 +154,6 @@ def test_what_fails_here_ends_the_command_for_the_workers_too(
         prep_flow(str(own), engine="cpu", bound=BOUND, overwrite=True, scheduler=address)
     assert not list((own / "index" / "writing").glob("claim*"))
     del caught
-
-
-@pytest.mark.slow
-def test_imported_flow(address: str, tmp_path: Path) -> None:
-    for number in range(3):
-        folder = tmp_path / "set" / "a" / f"v{number}"
-        folder.mkdir(parents=True)
-        for frame in range(4):
-            rng = np.random.default_rng(10 * number + frame)
-            cv2.imwrite(str(folder / f"img_{frame:05d}.jpg"), rng.integers(0, 256, (24, 32, 3)))
-            for side in "xy":
-                level = rng.integers(0, 256, (24, 32))
-                cv2.imwrite(str(folder / f"flow_{side}_{frame:05d}.jpg"), level)
-    data, how = str(tmp_path / "set"), {"engine": "imported", "bound": 20.0}
-    here, there = tmp_path / "here.zarr", tmp_path / "there.zarr"
-    with in_this_process():
-        assert prep_flow(data, store=str(here), **how).written == 3
-    result = prep_flow(data, store=str(there), **how, scheduler=address)
-    assert (result.written, result.frames) == (3, 9)
-    assert files(here) == files(there)
-    close_decoder()
 
 
 class TestGpus:
@@ -357,41 +329,6 @@ def job_of(videos: Path, store: Path) -> FrameJob:
     return FrameJob(
         store, videos, Video("a", "a", None, None, {}), 8, Codec("zstd", quality=0), "x"
     )
-
-
-RELEASED = Event()
-
-
-def held(job: FrameJob) -> str:
-    """A job that lasts until it is released."""
-    assert RELEASED.wait(60)
-    return job.id
-
-
-@pytest.mark.slow
-def test_the_dashboard_shows_the_jobs(both: LocalCluster, videos: Path, tmp_path: Path) -> None:
-    root = both.dashboard_link.removesuffix("/status")
-
-    def page(path: str) -> str:
-        with urllib.request.urlopen(f"{root}/{path}", timeout=30) as answer:
-            return answer.read().decode()
-
-    def shown() -> bool:
-        workers = re.findall(r"worker/[^\"]+\.html", page("info/main/workers.html"))
-        return any("held" in page(f"info/{worker}") for worker in workers)
-
-    jobs = [job_of(videos, tmp_path)]
-    with scheduler.connect(both.scheduler_address) as found, ThreadPoolExecutor(1) as thread:
-        done = thread.submit(lambda: list(found.run(Stage(held, jobs, lambda job, why: why))))
-        try:
-            until = time.monotonic() + 30
-            while not shown():
-                assert time.monotonic() < until
-                time.sleep(0.05)
-            assert "bokeh" in page("status").lower()
-        finally:
-            RELEASED.set()
-        assert done.result() == ["a"]
 
 
 @pytest.mark.slow
