@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from slic import __version__
+
 
 def test_the_three_commands(slic, drawn: Path, tmp_path: Path, monkeypatch) -> None:
     """`prep flow`, `train`, `eval retrieve`, in this order, then each again."""
@@ -52,31 +54,19 @@ def test_the_three_commands(slic, drawn: Path, tmp_path: Path, monkeypatch) -> N
     assert (code, json.loads(out)["recall"]) == (0, recall["recall"])
 
 
-def test_json_is_all_there_is_on_stdout(slic, work: Path) -> None:
-    for words in (["prep", "info", "ucf101.zarr"], ["eval", "classify", "--workers", "0"]):
-        code, out, _ = slic(*words, "--json")
-        assert code == 0
-        assert isinstance(json.loads(out), dict)
-
-
 WRONG = {
     "no data set": (["prep", "frames", "nowhere/"], "nowhere"),
-    "empty folder": (["prep", "frames", "empty"], "empty"),
     "no video": (["prep", "flow", "text"], "text"),
     "not a store": (["prep", "info", "empty"], "empty"),
-    "no such store": (["train", "missing.zarr"], "missing.zarr"),
     "foreign store": (["train", "foreign.zarr"], "foreign.zarr"),
     "unknown preset": (["train", "ucf101.zarr", "--preset", "cpu-smal"], "cpu-small"),
     "unknown setting": (["train", "ucf101.zarr", "--config", "wrong.toml"], "batch_size"),
-    "no config": (["train", "ucf101.zarr", "--config", "none.toml"], "none.toml"),
     "split not there": (["train", "ucf101.zarr", "--split", "4"], "split"),
     "bad epochs": (["train", "ucf101.zarr", "--epochs", "0"], "epochs"),
     "unknown device": (["train", "ucf101.zarr", "--device", "tpu"], "tpu"),
-    "no such run": (["eval", "retrieve", "--run", "none"], "none"),
     "bad k": (["eval", "retrieve", "--k", "1,x"], "--k"),
     "unknown option": (["eval", "retrieve", "--kk", "1"], "--kk"),
     "unknown choice": (["eval", "classify", "--mode", "nonlinear"], "nonlinear"),
-    "missing argument": (["prep", "flow"], "DATASET"),
     "bad bound": (["prep", "flow", "ucf101.zarr", "--bound", "-1"], "--bound"),
     "frames of a store": (["prep", "frames", "ucf101.zarr"], "ucf101.zarr"),
 }
@@ -97,14 +87,6 @@ def test_wrong_input_is_one_line_and_exit_code_2(slic, work: Path, case: str) ->
     assert names in err
     assert "Traceback" not in err
     assert sorted(str(path) for path in Path().rglob("*")) == before
-
-
-def test_several_stores_are_named(slic, work: Path) -> None:
-    Path("other.zarr").mkdir()
-    code, _, err = slic("train")
-    assert code == 2
-    assert "ucf101.zarr" in err
-    assert "other.zarr" in err
 
 
 def test_no_store(slic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +112,14 @@ def test_a_bad_video_is_listed_and_exits_with_1(slic, drawn: Path, tmp_path, mon
     assert (code, result["written"], result["skipped"], result["failed"]) == (0, 0, 1, 1)
 
 
-def test_version_and_help_need_no_torch() -> None:
+def test_version_and_help(slic) -> None:
+    code, out, err = slic()
+    assert (code, err) == (2, "")
+    assert "train" in out
+    assert slic("--version")[:2] == (0, f"slic {__version__}\n")
+
+
+def test_help_needs_no_torch() -> None:
     script = (
         "import sys, slic.cli\n"
         "sys.argv = ['slic', 'train', '--help']\n"
@@ -142,16 +131,3 @@ def test_version_and_help_need_no_torch() -> None:
     assert done.returncode == 0, done.stderr
     assert "--cluster-every" in done.stdout
     assert "--cluster" in done.stdout
-
-
-def test_version(slic) -> None:
-    from slic import __version__
-
-    code, out, _ = slic("--version")
-    assert (code, out.strip()) == (0, f"slic {__version__}")
-
-
-def test_help_without_arguments(slic) -> None:
-    code, out, err = slic()
-    assert (code, err) == (2, "")
-    assert "train" in out

@@ -14,8 +14,6 @@ from slic.embed.embedding import Protocol, embed
 from slic.encoders.encoder import new_encoder
 from slic.prep.flow import prep_flow
 from slic.prep.tvl1 import tvl1_flow
-from slic.train.run import train
-from tests.conftest import TINY
 
 pytestmark = [
     pytest.mark.gpu,
@@ -36,18 +34,6 @@ def test_embeddings_agree_with_the_cpu(drawn_store: Path) -> None:
         rows[name] = backbone / np.linalg.norm(backbone, axis=1, keepdims=True)
     # bfloat16 keeps 8 bits of mantissa.
     assert (rows["cpu"] * rows["cuda"]).sum(axis=1).min() > 0.999
-
-
-def test_a_run_trains_to_its_end(work: Path) -> None:
-    result = train(
-        "ucf101.zarr",
-        preset="cpu-small",
-        options={**TINY, "seed": 5},
-        device="cuda",
-        workers=1,
-        say=str,
-    )
-    assert (result["epochs"], np.isfinite(result["loss"])) == (2, True)
 
 
 def texture(height: int, width: int, count: int, *, seed: int) -> np.ndarray:

@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -25,10 +23,8 @@ NEIGHBOURS = [
 
 def test_recall_by_hand():
     assert recall_at_k(QUERIES, NEIGHBOURS, [1, 2, 3]) == {1: 0.25, 2: 0.5, 3: 0.75}
-
-
-def test_k_beyond_the_neighbours_uses_all():
     assert recall_at_k(QUERIES, NEIGHBOURS, (20, 1)) == {20: 0.75, 1: 0.25}
+    assert recall_at_k(["a", "abc"], [["ab"], ["abc"]], [1]) == {1: 0.5}
 
 
 def test_recall_agrees_with_a_naive_loop_on_integer_labels():
@@ -43,10 +39,6 @@ def test_recall_agrees_with_a_naive_loop_on_integer_labels():
 
 def test_neighbours_without_a_label_are_never_hits():
     assert recall_at_k(["a", "b"], [[None, "a"], ["", "a"]], [1, 2]) == {1: 0.0, 2: 0.5}
-
-
-def test_labels_of_unequal_width_compare_whole():
-    assert recall_at_k(["a", "abc"], [["ab"], ["abc"]], [1]) == {1: 0.5}
 
 
 @pytest.mark.parametrize("labels", [["a", "", "b"], ["a", None, "b"]])
@@ -113,11 +105,6 @@ def test_agreement_of_chance_is_adjusted_away():
     assert abs(ami) < 0.02
 
 
-def test_agreement_refuses_lengths_that_differ():
-    with pytest.raises(InputError, match=r"labels \(2,\) and clusters \(3,\)"):
-        cluster_agreement(["a", "b"], [0, 1, 2])
-
-
 def test_topk_by_hand():
     scores = [[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]
     targets = [1, 1, 0]  # ranked first, second, third
@@ -133,26 +120,15 @@ def test_topk_agrees_with_a_stable_sort_with_ties():
         assert topk_accuracy(scores, targets, k) == hits / 300
 
 
-def test_scores_all_equal_are_no_success():
-    assert topk_accuracy(np.zeros((4, 4)), [0, 1, 2, 3], 1) == 0.25
-
-
-def test_what_topk_refuses():
+def test_what_topk_and_agreement_refuse():
+    with pytest.raises(InputError, match=r"labels \(2,\) and clusters \(3,\)"):
+        cluster_agreement(["a", "b"], [0, 1, 2])
     with pytest.raises(WorkError, match="1 of 2 items have scores that are NaN"):
         topk_accuracy([[math.nan, 1], [0, 1]], [0, 0], 1)
-    with pytest.raises(InputError, match="must lie in 0 to 1"):
-        topk_accuracy([[0.0, 1.0]], [2], 1)
-    with pytest.raises(InputError, match="must lie in 0 to 1"):
-        topk_accuracy([[0.0, 1.0]], [-1], 1)
+    for target in (2, -1):
+        with pytest.raises(InputError, match="must lie in 0 to 1"):
+            topk_accuracy([[0.0, 1.0]], [target], 1)
     with pytest.raises(InputError, match=r"must be \(N, C\), \(N,\)"):
         topk_accuracy([[0.0, 1.0]], [0, 1], 1)
     with pytest.raises(InputError, match="k must be 1 or more"):
         topk_accuracy([[0.0, 1.0]], [0], 0)
-
-
-def test_importing_is_light():
-    script = "import sys, slic.metrics; print({'torch', 'sklearn', 'scipy'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
-    )
-    assert (done.stdout, done.stderr) == ("set()\n", "")

@@ -53,10 +53,7 @@ def test_the_first_run_of_a_store_is_number_1():
     assert (run.settings, run.store, run.store_digest) == (SETTINGS, STORE, "aaaa")
     assert (run.path / "checkpoints").is_dir()
     assert run.checkpoint == run.path / "checkpoints" / "latest"
-
-
-def test_an_opened_run_is_the_run_that_was_made():
-    assert open_run(chosen().path) == chosen()
+    assert open_run(run.path) == chosen() == run
 
 
 def test_its_config_can_be_given_back(here):
@@ -75,11 +72,6 @@ def test_a_run_of_an_older_slic_has_the_settings_that_it_had_then():
     assert chosen(replace(SETTINGS, components="v")).path != run.path
 
 
-def test_the_same_settings_continue_the_run():
-    assert chosen().path == chosen().path
-    assert [number for number, _ in numbered_runs("ucf101-small")] == [1]
-
-
 def test_other_settings_content_or_new_start_the_next_number():
     first = chosen()
     other = replace(SETTINGS, seed=1)
@@ -88,15 +80,11 @@ def test_other_settings_content_or_new_start_the_next_number():
     assert chosen(new=True).path.name == "ucf101-small-4"
     assert chosen(other).path.name == "ucf101-small-2"
     assert chosen(digest="bbbb").path.name == "ucf101-small-3"
+    assert chosen(replace(SETTINGS, encoder="r3d18")).path.name == "ucf101-r3d18-1"
+    assert chosen(store=Path("hmdb51.zarr")).path.name == "hmdb51-small-1"
     # The newest of several of the same settings.
     assert chosen().path.name == "ucf101-small-4"
     assert first.path.name == "ucf101-small-1"
-
-
-def test_encoders_and_stores_count_by_themselves():
-    chosen()
-    assert chosen(replace(SETTINGS, encoder="r3d18")).path.name == "ucf101-r3d18-1"
-    assert chosen(store=Path("hmdb51.zarr")).path.name == "hmdb51-small-1"
 
 
 def test_numbers_sort_as_numbers_and_others_are_no_runs():
@@ -128,10 +116,6 @@ def test_a_named_run_of_other_settings_says_which():
     message = refusal(replace(SETTINGS, seed=1, epochs=3), name="mine")
     assert f"epochs {SETTINGS.epochs} -> 3, seed 0 -> 1" in message
     assert message.startswith("runs/mine: ")
-
-
-def test_a_named_run_of_a_changed_store_or_asked_to_be_new_is_refused():
-    chosen(name="mine")
     assert "its store has changed" in refusal(digest="bbbb", name="mine")
     assert "drop --new" in refusal(name="mine", new=True)
 
@@ -142,12 +126,6 @@ def test_a_store_that_moved_is_read_where_it_is_now():
     assert chosen(name="mine", store=moved).store == moved
     chosen()
     assert chosen(store=moved).store == moved
-
-
-def test_a_folder_that_exists_is_not_made_again():
-    run = chosen()
-    with pytest.raises(CheckpointError, match="exists already"):
-        create_run(run.path, SETTINGS, store=STORE, store_digest="a", preset="p")
 
 
 def test_the_newest_run_is_the_one_that_progressed_last():
@@ -164,17 +142,16 @@ def test_the_newest_run_is_the_one_that_progressed_last():
 
 
 def test_a_run_is_found_by_name_or_path(here):
+    with pytest.raises(CheckpointError, match="slic train"):
+        find_run(None)
     run = chosen(name="mine")
+    with pytest.raises(CheckpointError, match="exists already"):
+        create_run(run.path, SETTINGS, store=STORE, store_digest="a", preset="p")
     for name in ("mine", "runs/mine", str(here / "runs" / "mine")):
         assert find_run(name).settings == run.settings
     for name in ("other", "runs/other", "."):
         with pytest.raises(CheckpointError, match="no run"):
             find_run(name)
-
-
-def test_without_runs_the_message_says_how_to_make_one():
-    with pytest.raises(CheckpointError, match="slic train"):
-        find_run(None)
 
 
 @pytest.mark.parametrize(

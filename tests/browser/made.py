@@ -96,33 +96,18 @@ def _rows(view: dict[str, Any]) -> list[int]:
 
 
 def _curves(draw: np.random.Generator) -> list[dict[str, Any]]:
+    def curve(title: str, **series: list[list[float]]) -> dict[str, Any]:
+        named = [{"name": name.replace("_", " "), "points": of} for name, of in series.items()]
+        about = {"key": title.lower(), "title": title, "x": "epoch", "percent": title == "Recall"}
+        return {**about, "series": named}
+
     falling = [[e, float(2 * 0.9**e + draw.random() * 0.05)] for e in range(20)]
     rising = [[e, 1 - 0.8 * 0.8**e] for e in range(0, 20, 5)]
+    halved = [[x, y / 2] for x, y in falling]
     return [
-        {
-            "key": "loss",
-            "title": "Loss",
-            "x": "epoch",
-            "percent": False,
-            "series": [
-                {"name": "instance loss", "points": falling},
-                {"name": "temporal loss", "points": [[x, y / 2] for x, y in falling]},
-            ],
-        },
-        {
-            "key": "recall",
-            "title": "Recall",
-            "x": "epoch",
-            "percent": True,
-            "series": [{"name": "Recall", "points": rising}],
-        },
-        {
-            "key": "clusters",
-            "title": "Clusters",
-            "x": "epoch",
-            "percent": False,
-            "series": [{"name": "clusters", "points": [[19, 12]]}],
-        },
+        curve("Loss", instance_loss=falling, temporal_loss=halved),
+        curve("Recall", Recall=rising),
+        curve("Clusters", clusters=[[19, 12]]),
     ]
 
 

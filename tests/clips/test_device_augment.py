@@ -6,7 +6,6 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from slic.clips import device_resample
 from slic.clips.augmentation import Augmentation, augment_flow, augment_frames, draw_augmentation
 from slic.clips.device_augment import CutClips, augment_cut, cut
 from slic.clips.device_resample import filter_weights
@@ -92,18 +91,7 @@ def some_batch(seed: int, count: int = 7) -> tuple[list[np.ndarray], list[Augmen
 # Against the path by OpenCV.
 
 # Smaller both ways (shared out), larger both ways, larger one way, odd, tiny, tall, as it is.
-CROPS = [
-    (40, 50),
-    (90, 65),
-    (16, 20),
-    (9, 30),
-    (24, 24),
-    (5, 7),
-    (1, 1),
-    (1, 60),
-    (77, 13),
-    (24, 25),
-]
+CROPS = [(40, 50), (16, 20), (9, 30), (24, 24), (1, 1), (77, 13)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,14 +105,6 @@ def test_crops_are_resized_and_mirrored_as_on_the_cpu(height, width, flip, kind)
     # OpenCV's fixed point rounds down where it interpolates: by an eighth of a level on average.
     assert off.max() <= 1
     assert off.mean() <= (0.01 if min(height, width) > size else 0.15)
-
-
-def test_shrinking_by_half_rounds_half_a_level_up():
-    clip, params = content("noise", 2, 32, 32, seed=0), plain(32, 32)
-    out = on_device([clip], [params], 16)[0]
-    sums = clip.reshape(2, 16, 2, 16, 2, 3).astype(int).sum(axis=(2, 4))
-    assert np.array_equal(out, (sums + 2) // 4)
-    assert np.array_equal(out, augment_frames(clip, params, 16))
 
 
 # Largest and mean difference in levels. OpenCV turns hue by a byte, twice rounded, in steps of 6.
@@ -232,60 +212,7 @@ def test_a_clip_does_not_depend_on_its_companions(seed):
         assert np.array_equal(got, on_device([clip], [params], size, components="uv")[0])
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_what_lies_beyond_a_crop_does_not_matter(seed):
-    clips, draws, size = some_batch(seed)
-    made = cut(clips, draws)
-    soiled = replace(made, frames=made.frames.clone(), flow=made.flow.clone())
-    padded = [*soiled.frames, *soiled.flow]
-    for clip, params in zip(padded, made.params, strict=True):
-        clip[:, params.height :] = 255
-        clip[:, :, params.width :] = 255
-    first, second = (
-        augment_cut(some, size=size, components="uv", device=CPU) for some in (made, soiled)
-    )
-    assert torch.equal(first, second)
-
-
-@pytest.mark.parametrize("order", ["fgfgg", "ggfff", "fffff", "ggggg", "f", "g"])
-def test_outputs_are_in_the_order_given(order):
-    """Each clip is one level of its own; flow comes out as u alone, or as u, v and no motion."""
-    levels = range(10, 10 + len(order))
-    clips = [
-        np.full((2, 20 + level, 30, 3 if what == "f" else 2), level, np.uint8)
-        for what, level in zip(order, levels, strict=True)
-    ]
-    draws = [plain(10 + i, 20) for i in range(len(order))]
-    for components in ("u", "v", "uv"):
-        out = on_device(clips, draws, 16, components=components)
-        for what, level, got in zip(order, levels, out, strict=True):
-            third = 128 if (what, components) == ("g", "uv") else level
-            assert (got == [level, level, third]).all()
-
-
-def test_jitter_is_applied_in_each_clips_own_order():
-    steps = (("brightness", 1.4), ("contrast", 0.6), ("hue", 0.2), ("saturation", 1.3))
-    clip = content("scene", 2, 16, 16, seed=3)
-    orders = [steps, steps[::-1], steps[1:2], (), steps[2:] + steps[:2]]
-    out = on_device([clip] * 5, [plain(16, 16, jitter=order) for order in orders], 16)
-    for order, got in zip(orders, out, strict=True):
-        expected = clip
-        for step in order:
-            expected = colours_alone(expected, jitter=(step,))
-        assert np.array_equal(got, expected)
-    assert apart(out[0], out[1]).max() > 8
-
-
 # Flow.
-
-
-def test_no_motion_stays_exactly_none():
-    for seed in range(5):
-        _, draws, size = some_batch(seed)
-        still = [
-            np.full((2, params.top + params.height, 200, 2), 128, np.uint8) for params in draws
-        ]
-        assert (on_device(still, draws, size, components="uv") == 128).all()
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 127, 128, 129, 254, 255])
@@ -310,30 +237,6 @@ def test_the_device_is_never_waited_for(seed):
     clips, draws, size = some_batch(seed)
     out = augment_cut(cut(clips, draws), size=size, components="uv", device=torch.device("meta"))
     assert (out.shape, out.dtype) == ((7, 3, size, size, 3), torch.uint8)
-
-
-def tf32(values: torch.Tensor) -> torch.Tensor:
-    """Rounded to the 10 bits of mantissa that TF32 products take."""
-    bits = values.contiguous().view(torch.int32)
-    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
-
-
-def test_tf32_products_are_within_a_level(monkeypatch):
-    exact = torch.bmm
-    before = [some_batch(seed) for seed in range(6)]
-    bare = [[replace(params, jitter=()) for params in draws] for _, draws, _ in before]
-    batches = [(clips, draws, size) for (clips, _, size), draws in zip(before, bare, strict=True)]
-    wanted = [on_device(*batch) for batch in batches]
-    monkeypatch.setattr(device_resample.torch, "bmm", lambda a, b: exact(tf32(a), tf32(b)))
-    offs = [apart(on_device(*batch), want) for batch, want in zip(batches, wanted, strict=True)]
-    # Resized and blurred, each within a level.
-    assert max(off.max() for off in offs) <= 2
-    assert 0 < max(off.mean() for off in offs) < 0.1
-    still = np.full((2, 61, 47, 2), 128, np.uint8)
-    assert (on_device([still], [plain(61, 47)], 33) == 128).all()
-    levels = np.arange(256, dtype=np.uint8)[:, None, None, None].repeat(3, -1)
-    flat = levels.repeat(23, 1).repeat(35, 2)
-    assert np.array_equal(on_device([flat], [plain(23, 35)], 16)[0, :, 0, 0, 0], levels[:, 0, 0, 0])
 
 
 def test_autocast_does_not_reach_the_products():

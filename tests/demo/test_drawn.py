@@ -1,5 +1,6 @@
 """Drawn videos: determinism, what is shared, the tree on disk, and how hard the set is."""
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from slic.demo import drawn
 from slic.demo.drawn import draw_dataset, groups_tested
-from slic.demo.figures import ACTIONS, CYCLES, Body, Manner, Pose, draw_figure, skeleton_of
+from slic.demo.figures import ACTIONS, CYCLES, Body, Manner, Pose, skeleton_of
 from slic.demo.scenes import draw_clip, iterate_clip
 from slic.errors import DatasetError
 
@@ -40,10 +41,6 @@ def mean_frame(clip: np.ndarray) -> np.ndarray:
     return thumbnail(clip.mean(axis=0))
 
 
-def middle_frame(clip: np.ndarray) -> np.ndarray:
-    return thumbnail(clip[len(clip) // 2])
-
-
 def motion_energy(clip: np.ndarray) -> np.ndarray:
     """Mean absolute difference of successive frames, over time and colours."""
     return thumbnail(np.abs(np.diff(clip.astype(np.float32), axis=0)).mean(axis=(0, 3)))
@@ -54,26 +51,20 @@ def difficulty(
 ) -> float:
     """Recall at 1 of the first 7/25 of the groups among the others."""
     described, labels, queries = [], [], []
-    for label, action in enumerate(ACTIONS):
-        for group in range(1, groups + 1):
-            for clip in range(1, clips + 1):
-                picture = draw_clip(action, group=group, clip=clip, frames=frames, size=(64, 48))
-                described.append(describe(picture))
-                labels.append(label)
-                queries.append(group in groups_tested(1, groups=groups))
+    which = itertools.product(ACTIONS, range(1, groups + 1), range(1, clips + 1))
+    for action, group, clip in which:
+        picture = draw_clip(action, group=group, clip=clip, frames=frames, size=(64, 48))
+        described.append(describe(picture))
+        labels.append(action)
+        queries.append(group in groups_tested(1, groups=groups))
     return recall_at_1(np.stack(described), np.array(labels), np.array(queries))
 
 
-@pytest.mark.parametrize("size", [(64, 48), (640, 480), (97, 131)])
+@pytest.mark.parametrize("size", [(64, 48), (97, 131)])
 def test_a_clip_has_the_shape_asked_for(size: tuple[int, int]):
     clip = draw_clip("Kicking", group=1, clip=1, frames=2, size=size)
     assert clip.shape == (2, size[1], size[0], 3)
     assert clip.dtype == np.uint8
-
-
-def test_the_same_arguments_draw_the_same_clip():
-    first, again = (draw_clip("Waving", group=2, clip=3, frames=4) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
 
 
 @pytest.mark.parametrize("other", [{"group": 3}, {"clip": 2}, {"seed": 1}])
@@ -82,28 +73,13 @@ def test_other_arguments_draw_another_clip(other: dict[str, int]):
     first = draw_clip("Waving", frames=2, **settings)
     second = draw_clip("Waving", frames=2, **{**settings, **other})
     assert np.abs(first.astype(int) - second).mean() > 2
-
-
-def test_a_longer_clip_begins_with_the_shorter_one():
-    short = draw_clip("Boxing", group=1, clip=1, frames=3)
-    np.testing.assert_array_equal(draw_clip("Boxing", group=1, clip=1, frames=7)[:3], short)
+    np.testing.assert_array_equal(draw_clip("Waving", frames=2, **settings), first)
 
 
 def test_frames_come_one_by_one():
     endless = iterate_clip("Running", group=1, clip=1, frames=10**9, size=(64, 48))
     expected = draw_clip("Running", group=1, clip=1, frames=2, size=(64, 48))
     np.testing.assert_array_equal(np.stack([next(endless), next(endless)]), expected)
-
-
-def test_clips_of_a_group_share_the_scene():
-    """The time average of a corner, free of the figure, differs between groups only."""
-
-    def corner(group: int, clip: int) -> np.ndarray:
-        pictures = draw_clip("Walking", group=group, clip=clip, frames=20)
-        return cv2.GaussianBlur(pictures[:, :30, :20].mean(axis=0), (0, 0), 3)
-
-    one, same, other = corner(1, 1), corner(1, 2), corner(2, 1)
-    assert np.abs(one - same).mean() < 0.4 * np.abs(one - other).mean()
 
 
 def test_scene_bias_gives_a_class_its_colour():
@@ -120,14 +96,6 @@ def test_scene_bias_gives_a_class_its_colour():
 
     assert spread(1.0) < 0.2
     assert spread(0.0) > 0.5
-
-
-def test_the_figure_moves_and_the_scene_hardly_does():
-    clip = draw_clip("JumpingJacks", group=1, clip=1, frames=16)
-    energy = cv2.GaussianBlur(
-        np.abs(np.diff(clip.astype(np.float32), axis=0)).mean(axis=(0, 3)), (0, 0), 2
-    )
-    assert energy.max() > 5 * np.median(energy)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -160,27 +128,6 @@ def test_a_skeleton_by_hand():
     np.testing.assert_allclose(bones["leg1"], [(50, 140), (75, 140), (75, 165)], atol=1e-9)
 
 
-def test_mirroring_a_pose_mirrors_its_joints():
-    pose = CYCLES["Waving"](1.0, Manner())
-    seen, mirror = (
-        skeleton_of(p, Body(), foot=(0.0, 0.0), height=1.0) for p in (pose, pose.mirrored())
-    )
-    flip = np.array([-1.0, 1.0])
-    np.testing.assert_allclose(np.array(mirror["arm0"]), np.array(seen["arm1"]) * flip)
-    np.testing.assert_allclose(np.array(mirror["leg1"]), np.array(seen["leg0"]) * flip)
-
-
-def test_a_limb_is_as_thick_as_its_body_says():
-    picture = np.zeros((200, 200, 3), np.uint8)
-    body = Body(limb_radius=0.05, outline=(1, 1, 1), skin=(0, 255, 0))
-    pose = Pose(arms=((-math.pi / 2, 0.0), (math.pi / 2, 0.0)), legs=((0.0, 0.0), (0.0, 0.0)))
-    bones = skeleton_of(pose, body, foot=(100.0, 190.0), height=160.0)
-    draw_figure(picture, bones, body=body, height=160.0)
-    column = picture[:, round(bones["arm1"][1][0]) - 8, 1]
-    # Anti-aliasing brightens up to a pixel on either side.
-    assert (column > 127).sum() == pytest.approx(2 * 0.05 * 160, abs=2)
-
-
 def test_tree_and_lists_are_ucf101s(tmp_path: Path):
     assert draw_dataset(tmp_path / "set", **SMALL) == 12
     videos = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.avi"))
@@ -196,17 +143,10 @@ def test_tree_and_lists_are_ucf101s(tmp_path: Path):
     assert len(train) == 8
 
 
-def test_the_tested_groups_are_the_official_blocks():
-    assert [groups_tested(k) for k in (1, 2, 3)] == [
-        tuple(range(1, 8)),
-        tuple(range(8, 15)),
-        tuple(range(15, 22)),
-    ]
-
-
 @pytest.mark.parametrize(
     ("groups", "expected"),
     [
+        (25, [tuple(range(first, first + 7)) for first in (1, 8, 15)]),
         (2, [(1,), (2,), (1,)]),
         (3, [(1,), (2,), (3,)]),
         (8, [(1, 2), (3, 4), (5, 6)]),
@@ -267,12 +207,7 @@ def test_another_set_is_not_overwritten(tmp_path: Path):
     draw_dataset(tmp_path / "set", **SMALL)
     with pytest.raises(DatasetError, match=r"set: was generated with seed 0, not 4; remove it or"):
         draw_dataset(tmp_path / "set", **SMALL, seed=4)
-
-
-@pytest.mark.parametrize("stamp", ["not json", "[1, 2]"])
-def test_a_damaged_stamp_is_refused(tmp_path: Path, stamp: str):
-    draw_dataset(tmp_path / "set", **SMALL)
-    (tmp_path / "set" / "drawn.json").write_text(stamp)
+    (tmp_path / "set" / "drawn.json").write_text("not json")
     with pytest.raises(DatasetError, match=r"drawn\.json"):
         draw_dataset(tmp_path / "set", **SMALL)
 
@@ -289,10 +224,4 @@ def test_the_class_is_in_the_motion():
     """A smaller set than the demo's, so that the bounds are wide; chance is 0.1."""
     sizes = {"groups": 11, "clips": 2, "frames": 16}
     assert difficulty(mean_frame, **sizes) <= 0.45
-    assert difficulty(middle_frame, **sizes) <= 0.45
     assert difficulty(motion_energy, **sizes) >= 0.8
-
-
-if __name__ == "__main__":  # the demo's own set: some minutes
-    for measure in (mean_frame, middle_frame, motion_energy):
-        print(measure.__name__, difficulty(measure, groups=25, clips=4, frames=40))

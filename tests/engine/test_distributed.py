@@ -190,14 +190,8 @@ def steps_in(folder: Path) -> int:
     """Steps in the story's lines so far."""
     run = folder / "runs" / "story" / "metrics.jsonl"
     text = run.read_text() if run.exists() else ""
-    return max(
-        [
-            json.loads(line)["step"]
-            for line in text.splitlines(keepends=True)
-            if line.endswith("\n")
-        ],
-        default=0,
-    )
+    full = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return max((json.loads(line)["step"] for line in full), default=0)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Values that are not finite are noticed and named."""
 
 import json
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +24,8 @@ from slic.train.training import training
 CPU = torch.device("cpu")
 SETTINGS = make_settings(
     "cpu-small",
-    options={
-        "frames": 4,
-        "size": 16,
-        "epochs": 3,
-        "batch_size": 6,
-        "cluster_every": 1,
-        "warmup_epochs": 1,
-    },
+    options={"frames": 4, "size": 16, "epochs": 3, "batch_size": 6, "cluster_every": 1}
+    | {"warmup_epochs": 1},
 )
 
 
@@ -122,22 +115,6 @@ def test_a_rate_far_too_large_is_one_line_and_exit_code_1(work, slic):
     assert "is not finite" in last
     assert "failed-step.json" in last
     assert not list((work / "runs" / "wild").glob(".failed*"))
-
-
-def test_a_run_stopped_between_two_steps_goes_on_at_the_next(drawn_store, tmp_path, monkeypatch):
-    run = new_run(tmp_path / "run", drawn_store, SETTINGS)
-    real, calls = method.batch_loss, iter(range(1, 1000))
-
-    def stop_in_the_middle(*args, **options):
-        if next(calls) == 5:
-            signal.raise_signal(signal.SIGINT)
-        return real(*args, **options)
-
-    monkeypatch.setattr(method, "batch_loss", stop_in_the_middle)
-    with pytest.raises(KeyboardInterrupt):
-        train(run)
-    progress = load_checkpoint(run.checkpoint)["progress"]
-    assert (progress["epoch"], progress["step"], progress["total_steps"]) == (1, 2, 5)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

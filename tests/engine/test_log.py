@@ -54,14 +54,6 @@ def test_lines_of_work_done_again_are_dropped(run, torn):
     assert sorted(path.name for path in run.path.iterdir()) == ["metrics.jsonl", "tensorboard"]
 
 
-def test_a_torn_line_is_not_continued(run):
-    run.metrics.write_text('{"kind": "epoch", "step": 0}\n{"kind": "ep')
-    recorder = Recorder(run, lines=5)
-    recorder.write("epoch", 1, {})
-    recorder.close()
-    assert [line["step"] for line in lines(run)] == [0, 1]
-
-
 def test_lost_lines_are_not_counted(run):
     """Or the next interruption would keep lines of work that is done again."""
     recorder = Recorder(run, lines=5)

@@ -1,6 +1,5 @@
 """Where a training's time goes: sums of phases, and what a user sees of them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,16 +50,6 @@ def test_a_profile_that_nobody_wants_reads_no_clock(ticks: list[float]) -> None:
     with profile.phase("forward"):
         pass
     assert rows_total(profile) == 0
-
-
-def test_an_error_passes_through() -> None:
-    def broken() -> Iterator[str]:
-        yield "a"
-        raise ValueError("no more")
-
-    profile = Profile(CPU)
-    with pytest.raises(ValueError, match="no more"):
-        list(profile.waiting(broken()))
 
 
 def test_training_says_where_its_time_went(work: Path) -> None:

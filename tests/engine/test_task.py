@@ -20,7 +20,6 @@ from slic.config import Settings, read_preset, reading, setting, settings_from
 from slic.encoders.checkpoints import load_checkpoint, load_encoder
 from slic.encoders.encoder import new_encoder
 from slic.encoders.tensor_files import state_mismatch
-from slic.engine import saving
 from slic.engine.checkpoint import resume
 from slic.engine.forward import ComputeOptions, make_forward
 from slic.engine.loop import Loop
@@ -303,25 +302,11 @@ def test_after_a_crash_between_two_epochs_it_goes_on_exactly(
     assert_same(outcome(run), outcome(whole))
 
 
-def test_after_crashes_within_epochs_it_goes_on_exactly(
-    whole: Run, drawn_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(saving, "CHECKPOINT_EVERY_S", -1.0)
-    run = new_run(tmp_path / "run", drawn_store)
-    for _ in range(2):
-        with stopping_after(5, Crash), pytest.raises(Crash):
-            trained(run)
-    trained(run)
-    assert_same(outcome(run), outcome(whole))
-
-
 @pytest.mark.parametrize(
     "change",
     [
         lambda state: {**state, "queue": state["queue"][:-1]},
-        lambda state: {**state, "queue": state["queue"].T},
         lambda state: {**state, "queue": state["queue"].to(torch.int64)},
-        lambda state: {**state, "queue": state["queue"] / 0},
         lambda state: {**state, "queue": None},
         lambda state: {**state, "other": {}},
         lambda state: {"queue": state["queue"]},

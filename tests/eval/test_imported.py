@@ -104,13 +104,6 @@ def test_slics_own_checkpoints_are_evaluated_as_they_were_trained(slic, work: Pa
     assert (imported.frames, imported.size) == (s.frames, s.size)
 
 
-def test_an_imported_head_that_was_never_trained_stays_so(
-    slic, here: Path, torchvisions: Path
-) -> None:
-    run = open_run(Path(retrieve(slic, torchvisions)["run"]))
-    assert open_run(Path(retrieve(slic, run.checkpoint)["run"])).head is False
-
-
 def test_an_interrupted_import_is_done_again(slic, here: Path, torchvisions: Path) -> None:
     first = retrieve(slic, torchvisions)
     run = Path(first["run"])

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -139,15 +136,3 @@ def test_what_cannot_be_searched_is_refused(queries, gallery, k, message):
 def test_one_row_has_no_first_neighbour():
     with pytest.raises(InputError, match="two rows or more, got 1"):
         first_neighbours(np.ones((1, 3)))
-
-
-def test_importing_is_light_and_searching_warns_of_nothing():
-    script = (
-        "import sys, slic.neighbours.exact as n\n"
-        "assert not {'faiss', 'torch'} & set(sys.modules), 'imported too early'\n"
-        "print(n.first_neighbours([[1, 0], [0, 1]]).tolist())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
-    )
-    assert (done.stdout, done.stderr, done.returncode) == ("[1, 0]\n", "", 0)

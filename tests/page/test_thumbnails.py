@@ -150,13 +150,6 @@ def test_images_stay_within_their_bytes(store_of, share):
         assert left_out == (0, 0)
 
 
-def test_without_room_nothing_is_made(store):
-    pictures = made(all_of(store), strips=[0, 1], stills_bytes=10, strips_bytes=0)
-    assert (pictures.images, pictures.stills) == ({}, [-1] * 24)
-    assert "24 videos with no picture" in pictures.remarks[0]
-    assert "2 videos with no moving picture" in pictures.remarks[0]
-
-
 def test_progress_comes_to_the_whole(store):
     told = []
     made([*all_of(store), None], strips=[1, 4], advance=lambda n, units: told.append((n, units)))

@@ -87,9 +87,3 @@ def test_a_video_of_another_store(store_of):
     assert videos.table()["cluster"] == [3, None]
     assert [scene.store for scene in videos.scenes] == [store, queries]
     assert videos.table()["seconds"] == [0.16, 2.0]
-
-
-def test_nothing_is_shown():
-    videos = Videos(None, [], split=1, clusters={})
-    assert videos.scenes == []
-    assert set(map(len, videos.table().values())) == {0}

@@ -96,17 +96,6 @@ def test_classification_is_made_too(drawn_here: Path, monkeypatch: pytest.Monkey
     assert len(list(RUNS.glob("reproduce-*"))) == 1
 
 
-@pytest.mark.slow
-def test_values_are_in_the_order_of_the_seeds(
-    drawn_here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forwards = made("ablation", drawn_here, seeds=[0, 1])
-    reverse = lambda work, jobs, workers: map(work, jobs[::-1])  # noqa: E731
-    monkeypatch.setattr(module, "run_jobs", reverse)
-    backwards = made("ablation", drawn_here, seeds=[0, 1])
-    assert backwards["rows"] == forwards["rows"]
-
-
 def test_a_row_that_fails_stops_no_other(drawn_here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = module.train
 

@@ -14,7 +14,7 @@ from slic.cache.clusterings import (
 from slic.page.videos import Videos
 from slic.report.changes import agreement, changes, columns_of, merged, shared
 from slic.report.clusters import clusters, last_clustering
-from slic.report.partition import LabelCounts, labels_of, partition
+from slic.report.partition import labels_of, partition
 
 
 def of(*columns: list[int], ids: list[str] | None = None) -> Clusterings:
@@ -95,27 +95,6 @@ def test_changes_by_hand():
     assert counts([0, 0, 0, 1, 1, 1], [6, 6, 7, 6, 6, 8]) == (1, 0, 0)
 
 
-def naive(a: list[int], b: list[int]) -> tuple[int, int, int]:
-    def members(clustering: list[int]) -> list[set[int]]:
-        return [{i for i, c in enumerate(clustering) if c == k} for k in set(clustering)]
-
-    def joined(parts: list[set[int]], wholes: list[set[int]]) -> int:
-        most = [[p for p in parts if len(p) > 1 and 2 * len(p & w) > len(p)] for w in wholes]
-        return sum(len(found) > 1 for found in most)
-
-    before, after = members(a), members(b)
-    return joined(before, after), joined(after, before), sum(w in after for w in before)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_changes_are_those_of_sets(seed):
-    rng = np.random.default_rng(seed)
-    count = int(rng.integers(1, 60))
-    a = rng.integers(0, rng.integers(1, count + 1), count)
-    b = np.where(rng.random(count) < 0.6, a, rng.integers(0, rng.integers(1, count + 1), count))
-    assert counts(a.tolist(), b.tolist()) == naive(a.tolist(), b.tolist())
-
-
 def test_flows_add_up_to_the_nodes_of_both_sides():
     rng = np.random.default_rng(1)
     columns = [rng.integers(0, size, 500) for size in (40, 3, 16)]
@@ -175,13 +154,6 @@ def test_section_by_hand():
     assert node == {"name": "cluster 0", "size": 6, "label": "run", "share": 0.6}
 
 
-def test_one_clustering_of_one_video():
-    found = section(of([0]))
-    assert (found["count"], found["singletons"], found["changes"]) == (1, 1, [])
-    assert found["purity"] is None
-    assert len(found["columns"]) == 1
-
-
 def test_of_large_clusters_some_videos_are_drawn_by_the_seed():
     one = of([0] * 100)
     first, again, other = (section(one, seed=s)["listed"][0]["videos"] for s in (0, 0, 1))
@@ -212,30 +184,3 @@ def test_names_of_thousands_of_characters_do_not_fill_the_page():
     assert found["listed"][0]["videos"]
     assert not found["listed"][-1]["videos"]
     assert len(remarks) == 1
-
-
-def test_clusters_of_other_videos_than_the_reports_show_none():
-    found, _ = clusters(of([0, 0, 1]), None, known={}, seed=0)
-    assert [c["videos"] for c in found["listed"]] == [[], []]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_tally_is_that_of_counters(seed):
-    rng = np.random.default_rng(seed)
-    count = int(rng.integers(1, 50))
-    names = ["", "box", "run", "<script>", "🎬"][: int(rng.integers(1, 6))]
-    labels = rng.choice(names, count).tolist()
-    codes = rng.integers(0, rng.integers(1, count + 1), count)
-    ids = [f"v{i}" for i in range(count)]
-    found = partition("epoch00000", codes)
-    truth = labels_of(ids, dict(zip(ids, labels, strict=True)))
-    counted = LabelCounts(found, truth)
-    right = 0
-    for place, cluster in enumerate(found.clusters.tolist()):
-        own = Counter(x for x, c in zip(labels, codes, strict=True) if c == cluster and x)
-        assert dict(counted.of(place)) == own
-        best = max(own.values(), default=0)
-        right += best
-        assert counted.purity(place) == (best / own.total() if own else None)
-    total = sum(label != "" for label in labels)
-    assert counted.mean_purity() == (right / total if total else None)

@@ -3,7 +3,7 @@ import pytest
 from sklearn.manifold import trustworthiness
 
 from slic.page.videos import Videos
-from slic.report.embedding_map import embedding_map, layout
+from slic.report.embedding_map import embedding_map
 
 
 def drawn(cache, *, sample: int = 3000, seed: int = 0, feature="backbone"):
@@ -63,21 +63,15 @@ def test_feature(cache_of):
     assert "projection" in section["method"]
 
 
-@pytest.mark.parametrize("kind", ["normal", "equal", "zeros", "two", "nearly equal", "line"])
 @pytest.mark.parametrize(("count", "width"), [(4, 30), (5, 2), (11, 30)])
-def test_any_number_of_points_of_any_kind(cache_of, count, width, kind):
+def test_any_number_of_points_of_any_kind(cache_of, count, width):
     rng = np.random.default_rng(count)
     rows = rng.normal(size=(count, width))
-    if kind == "two":
-        rows = rows[rng.integers(0, min(2, count), count)]
-    elif kind == "line":
-        rows = np.outer(rng.normal(size=count), np.ones(width))
-    elif kind != "normal":
-        rows = np.ones((count, 1)) * rows[0] * (kind != "zeros")
-        rows = rows + 1e-7 * rng.normal(size=rows.shape) * (kind == "nearly equal")
-    points = check(drawn(cache_of(rows))[0])
-    if kind in ("equal", "zeros"):
-        assert (points == 0.5).all()
+    near = rows[[0] * count] + 1e-7 * rng.normal(size=rows.shape)
+    for other in (rows, rows[rng.integers(0, 2, count)], near):
+        check(drawn(cache_of(other))[0])
+    for equal in (rows[[0] * count], 0 * rows):
+        assert (check(drawn(cache_of(equal))[0]) == 0.5).all()
 
 
 def test_broken_embeddings_are_left_out(cache_of):
@@ -93,8 +87,3 @@ def test_broken_embeddings_are_left_out(cache_of):
 
 def test_fewer_than_four_videos_are_no_map(cache_of):
     assert drawn(cache_of(np.eye(3)))[0] is None
-
-
-def test_many_duplicates():
-    rows = np.repeat(np.eye(3, dtype=np.float32), 40, axis=0)
-    assert np.isfinite(layout(rows, seed=0)).all()

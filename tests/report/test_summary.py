@@ -1,11 +1,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from slic.cache import Entry
-from slic.cache.clusterings import Clusterings
 from slic.config import make_settings
 from slic.report.inputs import ReportInputs
 from slic.report.summary import changed, facts, figures, settings, top1
@@ -53,11 +51,6 @@ def test_classes_are_counted(labels, expected):
     assert fact(found, "videos") == (str(len(labels)) if labels else None)
 
 
-def test_without_store_and_embeddings_the_clustered_videos_are_counted():
-    clusterings = Clusterings(["a", "b"], {"epoch00000": np.zeros(2, np.int64)})
-    assert fact(inputs(clusterings=clusterings), "videos") == "2, as clustered"
-
-
 @pytest.mark.parametrize(
     ("records", "expected"),
     [
@@ -76,13 +69,6 @@ def test_weights_from_elsewhere_were_not_trained_here():
     )
     assert fact(found, "weights from") == "w.pt"
     assert {"objective", "trained on", "trained"}.isdisjoint(dict(facts(found, {})))
-
-
-def test_no_fact_holds_a_folder_of_this_machine():
-    found = inputs(run={"path": Path("/home/somebody/runs/one")})
-    found = replace(found, store_path=Path("/data/secret/x.zarr"))
-    values = [text for _, text in facts(found, {})]
-    assert not any("/" in text for text in values)
 
 
 def test_settings_stand_beside_the_presets():

@@ -16,7 +16,6 @@ from slic.demo.scenes import draw_clip
 from slic.embed.embedding import Protocol
 from slic.encoders.checkpoints import load_encoder
 from slic.encoders.encoder import normalise
-from slic.errors import InputError
 from slic.neighbours import ivf
 from slic.prep.frames import prep_frames
 from slic.runs import Run, find_run
@@ -43,14 +42,9 @@ def save(frames: np.ndarray, path: Path, *, fps: float = FPS) -> Path:
 
 def scenes(seed: int, count: int) -> np.ndarray:
     """Different actions before different backgrounds, one after the other."""
-    return np.concatenate(
-        [
-            draw_clip(
-                ACTIONS[i % 10], group=i + 1, clip=1, frames=SCENE_FRAMES, size=(64, 48), seed=seed
-            )
-            for i in range(count)
-        ]
-    )
+    options = {"clip": 1, "frames": SCENE_FRAMES, "size": (64, 48), "seed": seed}
+    clips = [draw_clip(ACTIONS[i % 10], group=i + 1, **options) for i in range(count)]
+    return np.concatenate(clips)
 
 
 LONG = {"first.avi": (1, 4), "second.avi": (2, 5), "third.avi": (3, 3)}
@@ -66,23 +60,6 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.
         save(pictures, folder / "films" / name)
     prep_frames(str(folder / "films"), store=str(folder / "films.zarr"), workers=1)
     return folder / "films.zarr", frames
-
-
-def overlap(row: dict, begin: float, end: float) -> float:
-    return min(row["end"], end) - max(row["start"], begin)
-
-
-@pytest.mark.parametrize("clips", [1, 3])
-def test_where_does_this_happen(run, films, tmp_path, clips):
-    store, frames = films
-    for name, scene in (("first.avi", 2), ("second.avi", 0), ("second.avi", 4), ("third.avi", 1)):
-        begin = SCENE_FRAMES * scene + 4
-        clip = save(frames[name][begin : begin + 22], tmp_path / f"{scene}{name}")
-        how = {"store": str(store), "window": "2s", "stride": "0.5s", "clips": clips, **HERE}
-        found = search(run, [str(clip)], k=3, **how)
-        best = found["results"][0]
-        assert best["id"] == name
-        assert overlap(best, begin / FPS, (begin + 22) / FPS) > 1
 
 
 def windows_by_loop(run: Run, store: ClipStore, protocol: Protocol) -> list[tuple]:
@@ -217,28 +194,16 @@ def test_a_file_or_id_that_is_named_like_a_segment_is_meant_whole(run, films, tm
     assert [row["id"] for row in part] == ["a.avi"]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["first.avi#t=12,13"],
-        ["first.avi#t=3,3"],
-        ["first.avi#t=4,2"],
-        ["first.avi#t=nan"],
-        ["first.avi#t=1,inf"],
-        ["first.avi#t="],
-        ["nowhere#t=1,2"],
-        ["first.avi", "--window", "0"],
-        ["first.avi", "--window", "-1"],
-        ["first.avi", "--window", "abc"],
-        ["first.avi", "--window", "nan"],
-        ["first.avi", "--stride", "1s"],
-        ["first.avi", "--window", "1s", "--stride", "0"],
-    ],
-)
+BAD = ["#t=12,13", "#t=3,3", "#t=4,2", "#t=nan", "#t=", " --window 0", " --window nan"]
+BAD += [" --stride 1s", " --window 1s --stride 0"]
+
+
+@pytest.mark.parametrize("words", BAD)
 def test_bad_segments_and_windows_are_one_line(run, films, slic, words, monkeypatch):
     from slic.embed import cached
 
     monkeypatch.setattr(cached, "embed", None)  # nothing is computed for them
+    words = f"first.avi{words}".split()
     code, out, err = slic("search", *words, "--store", str(films[0]), "--json")
     assert (code, out) == (2, "")
     assert len(err.strip().splitlines()) == 1
@@ -255,23 +220,6 @@ def test_a_segment_behind_a_files_end_fails_and_the_others_go_on(run, films, tmp
     assert "1.3 s" in result["failures"][0]["reason"]
     assert {row["query"] for row in result["results"]} == set(words[1:])
     assert words[0] in err
-
-
-def test_a_store_that_is_gone_is_searched_by_windows_too(run, films, tmp_path, monkeypatch):
-    path, frames = films
-    link = tmp_path / "films.zarr"
-    link.symlink_to(path)
-    clip = str(save(frames["third.avi"][33:58], tmp_path / "q.avi"))
-    how = {"store": str(link), "window": "2s", "clips": 2, **HERE}
-    before = search(run, [clip], **how)
-    link.unlink()
-    after = search(run, [clip], html=str(tmp_path / "found.html"), **how)
-    keys = ("id", "start", "end", "label")
-    assert [[r[k] for k in keys] for r in after["results"]] == [
-        [r[k] for k in keys] for r in before["results"]
-    ]
-    with pytest.raises(InputError, match="is gone"):
-        search(run, ["third.avi"], **how)
 
 
 def test_videos_that_tell_no_rate_are_counted_at_25(run, films, tmp_path):
@@ -323,21 +271,16 @@ def test_window_caches_are_listed_verified_and_not_taken_for_others(
     own = caches[Path(windows["cache"]).name]
     assert own["protocol"].endswith("-w2s-s1s")
     assert (own["state"], own["videos"]) == ("current", 4)
-    indexes = list(run.embeddings.glob("*.npz"))
-    assert len(indexes) == 2
-    assert sum(cache["index_bytes"] for cache in listed["caches"]) == sum(
-        index.stat().st_size for index in indexes
-    )
+    first, other = run.embeddings.glob("*.npz")
+    sizes = sum(index.stat().st_size for index in (first, other))
+    assert sum(cache["index_bytes"] for cache in listed["caches"]) == sizes
     assert json.loads(slic("cache", "verify", run.path.name, "--json")[1])["faults"] == []
-    indexes[0].write_bytes(b"no index")
+    first.write_bytes(b"no index")
     code, out, _ = slic("cache", "verify", run.path.name, "--json")
-    assert code == 1
-    assert [fault["where"] for fault in json.loads(out)["faults"]] == [
-        f"embeddings/{indexes[0].name}"
-    ]
+    (fault,) = json.loads(out)["faults"]
+    assert (code, fault["where"]) == (1, f"embeddings/{first.name}")
     assert slic("cache", "verify", run.path.name, "--repair")[0] == 0
-    assert not indexes[0].exists()
-    assert indexes[1].exists()
+    assert (first.exists(), other.exists()) == (False, True)
 
 
 def test_the_index_of_an_outdated_cache_goes_with_it(run, films, slic, work, monkeypatch):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import cv2
@@ -59,14 +58,6 @@ def test_a_video_of_the_store_finds_the_others_as_brute_force_does(run, feature)
     by_id = {entry.id: entry for entry in stored}
     assert all(row["label"] == by_id[row["id"]].label for row in results)
     assert all(row["path"] == by_id[row["id"]].path for row in results)
-
-
-def test_a_file_that_is_in_the_store_finds_itself_exactly(run, drawn):
-    entry = ClipStore(run.store).entries()[3]
-    found = search(run, [str(drawn / entry.path)], k=3, **HERE)
-    first = found["results"][0]
-    assert first["id"] == entry.id
-    assert first["similarity"] == pytest.approx(1, abs=1e-5)
 
 
 def test_a_clip_cut_from_a_stored_video_finds_that_video_first(run, drawn, tmp_path):
@@ -135,24 +126,3 @@ def test_a_store_that_is_gone_is_searched_from_its_cache(run, drawn, work):
     assert [r["id"] for r in after["results"]] == [r["id"] for r in before["results"]]
     by_file = search(run, [str(drawn / entries[0].path)], k=1, **HERE)
     assert by_file["results"][0]["id"] == entries[0].id
-
-
-def test_the_terminal_shows_ranks_as_they_are(run, slic):
-    entry = ClipStore(run.store).entries()[0]
-    code, out, _ = slic("search", entry.id, "--k", "2", "--workers", "0")
-    assert code == 0
-    lines = out.splitlines()
-    assert lines[0].startswith(entry.id)
-    assert [line.split()[0] for line in lines[2:4]] == ["1", "2"]
-
-
-def test_a_file_of_any_name_is_a_query_and_named_whole(run, drawn, tmp_path, slic):
-    entry = ClipStore(run.store).entries()[0]
-    words = b"\xff of [bold] words, and longer than the table of what is found for it is wide.avi"
-    named = tmp_path / os.fsdecode(words)
-    shutil.copy(drawn / entry.path, named)
-    code, out, _ = slic("search", str(named), "--k", "1", "--workers", "0")
-    lines = out.splitlines()
-    assert code == 0
-    assert lines[0] == str(named).replace("\udcff", r"\udcff")
-    assert lines[2].rstrip().endswith(entry.id)

@@ -68,18 +68,6 @@ def test_one_cluster_has_no_triplet() -> None:
     found.loss.backward()
 
 
-def test_the_draw_depends_on_the_generator() -> None:
-    entries = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(30) % 3
-
-    def drawn(seed: int) -> list:
-        generator = torch.Generator().manual_seed(seed)
-        found = all_pairs_triplet_loss(entries, labels, margin=1.0, generator=generator)
-        return found.negative.tolist()
-
-    assert drawn(1) == drawn(1) != drawn(2)
-
-
 def test_gradients_agree_with_finite_differences() -> None:
     entries = torch.randn(8, 5, dtype=torch.float64, requires_grad=True)
     uniforms = torch.rand(8, 8)

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -94,23 +92,6 @@ def test_a_row_belongs_to_its_nearest_mean():
     assert ((rows @ means.T).argmax(axis=1) == labels).mean() > 0.95
 
 
-def test_finch_gives_connected_components_of_a_naive_loop():
-    rows = np.random.default_rng(5).normal(size=(120, 4))
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    expected = np.arange(120)
-    for i in range(120):
-        j = max((k for k in range(120) if k != i), key=lambda k: unit[i] @ unit[k])
-        expected[expected == expected[i]] = expected[j]
-    _, first, code = np.unique(expected, return_index=True, return_inverse=True)
-    assert finch(rows).tolist() == first.argsort().argsort()[code].tolist()
-
-
-def test_length_of_rows_does_not_matter():
-    random = np.random.default_rng(3)
-    rows = random.normal(size=(60, 8))
-    np.testing.assert_array_equal(finch(rows), finch(rows * random.uniform(0.1, 9, (60, 1))))
-
-
 def test_duplicated_rows_share_a_cluster():
     labels = finch(np.repeat(at_angles(0, 90, 200), 2, axis=0))
     assert labels.tolist() == [0, 0, 1, 1, 2, 2]
@@ -152,18 +133,6 @@ def test_embeddings_that_are_not_finite_are_counted(n, bad):
     rows[0, 2] = bad
     with pytest.raises(WorkError, match=f"1 of {n} rows of embeddings hold NaN or infinity"):
         finch(rows)
-
-
-def test_importing_is_light_and_clustering_warns_of_nothing():
-    script = (
-        "import sys, slic.train.clustering as c\n"
-        "assert not {'finch', 'faiss', 'sklearn', 'torch'} & set(sys.modules)\n"
-        "print(c.finch([[1, 0], [0, 1], [1, 0.1], [0, 2]]).tolist())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
-    )
-    assert (done.stdout, done.stderr, done.returncode) == ("[0, 1, 0, 1]\n", "", 0)
 
 
 def test_singletons():

@@ -28,22 +28,17 @@ def gaussians(seed: int, *, views: int = 3, batch: int = 12, width: int = 8) -> 
     return list(torch.randn(views, batch, width, generator=generator))
 
 
-def naive_infonce(
-    anchor: Tensor, positive: Tensor, augmented: Tensor, labels: Tensor, temperature: float
-) -> float:
-    entries = [
-        (i, view[i].double()) for view in (anchor, positive, augmented) for i in range(len(view))
-    ]
+def naive_infonce(views: list[Tensor], labels: Tensor, temperature: float) -> float:
+    entries = [(i, view[i].double()) for view in views for i in range(len(view))]
     terms = []
     for (i, query), (j, other) in permutations(entries, 2):
         negatives = [e for k, e in entries if labels[k] != labels[i]]
-        if i != j or not negatives:
-            continue
-        pulled = math.exp(cosine_similarity(query, other, dim=0).item() / temperature)
-        pushed = sum(
-            math.exp(cosine_similarity(query, n, dim=0).item() / temperature) for n in negatives
-        )
-        terms.append(-math.log(pulled / (pulled + pushed)))
+        if i == j and negatives:
+            near, *far = (
+                math.exp(cosine_similarity(query, e, dim=0).item() / temperature)
+                for e in (other, *negatives)
+            )
+            terms.append(-math.log(near / (near + sum(far))))
     return sum(terms) / len(terms) if terms else 0.0
 
 
@@ -98,30 +93,15 @@ def test_temporal_loss_by_hand():
     assert loss.item() == pytest.approx((0 + cos(10) - cos(20) + 0.04) / 2, abs=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [0.07, 0.1, 1.0])
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
 @pytest.mark.parametrize("clusters", [1, 2, 5, 12])
-def test_infonce_agrees_with_a_naive_loop(clusters, temperature):
-    views = gaussians(clusters)
-    labels = torch.arange(12) * 5 % clusters
-    loss = pseudo_label_infonce(*views, labels, temperature=temperature)
-    expected = naive_infonce(*views, labels, temperature)
+@pytest.mark.parametrize("count", [2, 3])
+def test_infonce_agrees_with_a_naive_loop(clusters, temperature, count):
+    views, labels = gaussians(clusters)[:count], torch.arange(12) * 5 % clusters
+    given = (*views, *[None] * (3 - count))
+    loss = pseudo_label_infonce(*given, labels, temperature=temperature)
+    expected = naive_infonce(views, labels, temperature)
     assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-7)
-
-
-@pytest.mark.parametrize("clusters", [1, 3, 12])
-def test_infonce_of_two_views_agrees_with_a_naive_loop(clusters):
-    anchor, positive, _ = gaussians(clusters)
-    labels = torch.arange(12) * 5 % clusters
-    entries = [(i, view[i].double()) for view in (anchor, positive) for i in range(12)]
-    terms = []
-    for (i, query), (j, other) in permutations(entries, 2):
-        negatives = [e for k, e in entries if labels[k] != labels[i]]
-        if i == j and negatives:
-            near = math.exp(cosine_similarity(query, other, dim=0).item() / 0.2)
-            far = sum(math.exp(cosine_similarity(query, n, dim=0).item() / 0.2) for n in negatives)
-            terms.append(-math.log(near / (near + far)))
-    loss = pseudo_label_infonce(anchor, positive, None, labels, temperature=0.2)
-    assert loss.item() == pytest.approx(sum(terms) / 24, rel=1e-5, abs=1e-7)
 
 
 def test_infonce_by_hand():
@@ -130,15 +110,6 @@ def test_infonce_by_hand():
     views = [torch.eye(2)] * 3
     loss = pseudo_label_infonce(*views, torch.tensor([4, 9]), temperature=0.5)
     assert loss.item() == pytest.approx(math.log(1 + 3 * math.exp(-2)), abs=1e-6)
-
-
-def test_cluster_mates_are_neither_positive_nor_negative_by_hand():
-    # Samples 0 and 1 are mates and all alike, sample 2 stands at a right angle. The mates' 12
-    # pairs see three negatives at similarity 0, the 6 pairs of sample 2 see six.
-    views = [torch.eye(2)[[0, 0, 1]]] * 3
-    loss = pseudo_label_infonce(*views, torch.tensor([3, 3, 8]), temperature=0.5)
-    few, many = (math.log(1 + n * math.exp(-2)) for n in (3, 6))
-    assert loss.item() == pytest.approx((12 * few + 6 * many) / 18, abs=1e-6)
 
 
 def test_infonce_of_one_cluster_is_zero_with_a_graph():

@@ -139,14 +139,6 @@ def test_clusters_travel_with_ids_whatever_the_order(run, store):
     assert 1 < len(groups[0]) < len(entries)
 
 
-def test_pseudo_labels_are_looked_up_by_id():
-    entries = [entry(name, label) for name, label in (("a", "x"), ("b", "y"), ("c", "x"))]
-    clusters = {"c": 7, "a": 5, "b": 5}
-    args = {"settings": SETTINGS, "epoch": 2}
-    assert pseudo_labels(entries, clusters, **args) == {"a": 5, "b": 5, "c": 7}
-    assert pseudo_labels(entries[::-1], clusters, **args) == {"a": 5, "b": 5, "c": 7}
-
-
 def test_before_the_end_of_the_warm_up_each_video_is_alone():
     entries = [entry(name, "x") for name in "abc"]
     clusters = dict.fromkeys("abc", 0)
@@ -183,16 +175,6 @@ def test_without_labels_there_is_no_nmi_and_no_recall(run, store):
     record = clustered(run, bare).record
     assert (record["nmi"], record["ami"], record["recall"]) == (None, None, None)
     assert record["clusters"] >= 1
-
-
-def test_partly_labelled_videos_count_where_they_can(run, store):
-    entries = [replace(e, label=None) if i % 3 == 0 else e for i, e in enumerate(store.entries())]
-    record = clustered(run, entries).record
-    cache = EmbeddingCache(caches(run)[0])
-    known = cache.labels != ""
-    labels = finch(cache.projection)
-    expected = normalized_mutual_info_score(cache.labels[known], labels[known])
-    assert record["nmi"] == pytest.approx(expected)
 
 
 def test_queries_are_whole_groups_about_a_quarter():

@@ -8,17 +8,15 @@ from typing import Any
 import pytest
 
 from slic.cache import ClipStore
-from slic.engine.loop import Loop
 from slic.errors import (
     CheckpointError,
-    InputError,
     LabelsMissing,
     SettingsError,
     SlicError,
     StoreError,
     WorkError,
 )
-from slic.runs import lock_run, open_run
+from slic.runs import open_run
 from slic.train.run import train
 
 TINY = {"frames": 2, "size": 8, "epochs": 1, "batch_size": 9, "warmup_epochs": 0}
@@ -77,68 +75,12 @@ def test_other_settings_and_new_start_the_next_run(here):
     assert trained(run="mine")[0]["run"] == "runs/mine"
 
 
-def test_an_interrupted_run_is_continued(here, monkeypatch):
-    def interrupted(self, *args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            trained(options={"epochs": 2})
-    with monkeypatch.context() as patch:
-        real = Loop._epoch
-
-        def twice(self, *args):
-            if self.progress.epoch == 1:
-                raise KeyboardInterrupt
-            real(self, *args)
-
-        patch.setattr(Loop, "_epoch", twice)
-        with pytest.raises(KeyboardInterrupt):
-            trained(options={"epochs": 2})
-    found, said = trained(options={"epochs": 2})
-    assert found["run"] == "runs/ucf101-small-1"
-    assert "continuing after epoch 1, step 2" in said
-    assert any(line.startswith("2 steps left in 1 epoch") for line in said)
-    assert (found["epochs"], found["steps"]) == (2, 4)
-
-
 def test_the_config_of_a_run_gives_its_settings(here):
     first = trained(options={"seed": 5})[0]
     config = f"{first['run']}/config.toml"
     again, said = train(config=config, device="cpu", workers=0, say=lambda line: None), []
     assert again == first
     assert said == []
-
-
-def test_a_run_that_another_process_trains_is_refused(here):
-    trained(run="mine", options={"epochs": 1})
-    unlock = lock_run(Path("runs/mine"))
-    try:
-        # Finished: nothing to train, nothing to refuse.
-        trained(run="mine")
-        Path("runs/mine/metrics.jsonl").unlink()
-        message = refusal(CheckpointError, run="mine")
-    finally:
-        unlock()
-    assert message == "runs/mine: is being trained by another process"
-
-
-def test_wrong_input_is_one_line_and_makes_no_run(here):
-    assert "unknown setting" in refusal(SettingsError, options={"sead": 1})
-    assert "no preset" in refusal(SettingsError, preset="cpu")
-    assert "missing.toml" in refusal(SettingsError, config="missing.toml")
-    assert "no such store" in refusal(InputError, store="missing.zarr")
-    assert "--device tpu" in refusal(InputError, device="tpu")
-    assert not Path("runs").exists()
-
-
-def test_without_a_store_and_with_several_they_are_named(here):
-    Path("b.zarr").mkdir()
-    assert "b.zarr, ucf101.zarr" in refusal(StoreError)
-    shutil.rmtree("b.zarr")
-    Path("ucf101.zarr").unlink()
-    assert "no *.zarr here" in refusal(StoreError)
 
 
 def test_missing_flow_labels_and_videos_are_one_line_and_make_no_run(here, monkeypatch):

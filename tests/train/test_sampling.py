@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slic.clips.positions import clip_span, random_start
-from slic.clips.seeding import even_batches, seeded
+from slic.clips.seeding import seeded
 from slic.config import make_settings
 from slic.train.sampling import VideoTriplet, disjoint_starts, draw_sample, plan_epoch
 from slic.train.slic_settings import SlicSettings
@@ -57,11 +57,6 @@ def test_batches_are_even_and_none_is_too_large(videos, batch_size):
     assert sum(sizes) == videos
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
-
-
-def test_even_batches_keep_the_order():
-    drawn = samples()
-    assert [s for batch in even_batches(drawn, 7) for s in batch] == drawn
 
 
 def test_positives_are_of_the_same_cluster():
@@ -147,13 +142,6 @@ def test_two_clips_of_a_video_shorter_than_a_clip_start_half_of_it_apart(length)
         assert distance in {length // 2, length - length // 2} - {length}
 
 
-def test_which_of_two_clips_comes_first_is_a_coin():
-    rng = np.random.default_rng(0)
-    assert within(
-        sum(a < b for a, b in (disjoint_starts(40, 8, rng) for _ in range(2000))), 2000, 0.5
-    )
-
-
 def test_a_clip_lies_anywhere_with_equal_chance():
     rng = np.random.default_rng(0)
     starts = Counter(random_start(12, 8, rng) for _ in range(2000))
@@ -177,17 +165,6 @@ def test_numbers_of_clusters_do_not_matter():
     assert samples(clusters=renamed) == samples()
 
 
-def test_pseudo_labels_travel_with_ids():
-    """However the mapping is ordered, partners are those of the same id's cluster."""
-    clusters = {"a": 0, "b": 1, "c": 0, "d": 1}
-    lengths = dict.fromkeys(clusters, 40)
-    settings = replace(SETTINGS, same_video=0.0)
-    partners = {"a": "c", "c": "a", "b": "d", "d": "b"}
-    for order in ("abcd", "dcba", "bdac"):
-        drawn = samples(lengths, {video: clusters[video] for video in order}, settings=settings)
-        assert {s.anchor: s.positive for s in drawn} == partners
-
-
 def test_removing_a_video_leaves_the_draws_of_others_alone():
     settings = replace(SETTINGS, same_video=0.5)
     gone = "v010"
@@ -202,13 +179,6 @@ def test_removing_a_video_leaves_the_draws_of_others_alone():
         if CLUSTERS[video] != CLUSTERS[gone] or not before[video].from_other_video:
             assert sample == before[video]
         assert (sample.seed, sample.second_flow) == (before[video].seed, before[video].second_flow)
-
-
-def test_without_clusters_removing_a_video_changes_nothing_else():
-    alone = {video: i for i, video in enumerate(LENGTHS)}
-    lengths = {video: n for video, n in LENGTHS.items() if video != "v030"}
-    before, after = by_anchor(samples(clusters=alone)), by_anchor(samples(lengths, alone))
-    assert after == {video: before[video] for video in lengths}
 
 
 def test_epochs_and_seeds_differ():
