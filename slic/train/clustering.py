@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -51,12 +52,12 @@ def finch(
         raise InputError(f"partition {partition}: must be 0 or more")
     if len(rows) == 1:
         return np.zeros(1, dtype=np.int64)
-    labels = _components(first_neighbours_of(rows, say=say))
+    labels = _components(rows, first_neighbours_of(rows, say=say))
     for _ in range(partition):
         if labels.max() < 2:
             break  # two clusters would be merged into one
         means = unit_float32(_means(rows, labels), name="means")
-        coarser = _components(first_neighbours_of(means, say=say))[labels]
+        coarser = _components(means, first_neighbours_of(means, say=say))[labels]
         if coarser.max() == 0:
             break
         labels = coarser
@@ -127,11 +128,16 @@ def _means(rows: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> npt.
     return (sums / np.bincount(labels)[:, None]).astype(np.float32)
 
 
-def _components(neighbour: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _components(
+    rows: npt.NDArray[np.float32], neighbour: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """Return the connected components of N rows that are linked to one neighbour each, `(N,)`."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    count = len(neighbour)
-    links = coo_array((np.ones(count), (np.arange(count), neighbour)), shape=(count, count))
-    return connected_components(links, connection="weak")[1].astype(np.int64)
+    with warnings.catch_warnings():
+        # finch-clust asks for pynndescent, which only its own approximate search would use.
+        warnings.filterwarnings(
+            "ignore", message="pynndescent is not installed", category=UserWarning
+        )
+        from finch.finch import clust_rank, get_clust
+    links, distance, *_ = clust_rank(rows, initial_rank=neighbour)
+    labels, _ = get_clust(links, distance)
+    return labels.astype(np.int64)
