@@ -220,11 +220,6 @@ def test_amounts_are_uniform_in_their_ranges_and_orders_differ():
     assert len({tuple(name for name, _ in params.jitter) for params in some}) == 24
 
 
-def test_a_draw_depends_on_its_generator_alone():
-    assert draws(20) == draws(20)
-    assert len(set(draws(20))) == 20
-
-
 @pytest.mark.parametrize("size", [(48, 64), (1, 500), (64, 48)])
 def test_the_same_numbers_are_drawn_whatever_comes_out(size):
     """So the second view's draw does not depend on what became of the first."""

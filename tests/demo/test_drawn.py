@@ -14,7 +14,7 @@ import pytest
 from slic.demo import drawn
 from slic.demo.drawn import draw_dataset, groups_tested
 from slic.demo.figures import ACTIONS, CYCLES, Body, Manner, Pose, skeleton_of
-from slic.demo.scenes import draw_clip, iterate_clip
+from slic.demo.scenes import draw_clip
 from slic.errors import DatasetError
 
 SMALL = {"actions": 2, "groups": 3, "clips": 2, "frames": 5, "size": (64, 48)}
@@ -74,12 +74,6 @@ def test_other_arguments_draw_another_clip(other: dict[str, int]):
     second = draw_clip("Waving", frames=2, **{**settings, **other})
     assert np.abs(first.astype(int) - second).mean() > 2
     np.testing.assert_array_equal(draw_clip("Waving", frames=2, **settings), first)
-
-
-def test_frames_come_one_by_one():
-    endless = iterate_clip("Running", group=1, clip=1, frames=10**9, size=(64, 48))
-    expected = draw_clip("Running", group=1, clip=1, frames=2, size=(64, 48))
-    np.testing.assert_array_equal(np.stack([next(endless), next(endless)]), expected)
 
 
 def test_scene_bias_gives_a_class_its_colour():

@@ -34,13 +34,6 @@ def test_blocks_of_any_size_give_what_a_naive_loop_finds(queries, others, k):
     assert all(len(set(found)) == k for found in index.tolist())
 
 
-def test_no_rows_give_none():
-    product, index = search_blocks(
-        np.empty((0, 4), np.float32), np.ones((3, 4), np.float32), k=2, device=CPU
-    )
-    assert product.shape == index.shape == (0, 2)
-
-
 def test_neighbours_found_on_a_device_are_those_of_faiss(monkeypatch):
     rows = np.random.default_rng(0).normal(size=(500, 8))
     rows.setflags(write=False)

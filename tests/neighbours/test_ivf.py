@@ -120,15 +120,6 @@ def test_very_many_or_more_than_the_lists_hold_are_found_exactly(k, monkeypatch)
     check(one.nearest(queries, k=200), nearest(queries, rows, k=200)[0], rows, queries)
 
 
-def test_blocks_of_any_size_give_the_same(monkeypatch):
-    monkeypatch.setattr(ivf, "WORTHWHILE", 1)
-    rows = units(400, noise=1.0)
-    lists = build_ivf_index(rows, k=5)
-    whole = lists.nearest(rows, k=5)[0]
-    monkeypatch.setattr(ivf, "QUERIES", 7)
-    check(lists.nearest(rows, k=5), whole, rows, rows)
-
-
 @pytest.mark.parametrize("size", [997, 400])
 def test_the_same_rows_give_the_same_lists(size):
     first, second = (build_ivf_index(units(size), k=1) for _ in range(2))

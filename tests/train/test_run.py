@@ -75,14 +75,6 @@ def test_other_settings_and_new_start_the_next_run(here):
     assert trained(run="mine")[0]["run"] == "runs/mine"
 
 
-def test_the_config_of_a_run_gives_its_settings(here):
-    first = trained(options={"seed": 5})[0]
-    config = f"{first['run']}/config.toml"
-    again, said = train(config=config, device="cpu", workers=0, say=lambda line: None), []
-    assert again == first
-    assert said == []
-
-
 def test_missing_flow_labels_and_videos_are_one_line_and_make_no_run(here, monkeypatch):
     real = ClipStore.entries
 
