@@ -161,18 +161,6 @@ def test_plain_zarr_opens_the_store_without_a_warning(path: Path) -> None:
     assert dict(zarr.open_group(path, mode="r").attrs)["format"] == 1
 
 
-def test_reader_survives_more_arrays_than_it_keeps(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("slic.cache.clipstore.OPEN_ARRAYS", 1)
-    store = ClipStore(path)
-    for _ in range(2):
-        for video in (LONG, PAIR, ONE):
-            found = store.read(video, 0, 1, view="flow")
-            assert found.shape == (1, 13, 21, 2)
-    assert len(store._readers) == 1
-
-
 # --- digests ------------------------------------------------------------------------
 
 

@@ -95,11 +95,8 @@ def test_windows_are_read_as_written(tmp_path: Path) -> None:
     [
         {"end": [2, 1.5, 1]},
         {"start": [0, -1, 0]},
-        {"start": [0, np.nan, 0]},
         {"end": [2, np.inf, 1]},
-        {"end": [2, 1e300, 1]},
         {"end": [2, 3.5]},
-        {"of": ["a", "b"]},
     ],
 )
 def test_windows_that_lie_nowhere_are_refused(tmp_path: Path, changed: dict[str, list]) -> None:
@@ -150,13 +147,10 @@ def _lengthen(name: str) -> Callable[[h5py.File], object]:
     [
         lambda f: f.attrs.pop("format"),
         lambda f: f.attrs.create("format", "soon"),
-        lambda f: f.__delitem__("video"),
         lambda f: f.__delitem__("backbone"),
         lambda f: f.move("video", "videos"),
         _lengthen("backbone"),
-        _lengthen("projection"),
         _lengthen("video"),
-        _lengthen("label"),
         _lengthen("split2"),
     ],
 )

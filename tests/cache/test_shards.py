@@ -34,14 +34,8 @@ def write(folder: Path, data: np.ndarray, *, codec: CodecName = "jpeg") -> Path:
 def coded(data: np.ndarray) -> np.ndarray:
     """What JPEG makes of each frame, one by one."""
     out = np.empty_like(data)
-    encode, decode = (
-        (encode_frame, decode_frame)
-        if data.shape[-1] == 3
-        else (
-            encode_flow,
-            decode_flow,
-        )
-    )
+    rgb = data.shape[-1] == 3
+    encode, decode = (encode_frame, decode_frame) if rgb else (encode_flow, decode_flow)
     for frame, target in zip(data, out, strict=True):
         decode(encode(frame, quality=90), target)
     return out
@@ -195,11 +189,7 @@ def test_right_checksum_over_bytes_that_do_not_decode(tmp_path: Path, codec: Cod
     [
         "",
         "{",
-        "[]",
-        "null",
         "{}",
-        '{"shape": 3}',
-        "\xff\xfe",
         "[" * 100_000,
         '{"shape": [1, 2, 3], "attributes": {}}',
         '{"shape": [1, 8, 8, 3], "attributes": {}, "codecs": [],'

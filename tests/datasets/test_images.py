@@ -1,20 +1,13 @@
 """Folders of numbered images: which are one video, in which order."""
 
 import random
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from slic.datasets.images import image_files, image_prefix, image_sequence, view_of_prefix
 from slic.errors import DecodeError
-
-
-def make(folder: Path, names: Iterable[str]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / name).touch()
-    return folder
+from tests.datasets.trees import make
 
 
 @pytest.mark.parametrize(

@@ -14,26 +14,17 @@ import pytest
 from slic.decode.child import fitted_size
 from slic.decode.guarded import Decoding, GuardedDecoder, decode_video
 from slic.errors import DecodeError
+from tests.videos import write_video
 
 
-def write_video(
-    path: Path,
-    frames: int,
-    *,
-    size: tuple[int, int] = (64, 48),
-    codec: str = "mpeg4",
+def write(
+    path: Path, frames: int, *, size: tuple[int, int] = (64, 48), codec: str = "mpeg4"
 ) -> Path:
     """A video of moving colours, `size` (width, height)."""
-    width, height = size
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for number in range(frames):
-            picture = np.full((height, width, 3), (30, 60, 200), np.uint8)
-            picture[:, : (3 + 5 * number) % width] = (200, 40, 90)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    pictures = np.full((frames, *size[::-1], 3), (30, 60, 200), np.uint8)
+    for number, picture in enumerate(pictures):
+        picture[:, : (3 + 5 * number) % size[0]] = (200, 40, 90)
+    return write_video(path, pictures, codec=codec)
 
 
 def by_pyav(path: Path) -> np.ndarray:
@@ -43,6 +34,14 @@ def by_pyav(path: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[GuardedDecoder]:
+    decoder = GuardedDecoder()
+    yield decoder
+    decoder.close()
+
+
+@pytest.fixture
+def fresh() -> Iterator[GuardedDecoder]:
+    """A decoder of the test's own, whose child may be harmed."""
     decoder = GuardedDecoder()
     yield decoder
     decoder.close()
@@ -79,7 +78,7 @@ def test_frames_are_pyavs(
     frames: int,
     size: tuple[int, int],
 ) -> None:
-    path = write_video(tmp_path / name, frames, size=size, codec=codec)
+    path = write(tmp_path / name, frames, size=size, codec=codec)
     found, about = read(decoder, path)
     assert found.shape == (frames, size[1], size[0], 3)
     np.testing.assert_array_equal(found, by_pyav(path))
@@ -103,20 +102,15 @@ def test_fitted_size(size: tuple[int, int], short_side: int, fitted: tuple[int, 
 
 
 def test_large_video_is_shrunk_by_area(tmp_path: Path, decoder: GuardedDecoder) -> None:
-    path = write_video(tmp_path / "a.avi", 3, size=(240, 320))
+    path = write(tmp_path / "a.avi", 3, size=(240, 320))
     expected = [cv2.resize(f, (128, 171), interpolation=cv2.INTER_AREA) for f in by_pyav(path)]
     found, _ = read(decoder, path)
     np.testing.assert_array_equal(found, np.stack(expected))
 
 
 def test_frame_rate_that_is_no_whole_number(tmp_path: Path, decoder: GuardedDecoder) -> None:
-    path = tmp_path / "a.avi"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=Fraction(30000, 1001))
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        for _ in range(3):
-            container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
-        container.mux(stream.encode())
+    pictures = [np.zeros((32, 32, 3), np.uint8)] * 3
+    path = write_video(tmp_path / "a.avi", pictures, rate=Fraction(30000, 1001))
     assert read(decoder, path)[1].fps == pytest.approx(30000 / 1001, rel=1e-6)
 
 
@@ -133,22 +127,20 @@ def test_what_does_not_decode_is_one_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_child_answers_after_errors_without_a_restart(tmp_path: Path) -> None:
-    decoder = GuardedDecoder()
-    good = write_video(tmp_path / "good.avi", 3)
-    try:
-        assert len(read(decoder, good)[0]) == 3
-        child = decoder._child
-        with pytest.raises(DecodeError):
-            read(decoder, tmp_path / "missing.avi")
-        assert len(read(decoder, good)[0]) == 3
-        assert decoder._child is child
-    finally:
-        decoder.close()
+def test_child_answers_after_errors_without_a_restart(
+    tmp_path: Path, fresh: GuardedDecoder
+) -> None:
+    good = write(tmp_path / "good.avi", 3)
+    assert len(read(fresh, good)[0]) == 3
+    child = fresh._child
+    with pytest.raises(DecodeError):
+        read(fresh, tmp_path / "missing.avi")
+    assert len(read(fresh, good)[0]) == 3
+    assert fresh._child is child
 
 
 def test_names_that_are_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_video(tmp_path / "ü 'x' %20 #1?.avi", 3)
+    path = write(tmp_path / "ü 'x' %20 #1?.avi", 3)
     assert len(decode_video(path)) == 3
     monkeypatch.chdir(tmp_path)
     assert len(decode_video(path.name)) == 3
@@ -165,79 +157,65 @@ def gone(process: int) -> bool:
     return False
 
 
-def test_stalled_child_is_killed_and_replaced(tmp_path: Path) -> None:
-    good = write_video(tmp_path / "good.avi", 3)
-    decoder = GuardedDecoder()
-    try:
-        assert len(read(decoder, good)[0]) == 3
-        assert decoder._child is not None
-        child = decoder._child.pid
-        os.kill(child, signal.SIGSTOP)
-        decoder.stall_limit_s = 0.5
-        with pytest.raises(DecodeError, match=r"pyav: no frame in 0\.5 s"):
-            read(decoder, good)
-        assert gone(child)
-        decoder.stall_limit_s = 60
-        assert len(read(decoder, good)[0]) == 3
-    finally:
-        decoder.close()
+def test_stalled_child_is_killed_and_replaced(tmp_path: Path, fresh: GuardedDecoder) -> None:
+    good = write(tmp_path / "good.avi", 3)
+    assert len(read(fresh, good)[0]) == 3
+    assert fresh._child is not None
+    child = fresh._child.pid
+    os.kill(child, signal.SIGSTOP)
+    fresh.stall_limit_s = 0.5
+    with pytest.raises(DecodeError, match=r"pyav: no frame in 0\.5 s"):
+        read(fresh, good)
+    assert gone(child)
+    fresh.stall_limit_s = 60
+    assert len(read(fresh, good)[0]) == 3
 
 
-def test_video_without_end_is_given_up(tmp_path: Path) -> None:
+def test_video_without_end_is_given_up(tmp_path: Path, fresh: GuardedDecoder) -> None:
     """Each block comes in time, and still they may not go on for ever."""
-    long = write_video(tmp_path / "long.avi", 64, size=(320, 240))
-    decoder = GuardedDecoder()
-    try:
-        assert len(read(decoder, long)[0]) == 64
-        decoder.time_limit_s = 1e-9
-        with pytest.raises(DecodeError, match="pyav: no end in 1e-09 s"):
-            read(decoder, long)
-        decoder.time_limit_s = 60
-        # Waiting is counted for each video anew.
-        decoder._waited_s = 60
-        assert len(read(decoder, long)[0]) == 64
-    finally:
-        decoder.close()
+    long = write(tmp_path / "long.avi", 64, size=(320, 240))
+    assert len(read(fresh, long)[0]) == 64
+    fresh.time_limit_s = 1e-9
+    with pytest.raises(DecodeError, match="pyav: no end in 1e-09 s"):
+        read(fresh, long)
+    fresh.time_limit_s = 60
+    # Waiting is counted for each video anew.
+    fresh._waited_s = 60
+    assert len(read(fresh, long)[0]) == 64
 
 
-def test_crashed_child_is_replaced(tmp_path: Path) -> None:
+def test_crashed_child_is_replaced(tmp_path: Path, fresh: GuardedDecoder) -> None:
     # Larger than what a pipe holds, so that the child cannot have finished.
-    long = write_video(tmp_path / "long.avi", 64, size=(320, 240))
-    decoder = GuardedDecoder()
-    try:
-        blocks = decoder.blocks(long, reader="pyav", short_side=240, about=Decoding())
-        assert next(blocks).shape == (16, 240, 320, 3)
-        assert decoder._child is not None
-        os.kill(decoder._child.pid, 9)
-        with pytest.raises(DecodeError, match="pyav: crashed"):
-            list(blocks)
-        assert len(read(decoder, long)[0]) == 64
-        # Dead between two videos: that is no error of the next one.
-        assert decoder._child is not None
-        os.kill(decoder._child.pid, 9)
-        decoder._child.wait()
-        assert len(read(decoder, long)[0]) == 64
-    finally:
-        decoder.close()
+    long = write(tmp_path / "long.avi", 64, size=(320, 240))
+    blocks = fresh.blocks(long, reader="pyav", short_side=240, about=Decoding())
+    assert next(blocks).shape == (16, 240, 320, 3)
+    assert fresh._child is not None
+    os.kill(fresh._child.pid, 9)
+    with pytest.raises(DecodeError, match="pyav: crashed"):
+        list(blocks)
+    assert len(read(fresh, long)[0]) == 64
+    # Dead between two videos: that is no error of the next one.
+    assert fresh._child is not None
+    os.kill(fresh._child.pid, 9)
+    fresh._child.wait()
+    assert len(read(fresh, long)[0]) == 64
 
 
-def test_reading_that_is_broken_off_does_not_mix_videos(tmp_path: Path) -> None:
-    long = write_video(tmp_path / "long.avi", 64, size=(320, 240))
-    short = write_video(tmp_path / "short.avi", 3)
-    decoder = GuardedDecoder()
-    try:
-        blocks = decoder.blocks(long, reader="pyav", short_side=240, about=Decoding())
-        next(blocks)
-        blocks.close()  # type: ignore[attr-defined]
-        np.testing.assert_array_equal(read(decoder, short)[0], by_pyav(short))
-    finally:
-        decoder.close()
+def test_reading_that_is_broken_off_does_not_mix_videos(
+    tmp_path: Path, fresh: GuardedDecoder
+) -> None:
+    long = write(tmp_path / "long.avi", 64, size=(320, 240))
+    short = write(tmp_path / "short.avi", 3)
+    blocks = fresh.blocks(long, reader="pyav", short_side=240, about=Decoding())
+    next(blocks)
+    blocks.close()  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(read(fresh, short)[0], by_pyav(short))
 
 
 def test_more_open_files_than_select_takes(tmp_path: Path) -> None:
     import resource
 
-    path = write_video(tmp_path / "a.avi", 3)
+    path = write(tmp_path / "a.avi", 3)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1100 if hard == resource.RLIM_INFINITY else min(1100, hard)
     assert wanted == 1100, "this machine allows too few open files for the test"

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.models.video import r3d_18, s3d
 
 from slic.config import EncoderName
 from slic.encoders.checkpoints import CHECKPOINT_FORMAT, load_encoder
@@ -51,73 +50,11 @@ def refusal(path: Path) -> str:
     return message
 
 
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def test_r3d18_stem_is_7x7x7_of_stride_1_2_2_without_pooling(r3d18):
-    conv = r3d18.stem[0]
-    assert (conv.kernel_size, conv.stride, conv.padding) == ((7, 7, 7), (1, 2, 2), (3, 3, 3))
-    assert (conv.in_channels, conv.out_channels, conv.bias) == (3, 64, None)
-    assert not any("Pool" in type(module).__name__ for module in r3d18.modules())
-    shapes = []
-    hooks = [
-        part.register_forward_hook(lambda *args: shapes.append(tuple(args[2].shape)))
-        for part in (r3d18.stem, *(stage[-1] for stage in r3d18.stages))
-    ]
-    with torch.no_grad():
-        backbone, projection = r3d18.eval()(torch.zeros(1, 3, 8, 32, 32))
-    for hook in hooks:
-        hook.remove()
-    # Stages 2 to 4 halve time, height and width.
-    assert shapes == [
-        (1, 64, 8, 16, 16),
-        (1, 64, 8, 16, 16),
-        (1, 128, 4, 8, 8),
-        (1, 256, 2, 4, 4),
-        (1, 512, 1, 2, 2),
-    ]
-    assert (tuple(backbone.shape), tuple(projection.shape)) == ((1, 512), (1, 128))
-
-
-def test_r3d18_stages_compute_what_torchvisions_do(r3d18):
-    theirs = r3d_18().eval()
-    layers = (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)
-    for stage, layer in zip(r3d18.stages, layers, strict=True):
-        layer.load_state_dict(stage.state_dict())
-    maps = torch.randn(1, 64, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    expected = maps
-    with torch.no_grad():
-        for layer in layers:
-            expected = layer(expected)
-        assert torch.equal(r3d18.eval().stages(maps), expected)
-
-
 def test_convolutions_are_kaiming_fan_out(r3d18):
     conv = r3d18.stages[3][1].conv2[0]
     expected = (2 / (512 * 27)) ** 0.5
     # 7 million normal draws: their deviation has a standard error of 0.03 %.
     assert conv.weight.std().item() == pytest.approx(expected, rel=0.002)
-
-
-def test_the_projection_is_linear_bn_relu_linear_and_not_normalised(r3d18, small):
-    kinds = [type(layer) for layer in r3d18.head]
-    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
-    clips = torch.randn(3, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        backbone, projection = small(clips)
-        assert torch.equal(projection, small.head(backbone))
-    lengths = projection.norm(dim=1)
-    assert not torch.allclose(lengths, torch.ones(3), atol=0.05)
-
-
-def test_the_backbone_is_the_mean_over_time_and_space(small):
-    clips = torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        maps = small.stages(small.stem(clips)).numpy()
-        backbone = small(clips)[0].numpy()
-    naive = maps.reshape(*maps.shape[:2], -1).mean(axis=2)
-    np.testing.assert_allclose(backbone, naive, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -178,33 +115,6 @@ def test_no_encoder_drops_out_or_starts_by_mapping_all_clips_to_one_point(name):
             assert (1 - cosines).min() > 1e-4
 
 
-def test_r3d18_tv_differs_in_its_stem_alone(r3d18):
-    encoder = new_encoder("r3d18-tv", seed=0)
-    theirs = r3d_18()
-    conv, other = encoder.stem[0], theirs.stem[0]
-    for attribute in ("kernel_size", "stride", "padding", "in_channels", "out_channels", "bias"):
-        assert getattr(conv, attribute) == getattr(other, attribute)
-    assert count(encoder) - count(encoder.head) == count(theirs) - count(theirs.fc)
-    for part in ("stages", "head"):
-        shapes = [
-            {key: value.shape for key, value in getattr(e, part).state_dict().items()}
-            for e in (encoder, r3d18)
-        ]
-        assert shapes[0] == shapes[1]
-
-
-def test_s3d_is_torchvisions_but_for_the_constants_of_its_normalisation():
-    encoder = new_encoder("s3d", seed=0)
-    theirs = s3d().features
-    assert count(encoder) - count(encoder.head) == count(theirs)
-    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm3d)]
-    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
-    # 5 convolutions before the nine mixed layers, and 8 in each; a normalisation after each.
-    assert len(norms) == 5 + 9 * 8
-    stride = [m.stride for m in encoder.modules() if isinstance(m, nn.Conv3d)]
-    assert stride[:2] == [(1, 2, 2), (2, 1, 1)]
-
-
 def test_weights_depend_on_the_seed_alone_and_leave_the_global_generator_alone():
     torch.manual_seed(1)
     first = new_encoder("small", seed=5).state_dict()
@@ -243,42 +153,35 @@ def test_a_checkpoint_gives_the_same_encoder_in_eval_mode(small, tmp_path):
             assert torch.equal(mine, theirs)
 
 
-def test_a_truncated_checkpoint_is_refused(small, tmp_path):
-    path = saved(tmp_path / "latest", content(small))
-    data = path.read_bytes()
-    for length in (10, len(data) // 2, len(data) - 1):
-        path.write_bytes(data[:length])
-        assert "not a checkpoint" in refusal(path)
+def without(key: str) -> Any:
+    return lambda encoder: {k: v for k, v in content(encoder).items() if k != key}
 
 
-def test_another_encoders_weights_are_refused(small, tmp_path):
-    path = saved(tmp_path / "latest", content(small, encoder="r3d18"))
-    assert "weights do not fit r3d18" in refusal(path)
-    for name in ("r3d50", ["small"], None):
-        path = saved(tmp_path / "latest", content(small, encoder=name))
-        assert "unknown encoder" in refusal(path)
+REFUSED = {
+    "a list": (lambda _: [1, 2], "not a checkpoint of slic"),
+    "foreign": (lambda _: {"state_dict": {}}, "not a checkpoint of slic"),
+    "newer": (lambda e: content(e, format=2), "format 2"),
+    "another encoder's": (lambda e: content(e, encoder="r3d18"), "weights do not fit r3d18"),
+    "of no encoder": (lambda e: content(e, encoder="r3d50"), "unknown encoder"),
+    "of no name": (lambda e: content(e, encoder=["small"]), "unknown encoder"),
+    "no state": (lambda e: content(e, model=None), "no state dict"),
+    "no tensors": (lambda e: content(e, model={"head.3.bias": 1}), "no state dict"),
+    "incomplete": (
+        lambda e: content(e, model={"head.3.bias": e.head[3].bias.data}),
+        "do not fit small",
+    ),
+    "no mean": (lambda e: content(e, mean=None), "normalisation"),
+    "a deviation of 0": (lambda e: content(e, std=[0.2, 0.0, 0.2]), "normalisation"),
+    "two means": (lambda e: content(e, mean=[0.5] * 2), "normalisation"),
+    "letters": (lambda e: content(e, std=["a"] * 3), "normalisation"),
+    "no deviation": (without("std"), "normalisation"),
+}
 
 
-def test_incomplete_or_wrong_weights_are_refused(small, tmp_path):
-    state = dict(small.state_dict())
-    del state["head.3.bias"]
-    for model in ([], None, {"head.3.bias": 1}):
-        assert "no state dict" in refusal(saved(tmp_path / "x", content(small, model=model)))
-    for model in (state,):
-        assert "do not fit small" in refusal(saved(tmp_path / "x", content(small, model=model)))
-
-
-def test_foreign_newer_and_unnormalised_checkpoints_are_refused(small, tmp_path):
-    path = tmp_path / "latest"
-    for foreign in ([1, 2], {"state_dict": {}}, torch.zeros(3)):
-        assert "not a checkpoint of slic" in refusal(saved(path, foreign))
-    assert "format 2" in refusal(saved(path, content(small, format=2)))
-    broken = ({"mean": None}, {"std": [0.2, 0.0, 0.2]}, {"mean": [0.5] * 2}, {"std": ["a"] * 3})
-    for change in broken:
-        assert "normalisation" in refusal(saved(path, content(small, **change)))
-    without = content(small)
-    del without["std"]
-    assert "normalisation" in refusal(saved(path, without))
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_checkpoint_of_the_encoder_is_refused(small, tmp_path, case):
+    make, said = REFUSED[case]
+    assert said in refusal(saved(tmp_path / "latest", make(small)))
 
 
 def test_an_encoder_has_the_statistics_of_its_checkpoint(small, tmp_path):

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from slic.prep.flow import prep_flow
 from slic.prep.flow_video import to_gray
 from slic.prep.frames import prep_frames
 from slic.prep.tvl1 import Tvl1Parameters, engine_version, tvl1_flow
+from tests.videos import write_video
 
 pytestmark = pytest.mark.usefixtures("serial")
 
@@ -28,30 +28,24 @@ SIZE = (48, 36)
 VIDEOS = {"Run/a.avi": 5, "Run/b.avi": 2, "Hop/one.avi": 1}
 
 
-def write_video(path: Path, frames: int, *, seed: int) -> None:
+def write_moving(path: Path, frames: int, *, seed: int) -> None:
     """A patch that moves over a textured ground by 1.5 pixels a frame."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     ground, patch = (
         cv2.resize(rng.integers(0, 256, (9, 12, 3)).astype(np.uint8), SIZE) for _ in range(2)
     )
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25, options={"qmin": "2", "qmax": "2"})
-        (stream.width, stream.height), stream.pix_fmt = SIZE, "yuv420p"
-        for number in range(frames):
-            shift = np.float64([[1, 0, 1.5 * number], [0, 1, -number]])
-            picture = ground.copy()
-            moved = cv2.warpAffine(patch, shift, SIZE)
-            picture[12:30, 8:32] = moved[12:30, 8:32]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+    pictures = [ground.copy() for _ in range(frames)]
+    for number, picture in enumerate(pictures):
+        shift = np.float64([[1, 0, 1.5 * number], [0, 1, -number]])
+        picture[12:30, 8:32] = cv2.warpAffine(patch, shift, SIZE)[12:30, 8:32]
+    write_video(path, pictures, qmin="2", qmax="2")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "set"
     for seed, (name, frames) in enumerate(VIDEOS.items()):
-        write_video(root / name, frames, seed=seed)
+        write_moving(root / name, frames, seed=seed)
     return root
 
 
@@ -204,7 +198,7 @@ def test_stopped_overwrite_leaves_no_mixture(own: Path) -> None:
 
 def test_other_parameters_are_refused_before_frames_are_decoded(data: Path, own: Path) -> None:
     root = Path(shutil.copytree(data, own.parent / "more"))
-    write_video(root / "Run" / "new.avi", 3, seed=9)
+    write_moving(root / "Run" / "new.avi", 3, seed=9)
     with pytest.raises(StoreError, match=r"bound short side / 12 -> 2\.0"):
         prep_flow(str(root), store=str(own), bound=2)
     assert len(ClipStore(own).index.entries()) == 3

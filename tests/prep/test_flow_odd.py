@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
 import pytest
 
@@ -11,6 +10,7 @@ from slic.cache import ClipStore
 from slic.errors import InputError
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
+from tests.videos import write_video
 
 RNG = np.random.default_rng(0)
 # Smooth noise that moves to the right by a pixel a frame.
@@ -29,23 +29,12 @@ VIDEOS = {
 }
 
 
-def write_video(path: Path, frames: np.ndarray) -> None:
-    height, width = frames.shape[1:]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        (stream.width, stream.height), stream.pix_fmt = (width, height), "yuv420p"
-        for gray in frames.astype(np.uint8):
-            colour = np.repeat(gray[..., None], 3, axis=2)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(colour, format="rgb24")))
-        container.mux(stream.encode())
-
-
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("odd") / "set"
-    root.mkdir()
     for name, frames in VIDEOS.items():
-        write_video(root / name, frames)
+        colours = np.repeat(frames.astype(np.uint8)[..., None], 3, axis=3)
+        write_video(root / name, colours, codec="ffv1")
     assert prep_frames(str(root), store=str(root.parent / "s.zarr"), workers=1).failed == 0
     return root
 

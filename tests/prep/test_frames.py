@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 import zarr
@@ -20,6 +19,7 @@ from slic.errors import DamagedChunk, DecodeError, InputError, StoreError
 from slic.prep.frames import FrameJob, prep_frames
 from slic.prep.store import sample
 from slic.prep.workers import executor
+from tests.videos import write_video
 
 COLOURS = {
     "red.avi": (200, 30, 40),
@@ -32,15 +32,8 @@ LABELS = {"red.avi": "Run", "green.avi": "Run", "blue.avi": "Hop", "grey.avi": "
 FRAMES = 3
 
 
-def write_video(path: Path, colour: tuple[int, int, int], *, frames: int = FRAMES) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        picture = np.full((32, 48, 3), colour, np.uint8)
-        for _ in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+def write_colour(path: Path, colour: tuple[int, int, int], *, frames: int = FRAMES) -> None:
+    write_video(path, [np.full((32, 48, 3), colour, np.uint8)] * frames, rate=10)
 
 
 def write_csv(root: Path, rows: Iterable[tuple[str, str, str]]) -> str:
@@ -53,7 +46,7 @@ def write_csv(root: Path, rows: Iterable[tuple[str, str, str]]) -> str:
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("originals")
     for name, colour in COLOURS.items():
-        write_video(root / name, colour)
+        write_colour(root / name, colour)
     return root
 
 
@@ -76,6 +69,13 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(executor, "run_jobs", serial)
     return ids
+
+
+@pytest.fixture
+def path(data: str, tmp_path: Path, done: list[str]) -> Path:
+    """A store of the coloured videos."""
+    prep_frames(data, store=str(tmp_path / "s.zarr"))
+    return tmp_path / "s.zarr"
 
 
 def files(path: Path) -> dict[str, int]:
@@ -202,17 +202,15 @@ def test_bad_video_among_good_ones(data: str, tmp_path: Path, done: list[str]) -
     assert sorted(done[5:]) == ["grey.avi", "white.avi"]
 
     # A file that has been mended needs no --retry.
-    write_video(bad, COLOURS["grey.avi"])
+    write_colour(bad, COLOURS["grey.avi"])
     mended = prep_frames(data, store=str(path))
     assert (mended.written, mended.skipped, mended.failed) == (1, 3, 1)
     check_colours(path, ["red.avi", "green.avi", "blue.avi", "grey.avi"])
 
 
 def test_stored_video_whose_file_turns_bad_is_no_longer_there(
-    data: str, tmp_path: Path, done: list[str]
+    data: str, tmp_path: Path, path: Path
 ) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
     (tmp_path / "videos" / "grey.avi").write_text("no video at all")
     result = prep_frames(data, store=str(path))
     assert (result.written, result.skipped, result.failed) == (0, 4, 1)
@@ -238,11 +236,7 @@ def test_decoding_that_fails_after_some_frames_leaves_none(
 # --- parameters ------------------------------------------------------------------------------
 
 
-def test_other_parameters_are_refused_and_overwrite_replaces(
-    data: str, tmp_path: Path, done: list[str]
-) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
+def test_other_parameters_are_refused_and_overwrite_replaces(data: str, path: Path) -> None:
     before = files(path)
     with pytest.raises(StoreError) as caught:
         prep_frames(data, store=str(path), short_side=16)
@@ -264,13 +258,13 @@ def test_other_parameters_are_refused_and_overwrite_replaces(
 # --- sources that change ---------------------------------------------------------------------
 
 
-def test_replaced_file_is_decoded_again(data: str, tmp_path: Path, done: list[str]) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
+def test_replaced_file_is_decoded_again(
+    data: str, tmp_path: Path, done: list[str], path: Path
+) -> None:
     store = ClipStore(path, writable=True)
     store.index.set_flow(store.entry("red.avi"), "of the red frames")
     shutil.copytree(path / "frames" / video_key("red.avi"), path / "flow" / video_key("red.avi"))
-    write_video(tmp_path / "videos" / "red.avi", (10, 10, 10), frames=4)
+    write_colour(tmp_path / "videos" / "red.avi", (10, 10, 10), frames=4)
     result = prep_frames(data, store=str(path))
     assert (result.written, result.skipped) == (1, 4)
     assert done[5:] == ["red.avi"]
@@ -282,10 +276,8 @@ def test_replaced_file_is_decoded_again(data: str, tmp_path: Path, done: list[st
 
 
 def test_touched_file_is_read_once_only(
-    data: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
     os.utime(tmp_path / "videos" / "red.avi", (1, 1))
     prep_frames(data, store=str(path))
 
@@ -296,9 +288,9 @@ def test_touched_file_is_read_once_only(
     assert prep_frames(data, store=str(path)).skipped == 5
 
 
-def test_file_of_the_same_size_and_another_time(data: str, tmp_path: Path, done: list[str]) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
+def test_file_of_the_same_size_and_another_time(
+    data: str, tmp_path: Path, done: list[str], path: Path
+) -> None:
     video = tmp_path / "videos" / "red.avi"
     content = bytearray(video.read_bytes())
     content[-1] ^= 1
@@ -311,9 +303,7 @@ def test_file_of_the_same_size_and_another_time(data: str, tmp_path: Path, done:
 # --- labels ----------------------------------------------------------------------------------
 
 
-def test_relabelling_decodes_nothing(data: str, tmp_path: Path, done: list[str]) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
+def test_relabelling_decodes_nothing(tmp_path: Path, done: list[str], path: Path) -> None:
     before = files(path)
     rows = [
         (name, "Fly" if name == "red.avi" else LABELS.get(name, "Sit"), "train") for name in COLOURS
@@ -330,9 +320,7 @@ def test_relabelling_decodes_nothing(data: str, tmp_path: Path, done: list[str])
     assert not [note for note in again.notes if "updated" in note]
 
 
-def test_videos_that_left_the_data_set_are_told(data: str, tmp_path: Path, done: list[str]) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
+def test_videos_that_left_the_data_set_are_told(data: str, tmp_path: Path, path: Path) -> None:
     fewer = write_csv(tmp_path / "videos", [("red.avi", "Run", "train")])
     result = prep_frames(fewer, store=str(path))
     assert result.videos == 1
@@ -342,20 +330,16 @@ def test_videos_that_left_the_data_set_are_told(data: str, tmp_path: Path, done:
 # --- crashes ---------------------------------------------------------------------------------
 
 
-def test_vanished_array_is_made_again(data: str, tmp_path: Path, done: list[str]) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
+def test_vanished_array_is_made_again(data: str, path: Path) -> None:
     shutil.rmtree(path / "frames" / video_key("red.avi"))
     assert prep_frames(data, store=str(path)).written == 1
     check_colours(path)
 
 
 def test_killed_between_array_and_entry_of_a_replaced_video(
-    data: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
-    write_video(tmp_path / "videos" / "red.avi", (10, 10, 10))
+    write_colour(tmp_path / "videos" / "red.avi", (10, 10, 10))
 
     def killed(self: Any, entry: Any) -> None:
         raise KeyboardInterrupt
@@ -372,10 +356,8 @@ def test_killed_between_array_and_entry_of_a_replaced_video(
 
 
 def test_overwrite_that_was_stopped_is_finished_by_the_next_run(
-    data: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+    data: str, monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
-    path = tmp_path / "s.zarr"
-    prep_frames(data, store=str(path))
     real, decoded = frames_module.store_frames, []
 
     def stopping(job: FrameJob) -> Any:

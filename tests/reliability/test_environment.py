@@ -13,7 +13,6 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from cases import Material
 from environments import check_said, finish, run_limited
 
 import slic.prep.frames_video as video_module
-import slic.prep.space as space_module
 import slic.prep.tvl1.device as device_module
 from slic.cache import ClipStore, Entry, video_key
 from slic.cache.index import Index
@@ -31,7 +29,7 @@ from slic.demo.drawn import draw_dataset
 from slic.errors import DiskError, InputError, StoreError, WorkError
 from slic.prep.flow import prep_flow
 from slic.prep.frames import prep_frames
-from slic.prep.space import Estimate, estimate, say_needed
+from slic.prep.space import Estimate, say_needed
 from slic.prep.workers import executor
 
 Usage = namedtuple("Usage", "total used free")
@@ -302,26 +300,6 @@ def test_estimate_comes_near_what_is_taken(tmp_path: Path, codec: Any) -> None:
 
 def taken(path: Path) -> int:
     return sum(file.lstat().st_blocks * 512 for file in path.rglob("*"))
-
-
-@pytest.mark.parametrize("count", [3, 300])
-def test_an_estimate_measures_a_few_videos(count: int) -> None:
-    random = Random(count)
-    weights = [random.uniform(1e5, 2e6) for _ in range(count)]
-    sizes = [weight * random.uniform(0.8, 1.2) for weight in weights]
-    measured: list[int] = []
-
-    def measure(job: int) -> float:
-        measured.append(job)
-        return sizes[job]
-
-    found = estimate(list(range(count)), weight=weights.__getitem__, measure=measure)
-    true = sum(sizes) + count * space_module.OVERHEAD
-    assert len(measured) == len(set(measured)) == min(count, space_module.VIDEOS)
-    assert found.bytes == pytest.approx(true, rel=0.15)
-    assert found.least <= found.bytes
-    if count == 3:
-        assert found.bytes == found.least == pytest.approx(true, abs=1)
 
 
 @pytest.mark.parametrize(("free", "refused"), [(999, True), (1000, False), (10**9, False)])

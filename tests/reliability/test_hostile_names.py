@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fuzzing import fuzz, outcome, soak
 from hostile import write
@@ -223,11 +222,3 @@ test_folders_of_hostile_names = fuzz(_nothing, case, examples=100)
 def soak_hostile_names(seed: int, minutes: float) -> dict[str, Any]:
     """Read folders of hostile names until the time is over."""
     return soak(_nothing, case, seed=seed, minutes=minutes)
-
-
-def test_keys_are_distinct_for_ids_that_look_alike() -> None:
-    rng = np.random.default_rng(5)
-    letters = list("aA/.-_ é\u0301[")
-    ids = {"".join(rng.choice(letters, rng.integers(1, 7))) for _ in range(20_000)}
-    keys = {video_key(video) for video in ids}
-    assert len(keys) == len({key.lower() for key in keys}) == len(ids)

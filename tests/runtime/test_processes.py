@@ -67,29 +67,6 @@ def counting(job: str) -> str:
     return job
 
 
-def test_in_flight_is_bounded_and_in_order_of_completion() -> None:
-    waiting: list[Future[int]] = []
-    looks: list[int] = []
-
-    def submit(job: int) -> Future[int]:
-        future: Future[int] = Future()
-        waiting.append(future)
-        if job % 2:
-            future.set_result(job)
-        return future
-
-    def look() -> None:
-        looks.append(sum(not future.done() for future in waiting))
-        for future in waiting:
-            if not future.done():
-                future.set_result(-1)
-                return
-
-    found = list(in_flight(submit, range(10), limit=3, poll=look))
-    assert sorted(found) == [-1] * 5 + [1, 3, 5, 7, 9]
-    assert max(looks) <= 3
-
-
 def test_what_may_be_in_flight_can_grow_and_shrink() -> None:
     waiting: list[Future[int]] = []
     allowed, sizes = [2, 2, 5, 5, 5, 1], []

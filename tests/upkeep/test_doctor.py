@@ -159,12 +159,6 @@ def test_a_problem_is_one_line_with_a_remedy(told: Tell, case: str) -> None:
     assert (found["ok"], problem["needed"]) == (ok, not ok)
 
 
-def test_a_gpu_that_works_is_named(told: Tell) -> None:
-    found = told(well(gpus=Answer(WORKS)))
-    assert found["problems"] == []
-    assert (found["gpus"][0]["name"], found["driver"], found["cuda"]) == ("GPU A", "580.1", "13.0")
-
-
 def test_packages_that_are_missing_old_or_broken(
     told: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,15 +222,12 @@ WRONG = {
     "damaged cache": ["damaged.h5"],
     "a folder as cache": ["runs"],
     "unknown suffix": ["--output", "out.xlsx"],
-    "no suffix": ["--output", "out"],
     "suffix of another format": ["--output", "out.csv", "--format", "npz"],
     "no such folder": ["--output", "missing/out.csv"],
     "a folder as output": ["--output", "folder.csv", "--overwrite"],
     "there already": ["--output", "there.csv"],
     "cache and run": ["damaged.h5", "--run", "ucf101-small-1"],
     "cache and store": ["damaged.h5", "--store", "ucf101.zarr"],
-    "unknown format": ["--format", "xlsx"],
-    "no such names": ["--names", "none.csv"],
     "no such store": ["--store", "none.zarr"],
 }
 

@@ -1,20 +1,11 @@
 """Trees of images, recognised by their names alone."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from slic.datasets.videos import Dataset, read_dataset
-from slic.errors import DatasetError
-
-
-def make(root: Path, paths: Iterable[str]) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
+from tests.datasets.trees import make, message
 
 
 def images(*folders: str, form: str = "image_{:05d}.jpg", count: int = 3) -> list[str]:
@@ -28,14 +19,6 @@ def labels(dataset: Dataset) -> dict[str, str | None]:
 
 def flows(dataset: Dataset) -> dict[str, tuple[str, str] | None]:
     return {video.id: video.flow for video in dataset.videos}
-
-
-def message(root: Path, layout: str = "auto") -> str:
-    with pytest.raises(DatasetError) as caught:
-        read_dataset(root, layout=layout)  # type: ignore[arg-type]
-    text = str(caught.value)
-    assert text.splitlines() == [text]
-    return text
 
 
 def test_class_folders(tmp_path: Path) -> None:

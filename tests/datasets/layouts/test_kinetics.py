@@ -1,39 +1,20 @@
 """Kinetics' layout, on trees of empty files."""
 
 import random
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from slic.datasets.videos import Video, read_dataset
-from slic.errors import DatasetError
+from tests.datasets.trees import make, message, write
 
 HEADER = "label,youtube_id,time_start,time_end,split"
 TRAIN = ("playing guitar,-3B32lodo2M,59,69,train", '"eating, slowly",_dbcJuKJQNs,0,10,train')
 VAL = ("playing guitar,---QUuC4vJs,184,194,validate",)
 
 
-def make(root: Path, paths: Iterable[str]) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
-
-
 def table(file: Path, *rows: str, header: str = HEADER, end: str = "\n", bom: str = "") -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes((bom + "".join(row + end for row in (header, *rows))).encode())
-    return file
-
-
-def message(root: Path, layout: str = "auto") -> str:
-    with pytest.raises(DatasetError) as caught:
-        read_dataset(root, layout=layout)  # type: ignore[arg-type]
-    text = str(caught.value)
-    assert text.splitlines() == [text]
-    return text
+    return write(file, header, *rows, end=end, bom=bom)
 
 
 def found(root: Path) -> dict[str, tuple[str | None, str]]:
@@ -206,17 +187,13 @@ def test_generated_sets_of_any_size(tmp_path: Path) -> None:
     [
         ("label,youtube_id,time_start,split", "x,a,0,train", "no column time_end; expected: label"),
         (HEADER, "x,a,0,10", "line 2: 4 cells under a header of 5"),
-        (HEADER, "x, y,a,0,10,train", "line 2: 6 cells under a header of 5; quote cells"),
         (HEADER, "x,a,zero,10,train", "line 2: time 'zero' is not a number of seconds"),
         (HEADER, "x,a,0,nan,train", "line 2: time 'nan' is not a number"),
-        (HEADER, "x,a,0,inf,train", "line 2: time 'inf' is not a number"),
-        (HEADER, "x,a,,10,train", "line 2: time '' is not a number"),
         (HEADER, "x,a,0,10,trian", "line 2: split 'trian' is unknown; use train, val, validate"),
         (HEADER, "x,,0,10,train", "line 2: the id is empty"),
         (HEADER, '"x\ny",a,0,10,train', "contains NUL or a line break"),
         (HEADER, '"x,a,0,10,train', "not a csv"),
         (HEADER, "x,../a,0,10,train", "none of the 1 listed videos is among the 1 on disk"),
-        (HEADER, "x,/etc/passwd,0,10,train", "none of the 1 listed videos is among the 1"),
         (HEADER, "", "no video is listed below the header"),
     ],
 )

@@ -1,38 +1,11 @@
 """mmaction2's lists, on trees of empty files."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from slic.cache import ClipStore
 from slic.datasets.videos import Video, read_dataset
-from slic.errors import DatasetError
-from slic.prep.flow import prep_flow
-
-
-def make(root: Path, paths: Iterable[str]) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
-
-
-def write(file: Path, *lines: str, end: str = "\n", bom: str = "") -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes((bom + "".join(line + end for line in lines)).encode())
-    return file
-
-
-def message(path: Path, layout: str = "auto") -> str:
-    with pytest.raises(DatasetError) as caught:
-        read_dataset(path, layout=layout)  # type: ignore[arg-type]
-    text = str(caught.value)
-    assert text.splitlines() == [text]
-    return text
+from tests.datasets.trees import make, message, write
 
 
 @pytest.mark.parametrize(("end", "bom"), [("\n", ""), ("\r\n", "\ufeff")])
@@ -92,30 +65,18 @@ def test_test_lists_leave_val_unused(tmp_path: Path) -> None:
     assert [v.splits for v in dataset.videos] == [{1: "train"}, {1: "unused"}, {1: "test"}]
 
 
-def test_rawframes_with_flow_are_imported(tmp_path: Path) -> None:
-    root = tmp_path / "set"
-    rng = np.random.default_rng(0)
-    for name in ("brush hair/a.b 1", "run/2"):
-        folder = root / "rawframes" / name
-        folder.mkdir(parents=True)
-        for number in range(1, 5):
-            for prefix in ("img", "flow_x", "flow_y")[: 1 if number == 4 else 3]:
-                shape = (12, 16, 3) if prefix == "img" else (12, 16)
-                picture = rng.integers(0, 256, shape).astype(np.uint8)
-                Image.fromarray(picture).save(folder / f"{prefix}_{number:05d}.jpg")
-    write(root / "x_train_split_1_rawframes.txt", "brush hair/a.b 1 4 0", "run/2 4 1")
+def test_rawframes_have_their_flow_beside_them(tmp_path: Path) -> None:
+    root, names = tmp_path / "set", ("brush hair/a.b 1", "run/2")
+    sides = [f"{prefix}_{n:05d}.jpg" for prefix in ("img", "flow_x", "flow_y") for n in (1, 2, 3)]
+    make(root, (f"rawframes/{name}/{side}" for name in names for side in sides))
     listed = root / "x_train_split_1_rawframes.txt"
-    dataset = read_dataset(listed)
+    dataset = read_dataset(write(listed, "brush hair/a.b 1 3 0", "run/2 3 1"))
     assert dataset.of_images
     assert [(v.id, v.label) for v in dataset.videos] == [
         ("rawframes/brush hair/a.b 1", "0"),
         ("rawframes/run/2", "1"),
     ]
-    result = prep_flow(
-        str(listed), store=str(tmp_path / "s.zarr"), engine="imported", bound=20.0, workers=1
-    )
-    assert (result.written, result.failed, result.frames) == (2, 0, 6)
-    assert ClipStore(tmp_path / "s.zarr").read("rawframes/run/2", 0, 4, view="flow").shape[0] == 4
+    assert all(v.flow == (v.id, v.id) for v in dataset.videos)
 
 
 @pytest.mark.parametrize(
@@ -123,14 +84,10 @@ def test_rawframes_with_flow_are_imported(tmp_path: Path) -> None:
     [
         (("a.mp4",), "line 1: 'a.mp4' cannot be parsed; expected '<video> <class number>'"),
         (("a.mp4 x",), "line 1: 'a.mp4 x' cannot be parsed"),
-        (("a.mp4 -1",), "cannot be parsed"),
-        (("a.mp4 1.5",), "cannot be parsed"),
         (("b 12",), "line 1: 'b 12' cannot be parsed"),
-        (("b x 12",), "line 1: 'b x 12' cannot be parsed"),
         (("a.mp4 0", "a.mp4 0"), "line 2: a.mp4 is already listed on line 1"),
         (("../a.mp4 0",), "line 1: ../a.mp4 is outside of the data set"),
         (("/etc/a.mp4 0",), "line 1: /etc/a.mp4 is outside of the data set"),
-        (("../x 3 0",), "line 1: ../x is outside of the data set"),
         (("no.mp4 0",), "none of the listed videos is on disk"),
         (("", " "), "no video is listed"),
         (("a.mp4 3",), "line 1: class 3, where the label map has 2 lines"),

@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 from dataclasses import asdict
 
 import cv2
@@ -130,12 +128,6 @@ def test_parameters_as_typed() -> None:
 def test_parameters_that_cannot_be_meant(texts: list[str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Tvl1Parameters.named(**parse_parameters(texts))
-
-
-def test_import_stays_cheap() -> None:
-    code = "import sys, slic.prep.tvl1; print(*{'numba', 'torch', 'cv2'} & set(sys.modules))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == ""
 
 
 @pytest.mark.parametrize("size", [3, 5])

@@ -1,18 +1,6 @@
 """Amounts of data sets: published, imaginary and stored."""
 
-import math
-
 from slic.upkeep.cost.data import KNOWN, described, known
-
-
-def test_ucf101_by_hand() -> None:
-    data = known("ucf101")
-    assert (data.videos, data.train, data.test, data.labelled) == (13_320, 9_537, 3_783, True)
-    assert data.frames == 13_320 * 187
-    assert data.pairs == data.pairs_left == 13_320 * 186
-    assert data.pixels == 171 * 128
-    assert data.weight == 1
-    assert math.isclose(data.frame_bytes, 8100)
 
 
 def test_unused_videos_count_but_are_not_trained_on() -> None:

@@ -9,7 +9,7 @@ from slic.config import make_settings
 from slic.prep.space import OVERHEAD
 from slic.train.slic_settings import SlicSettings
 from slic.upkeep.cost.data import Data
-from slic.upkeep.cost.model import Fleet, Model, Network, Stage
+from slic.upkeep.cost.model import Fleet, Model, Network
 from slic.upkeep.cost.rates import Rate
 
 DATA = Data(
@@ -186,9 +186,3 @@ def test_empty_data_takes_no_time(settings: SlicSettings) -> None:
     nothing = {"frames_left": 0.0, "pairs_left": 0.0, "videos_left": 0, "train": 0, "test": 0}
     stages = model(settings, Fleet(1, 1, 0), data=replace(DATA, **nothing)).stages()
     assert [stage.name for stage in stages if stage.seconds] == ["evaluate"]
-
-
-def test_the_slowest_part_names_the_rate() -> None:
-    parts = {"a": (2.0, "decode"), "b": (1.0, "disk")}
-    stage = Stage("x", 1, "y", parts, Fleet(1, 1, 0))
-    assert (stage.limit, stage.rate) == ("a", "decode")
