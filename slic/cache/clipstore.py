@@ -96,6 +96,8 @@ class ClipStore:
             StoreError: another process has recorded different ones since this store was opened.
         """
         before = self.settings(view)
+        if before == settings:
+            return
         with self.index.locked():
             attributes = read_attributes(self.path)
             if attributes.get(view) not in (before, settings):
@@ -242,17 +244,14 @@ class ClipStore:
                 raise StoreError(
                     f"{self.path}: {video_id} has no flow; run `slic prep flow {self.path}`"
                 )
-            reader = self._open_array(entry, view)
+            try:
+                reader = open_array(self.path, entry, view)
+            except DamagedChunk as error:
+                raise self._damaged(video_id, view, str(error)) from error
         self._readers[(video_id, view)] = reader
         if len(self._readers) > OPEN_ARRAYS:
             self._readers.popitem(last=False)
         return reader
-
-    def _open_array(self, entry: Entry, view: View) -> ArrayReader:
-        try:
-            return open_array(self.path, entry, view)
-        except DamagedChunk as error:
-            raise self._damaged(entry.id, view, str(error)) from error
 
     def _damaged(self, video_id: str, view: View, why: str) -> WorkError:
         if not (self.path / "index" / "index.sqlite").exists():

@@ -8,7 +8,7 @@ from rich.filesize import decimal as format_bytes
 
 from slic.commands.completion import complete_store_or_run
 from slic.commands.export import cache_export_command
-from slic.commands.options import Json, Workers
+from slic.commands.options import Json, Workers, option
 from slic.runtime.console import console, new_table, plain, say, show
 from slic.runtime.progress import format_duration
 from slic.runtime.text import counted
@@ -37,7 +37,7 @@ def cache_verify_command(
     ],
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Remove damaged entries, so that they are made again."),
+        option("--repair", "Remove damaged entries, so that they are made again."),
     ] = False,
     workers: Workers = None,
     as_json: Json = False,
@@ -132,9 +132,7 @@ def cache_clean_command(
             autocompletion=complete_store_or_run,
         ),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Remove the files, not only list them.")
-    ] = False,
+    yes: Annotated[bool, option("--yes", "Remove the files, not only list them.")] = False,
     as_json: Json = False,
 ) -> None:
     """Remove outdated embedding caches and incomplete files; without --yes, only list them.

@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any
 
+import typer
+
 from slic.commands.options import (
     Device,
     Json,
@@ -12,14 +14,16 @@ from slic.commands.options import (
     WeightsOption,
     WeightsPreset,
     option,
+    run_and_arguments,
 )
 from slic.config import Feature
 from slic.eval.recipe import Mode
-from slic.runtime.console import say, show
+from slic.runtime.console import show
 from slic.runtime.text import counted
 
 HARDEST = 3  # classes to print
 PANEL = "Training (not for --mode linear)"
+TRAINING_OPTIONS = ("epochs", "batch_size", "lr", "dropout", "seed", "crops")
 
 
 def training_option(name: str, text: str, default: str) -> Any:
@@ -57,6 +61,7 @@ Seed = Annotated[int | None, training_option("--seed", "Seed of all random choic
 
 
 def eval_classify_command(
+    context: typer.Context,
     mode: ModeOption = "linear",
     run: RunOption = None,
     weights: WeightsOption = None,
@@ -80,27 +85,10 @@ def eval_classify_command(
     An interrupted training continues when the command is run again.
     """
     from slic.eval.classify import classify
-    from slic.eval.imported import evaluated_run
 
-    result = classify(
-        evaluated_run(run, weights=weights, preset=preset, store=store, say=say),
-        mode=mode,
-        store=store,
-        split=split,
-        clips=clips,
-        feature=feature,
-        options={
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "lr": lr,
-            "dropout": dropout,
-            "seed": seed,
-            "crops": crops,
-        },
-        device=device,
-        workers=workers,
-        say=say,
-    )
+    opened, arguments = run_and_arguments(context)
+    options = {name: arguments.pop(name) for name in TRAINING_OPTIONS}
+    result = classify(opened, **arguments, options=options)
     show(result, as_json=as_json, rows=_rows(result))
 
 

@@ -2,26 +2,22 @@
 
 from typing import Annotated
 
-import typer
-
-from slic.commands.options import Json, Workers
+from slic.commands.options import Json, Workers, option
 from slic.runtime.console import console, new_table, say, show
 from slic.runtime.progress import format_duration
 
 
 def demo_command(
     folder: Annotated[
-        str, typer.Option("--folder", help="Folder for data, runs and the report.")
+        str, option("--folder", "Folder for data, runs and the report.")
     ] = "slic-demo",
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Random seed of videos and training.")
-    ] = 0,
+    seed: Annotated[int, option("--seed", "Random seed of videos and training.", min=0)] = 0,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="Epochs of each training.", show_default="preset's"),
+        option("--epochs", "Epochs of each training.", "preset's", min=1),
     ] = None,
     groups: Annotated[
-        int, typer.Option("--groups", min=2, max=99, help="Scenes per action, with 4 clips each.")
+        int, option("--groups", "Scenes per action, with 4 clips each.", min=2, max=99)
     ] = 16,
     workers: Workers = None,
     as_json: Json = False,

@@ -7,7 +7,7 @@ import typer
 from rich.filesize import decimal as format_bytes
 
 from slic.commands.completion import complete_cache
-from slic.commands.options import Device, Json, OtherStore, Readers, RunOption, option
+from slic.commands.options import Device, Json, OtherStore, Readers, RunOption, arguments_of, option
 from slic.errors import InputError
 from slic.runtime.console import say, show
 from slic.runtime.progress import format_duration
@@ -15,6 +15,7 @@ from slic.runtime.text import counted
 
 
 def cache_export_command(
+    context: typer.Context,
     cache: Annotated[
         str | None,
         typer.Argument(
@@ -58,18 +59,8 @@ def cache_export_command(
     if cache is not None and (run is not None or store is not None):
         given = "--run" if run is not None else "--store"
         raise InputError(f"{given} has no effect on the export of a cache: omit one of them")
-    result = export(
-        find_run(run) if cache is None else Path(cache),
-        store=store,
-        output=output,
-        format=format,
-        feature=feature,
-        names=names,
-        overwrite=overwrite,
-        device=device,
-        workers=workers,
-        say=say,
-    )
+    source = find_run(run) if cache is None else Path(cache)
+    result = export(source, **arguments_of(context, "cache", "run"), say=say)
     rows = {"written": result["path"], "run": result["run"] or "unknown"}
     rows |= {key: result[key] for key in ("store", "checkpoint", "protocol")}
     rows["rows"] = f"{result['rows']:,}, of {counted(result['videos'], 'video')}"

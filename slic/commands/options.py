@@ -1,6 +1,6 @@
 """Options that several commands share, with their help texts."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -8,6 +8,10 @@ from slic.commands.completion import complete_device, complete_preset, complete_
 from slic.config import Feature as FeatureName
 from slic.datasets.layouts.video import Layout
 from slic.errors import InputError
+from slic.runtime.console import say
+
+if TYPE_CHECKING:
+    from slic.runs import Run
 
 Codec = Literal["jpeg", "zstd"]
 Engine = Literal["auto", "cuda", "cpu", "torch", "opencv", "imported"]
@@ -23,6 +27,25 @@ def option(name: str, text: str, default: str | bool = True, **details: Any) -> 
         **details: Further arguments of `typer.Option`.
     """
     return typer.Option(name, help=text, show_default=default, **details)
+
+
+def arguments_of(context: typer.Context, *without: str) -> dict[str, Any]:
+    """Return the arguments of a command by name, but for `as_json` and those listed."""
+    return {k: v for k, v in context.params.items() if k not in ("as_json", *without)}
+
+
+def run_and_arguments(context: typer.Context, *without: str) -> tuple["Run", dict[str, Any]]:
+    """Open the run that a command's options choose; return it with the other arguments, and `say`.
+
+    Raises:
+        InputError, CheckpointError, StoreError: as `evaluated_run`.
+    """
+    from slic.eval.imported import evaluated_run
+
+    arguments = arguments_of(context, *without)
+    name, weights, preset = (arguments.pop(key) for key in ("run", "weights", "preset"))
+    run = evaluated_run(name, weights=weights, preset=preset, store=arguments["store"], say=say)
+    return run, {**arguments, "say": say}
 
 
 def parse_numbers(name: str, text: str, *, least: int) -> list[int]:

@@ -7,7 +7,7 @@ import typer
 from rich.filesize import decimal as format_bytes
 
 from slic.commands.completion import complete_preset
-from slic.commands.options import Json, LayoutOption, option
+from slic.commands.options import Json, LayoutOption, arguments_of, option
 from slic.errors import InputError
 from slic.runtime.console import console, new_table, say, show
 from slic.runtime.progress import format_duration
@@ -17,6 +17,7 @@ DAY_S, YEAR_S = 86_400, 365.25 * 86_400
 
 
 def plan_command(
+    context: typer.Context,
     dataset: Annotated[
         str | None,
         typer.Argument(
@@ -61,20 +62,7 @@ def plan_command(
     """Estimate time, disk and memory to prepare, train on and evaluate data, without doing it."""
     from slic.upkeep.plan import Scenario, measure_rates, plan
 
-    scenario = Scenario(
-        dataset=dataset,
-        layout=layout,
-        videos=videos,
-        seconds=seconds,
-        fps=fps,
-        preset=preset,
-        epochs=epochs,
-        gpus=gpus,
-        gpu=gpu,
-        machines=machines,
-        cores=cores,
-        rates=rates,
-    )
+    scenario = Scenario(**arguments_of(context, "measure"))
     if measure is not None:
         if rates is not None:
             raise InputError("--measure and --rates exclude each other: leave one out")

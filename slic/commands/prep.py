@@ -17,6 +17,7 @@ from slic.commands.options import (
     Retry,
     StoreOption,
     Workers,
+    arguments_of,
     option,
 )
 from slic.errors import InputError, WorkError
@@ -100,9 +101,7 @@ def prep_frames_command(
     """Decode every video once and store its frames."""
     from slic.prep.frames import prep_frames
 
-    arguments = dict(context.params)
-    del arguments["as_json"]
-    _show_result(prep_frames(**arguments), as_json=as_json, unit="frames")
+    _show_result(prep_frames(**arguments_of(context)), as_json=as_json, unit="frames")
 
 
 @prep_app.command("flow")
@@ -126,9 +125,7 @@ def prep_flow_command(
     as_json: Json = False,
 ) -> None:
     """Compute TV-L1 optical flow of the stored frames; store missing frames first."""
-    arguments = dict(context.params)
-    for name in ("param", "check", "seed", "as_json"):
-        del arguments[name]
+    arguments = arguments_of(context, "param", "check", "seed")
     if check is None:
         _refuse(context, ["seed"], "applies only with --check")
         from slic.prep.flow import prep_flow

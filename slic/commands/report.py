@@ -14,11 +14,14 @@ from slic.commands.options import (
     Split,
     WeightsOption,
     WeightsPreset,
+    option,
+    run_and_arguments,
 )
 from slic.runtime.console import say, show
 
 
 def report_command(
+    context: typer.Context,
     run: RunOption = None,
     weights: WeightsOption = None,
     preset: WeightsPreset = None,
@@ -26,49 +29,29 @@ def report_command(
     split: Split = None,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output", metavar="FILE", help="HTML file to write.", show_default="<run>/report.html"
-        ),
+        option("--output", "HTML file to write.", "<run>/report.html", metavar="FILE"),
     ] = None,
     names: Annotated[
         str | None,
-        typer.Option(
-            "--names", metavar="FILE", help="CSV file of cluster names, as saved by the page."
-        ),
+        option("--names", "CSV file of cluster names, as saved by the page.", metavar="FILE"),
     ] = None,
     figure: Annotated[
         str | None,
-        typer.Option(
-            "--figure", metavar="FILE", help="Also write the gallery as a .pdf, .svg or .png."
-        ),
+        option("--figure", "Also write the gallery as a .pdf, .svg or .png.", metavar="FILE"),
     ] = None,
     sample: Annotated[
-        int, typer.Option("--sample", min=1, help="Largest number of videos on the map.")
+        int, option("--sample", "Largest number of videos on the map.", min=1)
     ] = 3000,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Random seed of samples and of the map.")
-    ] = 0,
+    seed: Annotated[int, option("--seed", "Random seed of samples and of the map.", min=0)] = 0,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
 ) -> None:
     """Write an HTML report: curves, retrieval, clusters, confusion, and a map of the videos."""
-    from slic.eval.imported import evaluated_run
     from slic.report.build import report
 
-    result = report(
-        evaluated_run(run, weights=weights, preset=preset, store=store, say=say),
-        output=output,
-        figure=figure,
-        say=say,
-        store=store,
-        split=split,
-        sample=sample,
-        seed=seed,
-        names=names,
-        device=device,
-        workers=workers,
-    )
+    opened, arguments = run_and_arguments(context)
+    result = report(opened, **arguments)
     for remark in result["remarks"]:
         say(remark)
     rows = {"report": result["path"], "size": format_bytes(result["bytes"])}

@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
+import typer
+
 from slic.commands.options import (
     Clips,
     Device,
@@ -14,9 +16,10 @@ from slic.commands.options import (
     WeightsPreset,
     option,
     parse_numbers,
+    run_and_arguments,
 )
 from slic.errors import InputError
-from slic.runtime.console import console, new_table, plain, say, show
+from slic.runtime.console import console, new_table, plain, show
 from slic.runtime.text import counted
 
 Ks = Annotated[str, option("--k", "Numbers of neighbours to report recall at.")]
@@ -33,6 +36,7 @@ PerClass = Annotated[bool, option("--per-class", "Also print recall at 1 of each
 
 
 def eval_retrieve_command(
+    context: typer.Context,
     k: Ks = "1,5,10",
     run: RunOption = None,
     weights: WeightsOption = None,
@@ -47,20 +51,11 @@ def eval_retrieve_command(
     as_json: Json = False,
 ) -> None:
     """Measure recall at k: test videos with a training video of their class among the k nearest."""
-    from slic.eval.imported import evaluated_run
     from slic.eval.retrieve import retrieve
 
-    result = retrieve(
-        evaluated_run(run, weights=weights, preset=preset, store=store, say=say),
-        ks=sorted(parse_numbers("--k", k, least=1)),
-        store=store,
-        split=_split(split),
-        clips=clips,
-        feature=feature,
-        device=device,
-        workers=workers,
-        say=say,
-    )
+    opened, arguments = run_and_arguments(context, "k", "split", "per_class")
+    ks = sorted(parse_numbers("--k", k, least=1))
+    result = retrieve(opened, ks=ks, split=_split(split), **arguments)
     if per_class and not as_json:
         _print_classes(result["per_class"])
     show(result, as_json=as_json, rows=_rows(result))

@@ -15,6 +15,7 @@ from slic.commands.options import (
     WeightsOption,
     WeightsPreset,
     option,
+    run_and_arguments,
 )
 from slic.runtime.console import console, new_table, plain, say, show
 from slic.runtime.text import counted
@@ -48,6 +49,7 @@ Html = Annotated[
 
 
 def search_command(
+    context: typer.Context,
     query: Queries,
     k: K = 10,
     window: Window = None,
@@ -64,23 +66,10 @@ def search_command(
     as_json: Json = False,
 ) -> None:
     """Find the stored videos, or moments in them, that are most similar to a query."""
-    from slic.eval.imported import evaluated_run
     from slic.search import search
 
-    result = search(
-        evaluated_run(run, weights=weights, preset=preset, store=store, say=say),
-        query,
-        k=k,
-        store=store,
-        clips=clips,
-        feature=feature,
-        window=window,
-        stride=stride,
-        html=html,
-        device=device,
-        workers=workers,
-        say=say,
-    )
+    opened, arguments = run_and_arguments(context, "query")
+    result = search(opened, query, **arguments)
     for failure in result["failures"]:
         say(f"failed: {failure['query']}: {failure['reason']}")
     if not as_json:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from slic.commands.completion import complete_preset, complete_store
-from slic.commands.options import Device, Json, Readers
+from slic.commands.options import Device, Json, Readers, option
 from slic.commands.setting_options import panel_title, with_setting_options
 from slic.config import PRESETS
 from slic.errors import InputError
@@ -32,114 +32,112 @@ def train_command(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--preset",
-            help=f"Settings to start from: {', '.join(PRESETS)}.",
-            show_default="ucf101-16f on a GPU, cpu-small on a CPU",
+            f"Settings to start from: {', '.join(PRESETS)}.",
+            "ucf101-16f on a GPU, cpu-small on a CPU",
             autocompletion=complete_preset,
         ),
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option("--config", metavar="FILE", help="TOML file of settings to change."),
+        option("--config", "TOML file of settings to change.", metavar="FILE"),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--set",
-            metavar="NAME=VALUE",
-            help="Change any setting, also one that has no option of its own; may be repeated."
+            "Change any setting, also one that has no option of its own; may be repeated."
             " docs/settings.md lists them all.",
+            metavar="NAME=VALUE",
         ),
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--run",
+            "Name of the run to start or continue, below runs/.",
+            "store, encoder and a number",
             metavar="NAME",
-            help="Name of the run to start or continue, below runs/.",
-            show_default="store, encoder and a number",
         ),
     ] = None,
     new: Annotated[
-        bool, typer.Option("--new", help="Start a new run even if one with these settings exists.")
+        bool, option("--new", "Start a new run even if one with these settings exists.")
     ] = False,
     keep_checkpoints: Annotated[
         bool,
-        typer.Option("--keep-checkpoints", help="Keep the checkpoint of every clustering."),
+        option("--keep-checkpoints", "Keep the checkpoint of every clustering."),
     ] = False,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
     cluster: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--cluster",
-            metavar="SOURCE",
-            help="Source of the pseudo-labels: finch, kmeans:N (N clusters), none (every video is"
+            "Source of the pseudo-labels: finch, kmeans:N (N clusters), none (every video is"
             " its own cluster), or labels (the true ones).",
+            metavar="SOURCE",
             rich_help_panel=METHOD,
         ),
     ] = None,
     supervised: Annotated[
         bool,
-        typer.Option(
+        option(
             "--supervised",
-            help="Same as --cluster labels: the paper's upper bound.",
+            "Same as --cluster labels: the paper's upper bound.",
             rich_help_panel=METHOD,
         ),
     ] = False,
     no_cluster: Annotated[
         bool,
-        typer.Option("--no-cluster", help="Same as --cluster none.", rich_help_panel=METHOD),
+        option("--no-cluster", "Same as --cluster none.", rich_help_panel=METHOD),
     ] = False,
     init: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--init",
+            "Start from the weights in this file instead of random ones.",
             metavar="FILE",
-            help="Start from the weights in this file instead of random ones.",
             rich_help_panel=NETWORK,
         ),
     ] = None,
     batch_size: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--batch-size",
+            "Samples per optimiser step; auto takes the largest batch that fits the GPU.",
             metavar="N|auto",
-            help="Samples per optimiser step; auto takes the largest batch that fits the GPU.",
             rich_help_panel=OPTIMISATION,
         ),
     ] = None,
     profile: Annotated[
         bool,
-        typer.Option(
-            "--profile",
-            help="Report where the time of a training step goes.",
-            rich_help_panel=SPEED,
+        option(
+            "--profile", "Report where the time of a training step goes.", rich_help_panel=SPEED
         ),
     ] = False,
     compile: Annotated[
         bool,
-        typer.Option(
+        option(
             "--compile",
-            help="Compile the network: training starts later and each step is faster on a GPU.",
+            "Compile the network: training starts later and each step is faster on a GPU.",
             rich_help_panel=SPEED,
         ),
     ] = False,
     recompute: Annotated[
         bool,
-        typer.Option(
+        option(
             "--recompute",
-            help="Recompute activations in the backward pass: less memory, slower steps.",
+            "Recompute activations in the backward pass: less memory, slower steps.",
             rich_help_panel=SPEED,
         ),
     ] = False,
     augment_on: Annotated[
         Literal["auto", "cpu", "gpu"],
-        typer.Option(
+        option(
             "--augment-on",
-            help="Where clips are augmented; auto is the device that trains.",
+            "Where clips are augmented; auto is the device that trains.",
             rich_help_panel=SPEED,
         ),
     ] = "auto",

@@ -10,6 +10,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -46,15 +47,6 @@ class Agreement(NamedTuple):
     error_px: float
     equal: float
     within_1: float
-
-
-@dataclass(frozen=True)
-class PairJob:
-    """A pair of frames to check: number `pair` of a video, counted from 0, and the next."""
-
-    store: Path
-    id: str
-    pair: int
 
 
 @dataclass(frozen=True)
@@ -201,12 +193,11 @@ def check_flow(
     of_pairs = sum(_pairs(entry) for entry in able)
     if not of_pairs:
         raise StoreError(f"{path}: holds no pair of frames of 2x2 pixels or more to check")
-    jobs = [PairJob(path, video, pair) for video, pair in _draw(able, pairs, Random(seed))]
+    jobs = list(_draw(able, pairs, Random(seed)))
+    workers = min(workers or available_cores(), len(jobs))
     outcomes = []
     with progress(len(jobs), "check", unit="pairs") as advance:
-        for outcome in run_jobs(
-            check_pair, jobs, workers=min(workers or available_cores(), len(jobs))
-        ):
+        for outcome in run_jobs(partial(check_pair, path), jobs, workers=workers):
             outcomes.append(outcome)
             advance(1, 1)
     outcomes.sort(key=lambda outcome: (outcome.id, outcome.pair))
@@ -232,24 +223,29 @@ def _draw(entries: Sequence[Entry], count: int, random: Random) -> Iterator[tupl
         yield entries[place].id, number - (ends[place] - _pairs(entries[place]))
 
 
-def check_pair(job: PairJob) -> PairCheck | DamagedPair:
-    """Compare one stored pair with OpenCV's flow, computed with the pair's recorded parameters."""
-    store = ClipStore(job.store)
+def check_pair(path: Path, drawn: tuple[str, int]) -> PairCheck | DamagedPair:
+    """Compare one stored pair with OpenCV's flow, computed with the pair's recorded parameters.
+
+    Args:
+        path: of the store.
+        drawn: the video's id, and the number of the pair's first frame, counted from 0.
+    """
+    store = ClipStore(path)
     try:
-        return _check_pair(store, job)
+        return _check_pair(store, *drawn)
     except (WorkError, SettingsError) as error:
-        return DamagedPair(job.id, job.pair, str(error))
+        return DamagedPair(*drawn, str(error))
     finally:
         store.index.close()
 
 
-def _check_pair(store: ClipStore, job: PairJob) -> PairCheck:
-    levels = store.read(job.id, job.pair, 1, view="flow")[0]
-    gray = to_gray(store.read(job.id, job.pair, 2))
-    bound, codec = store.flow_bound(job.id), store.flow_codec(job.id)
-    recorded = store.flow_attributes(job.id)
+def _check_pair(store: ClipStore, video: str, pair: int) -> PairCheck:
+    levels = store.read(video, pair, 1, view="flow")[0]
+    gray = to_gray(store.read(video, pair, 2))
+    bound, codec = store.flow_bound(video), store.flow_codec(video)
+    recorded = store.flow_attributes(video)
     if not isinstance(recorded.get("parameters"), dict):
-        raise DamagedChunk(f"{store.path}: {job.id}: flow without its parameters")
+        raise DamagedChunk(f"{store.path}: {video}: flow without its parameters")
     parameters = Tvl1Parameters.named(**recorded["parameters"])
     looser = replace(parameters, epsilon=2 * parameters.epsilon)
 
@@ -259,8 +255,8 @@ def _check_pair(store: ClipStore, job: PairJob) -> PairCheck:
 
     flow = opencv(parameters)
     return PairCheck(
-        job.id,
-        job.pair,
+        video,
+        pair,
         engine=str(recorded.get("engine")),
         stored=_agreement(levels, flow, bound),
         storing=_agreement(_coded(quantise(flow, bound), codec), flow, bound),

@@ -28,7 +28,6 @@ from slic.prep.store import (
     frame_settings,
     is_store,
     list_failures,
-    record_settings,
     resolve,
     sample,
 )
@@ -144,7 +143,7 @@ def _store_missing_flow(
     with disk_errors_at(path):
         # In this order, a run that is stopped leaves no flow of other parameters behind.
         store.index.forget_flow(source.outdated(store, settings))
-        record_settings(store, "flow", settings)
+        store.set_settings("flow", settings)
     jobs = _missing(store, entries, source, overwrite=scope.overwrite)
     if jobs:
         needed = estimate(jobs, weight=lambda job: job.work, measure=source.size_on_disk)

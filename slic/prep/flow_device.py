@@ -38,11 +38,6 @@ def devices_for(engine: str, device: str) -> list[str]:
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
-def default_threads() -> int:
-    """Return how many threads serve a device: twice the cores, as they wait half of the time."""
-    return max(8, 2 * available_cores())
-
-
 def flow_on_devices(
     jobs: Sequence[FlowJob],
     devices: Sequence[str],
@@ -55,7 +50,7 @@ def flow_on_devices(
     Args:
         jobs: the videos.
         devices: such as `cuda:0`.
-        threads: videos per device that are read and written at once. None: `default_threads`.
+        threads: videos per device that are read and written at once. None: twice the cores.
         on_units: receives the number of pairs of each block that is complete.
 
     Yields:
@@ -64,7 +59,8 @@ def flow_on_devices(
     Raises:
         WorkError: the store cannot be written, a device failed, or a process died.
     """
-    threads = threads or default_threads()
+    # Threads wait half of the time, so there are two for each core.
+    threads = threads or max(8, 2 * available_cores())
     solvers = [(jobs[0].engine, device, jobs[0].parameters) for device in devices]
     if len(solvers) == 1:
         yield from _flow_on_device(jobs, DeviceSolver(*solvers[0]), threads, on_units)

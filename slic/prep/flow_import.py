@@ -189,11 +189,10 @@ def store_imported(job: ImportJob) -> FlowResult:
         digest = job.fingerprint(pairs)
     except (DecodeError, OSError) as error:
         return no_flow(job, error.strerror if isinstance(error, OSError) else error)
-    parameters = {"bound": job.settings["bound"]} | dict(
-        zip(("height", "width"), job.size, strict=True)
-    )
+    bound, (height, width) = job.settings["bound"], job.size
+    parameters = {"bound": bound, "height": height, "width": width}
     attributes = {
-        "bound": job.settings["bound"],
+        "bound": bound,
         "engine": IMPORTED,
         "parameters": parameters,
         "fingerprint": digest,

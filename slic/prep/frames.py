@@ -12,7 +12,7 @@ from slic.datasets.videos import Dataset, Video
 from slic.errors import InputError, StoreError
 from slic.prep.frames_video import FrameJob, close_decoder, not_stored, preview, store_frames
 from slic.prep.source import read_source, size_and_time
-from slic.prep.space import estimate, say_needed, weight_of
+from slic.prep.space import estimate, say_needed, source_size
 from slic.prep.store import (
     LayoutChoice,
     PrepResult,
@@ -20,7 +20,6 @@ from slic.prep.store import (
     check_settings,
     codec_of,
     list_failures,
-    record_settings,
     resolve,
     sample,
 )
@@ -96,7 +95,7 @@ def store_missing_frames(
     with disk_errors_at(path):
         store = ClipStore.create(path)
         check_settings(store, "frames", settings, overwrite=scope.overwrite)
-        record_settings(store, "frames", settings)
+        store.set_settings("frames", settings)
     videos = sample(dataset.videos, scope.limit)
     store.clear_leftovers()
     result = PrepResult(store=str(path), videos=len(videos), notes=list(dataset.notes))
@@ -105,7 +104,7 @@ def store_missing_frames(
     if others := set(store.ids) - {v.id for v in dataset.videos}:
         result.notes.append(f"{path} also holds {len(others)} videos that are not in this data set")
     if jobs := _missing(store, dataset, videos, settings, scope):
-        needed = estimate(jobs, weight=job_weight, measure=lambda job: preview(job).bytes)
+        needed = estimate(jobs, weight=source_size, measure=lambda job: preview(job).bytes)
         close_decoder()
         say_needed(path, needed, refuse=not scope.overwrite)
         result.estimated_bytes = needed.bytes
@@ -135,11 +134,6 @@ def _missing(
             jobs.append(FrameJob(store.path, dataset.root, video, side, codec, digest, fps))
     store.index.set_mtimes(touched)
     return jobs
-
-
-def job_weight(job: FrameJob) -> float:
-    """Return the size of a video's source: what the size of its frames goes with."""
-    return weight_of(job.root / job.video.path)
 
 
 def _is_done(entry: Entry, digest: str, present: set[str], retry: bool) -> bool:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from rich.filesize import decimal
 
 from slic.errors import StoreError
+from slic.prep.frames_video import FrameJob
 from slic.runtime.console import say
 
 Job = TypeVar("Job")
@@ -91,9 +92,9 @@ def say_needed(store: Path, needed: Estimate, *, refuse: bool) -> None:
     say(line)
 
 
-def weight_of(path: Path) -> float:
-    """Return the bytes of a file, or the number of entries of a folder; 0 if it is not there."""
+def source_size(job: FrameJob) -> float:
+    """Return the bytes of a video's file, or the entries of its folder; 0 if it is not there."""
     try:
-        return float(len(os.listdir(path)) if path.is_dir() else path.stat().st_size)
+        return float(len(os.listdir(job.path)) if job.path.is_dir() else job.path.stat().st_size)
     except OSError:
         return 0.0

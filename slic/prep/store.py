@@ -129,12 +129,6 @@ def check_settings(
     )
 
 
-def record_settings(store: ClipStore, view: View, settings: dict[str, Any]) -> None:
-    """Record the parameters of a view, if they have changed."""
-    if store.settings(view) != settings:
-        store.set_settings(view, settings)
-
-
 def entries_of(store: ClipStore, dataset: Dataset | None) -> list[Entry]:
     """Return the store's entries; with a data set, only those of its videos."""
     ids = {video.id for video in dataset.videos} if dataset else None

@@ -202,7 +202,7 @@ def test_pairs_are_distinct_seeded_and_uniform(
     everything += [("long", t) for t in range(8)] + [("short", t) for t in range(2)]
     one = check_flow(path, pairs=1).checks[0]
     monkeypatch.setattr(
-        check_module, "check_pair", lambda job: replace(one, id=job.id, pair=job.pair)
+        check_module, "check_pair", lambda _, drawn: replace(one, id=drawn[0], pair=drawn[1])
     )
     assert drawn(22, 0) == drawn(500, 3) == everything
     assert drawn(5, 1) == drawn(5, 1)

@@ -10,9 +10,9 @@ from slic.cache import ClipStore, Codec, Entry, View
 from slic.config import Settings
 from slic.datasets.videos import Dataset
 from slic.errors import DatasetError, StoreError
-from slic.prep.frames import JPEG_QUALITY, job_weight
+from slic.prep.frames import JPEG_QUALITY
 from slic.prep.frames_video import FrameJob, Preview, close_decoder, preview
-from slic.prep.space import OVERHEAD, VIDEOS, estimate
+from slic.prep.space import OVERHEAD, VIDEOS, estimate, source_size
 from slic.runtime.text import counted, escape
 from slic.upkeep.cost.rates import REFERENCE_PIXELS, TABLES, Rate
 
@@ -124,7 +124,7 @@ def sampled(found: Dataset, *, settings: Settings) -> tuple[Data, Rate]:
         return previews[-1].bytes
 
     preview(jobs[0])  # starts the decoder
-    needed = estimate(jobs, weight=job_weight, measure=measure)
+    needed = estimate(jobs, weight=source_size, measure=measure)
     close_decoder()
     previews = [p for p in previews if p.decoded]
     if not previews:
