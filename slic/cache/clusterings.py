@@ -1,7 +1,5 @@
 """The clusterings of a run (clusters.h5), and the names that people gave to clusters (csv)."""
 
-import csv
-import io
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slic.cache.hdf5 import column, read_columns, write_hdf5
-from slic.datasets.listing import read_text
+from slic.datasets.listing import csv_lines
 from slic.errors import CheckpointError, InputError
 from slic.runtime.regular_files import brief
-from slic.runtime.text import counted, escape, is_one_line
+from slic.runtime.text import escape, is_one_line
 
 FILE = "clusters.h5"
 VIDEO = "video"
@@ -36,6 +34,12 @@ class Clusterings:
 
     ids: list[str]
     named: dict[str, NDArray[np.int64]]
+
+    @property
+    def last(self) -> tuple[str, dict[str, int]]:
+        """Name of the last clustering, and its `{video id: cluster}`."""
+        *_, (name, clusters) = self.named.items()
+        return name, dict(zip(self.ids, clusters.tolist(), strict=True))
 
 
 def clustering_name(epoch: int) -> str:
@@ -118,22 +122,17 @@ def read_names(
     Raises:
         InputError: it is no such csv; the message names the line.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    lines = csv_lines(path)
+    _check_header(path, next(lines)[1])
     named: dict[int, str] = {}
-    try:
-        _check_header(path, next(reader, []))
-        for cells in reader:
-            if not any(cells):
-                continue
-            where = f"{escape(path)} line {reader.line_num}"
-            clustering, cluster, name = _row(where, cells, clustering)
-            if known is not None and cluster not in known:
-                raise InputError(f"{where}: {clustering} has no cluster {cluster}")
-            if cluster in named:
-                raise InputError(f"{where}: cluster {cluster} has a name already; keep one of them")
-            named[cluster] = name
-    except csv.Error as error:
-        raise InputError(f"{escape(path)} line {reader.line_num}: not a csv: {error}") from None
+    for line, cells in lines:
+        where = f"{escape(path)} line {line}"
+        clustering, cluster, name = _row(where, cells, clustering)
+        if known is not None and cluster not in known:
+            raise InputError(f"{where}: {clustering} has no cluster {cluster}")
+        if cluster in named:
+            raise InputError(f"{where}: cluster {cluster} has a name already; keep one of them")
+        named[cluster] = name
     return named
 
 
@@ -147,11 +146,6 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _row(where: str, cells: list[str], clustering: str | None) -> tuple[str, int, str]:
-    if len(cells) != len(NAME_COLUMNS):
-        raise InputError(
-            f"{where}: {counted(len(cells), 'cell')} under a header of {len(NAME_COLUMNS)}; quote"
-            " names that hold a comma"
-        )
     of, number, name = (cell.strip() for cell in cells)
     if clustering is not None and of != clustering:
         raise InputError(

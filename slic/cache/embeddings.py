@@ -89,6 +89,11 @@ class EmbeddingCache:
             if set(words.tolist()) - PARTS:
                 raise ValueError(f"split {number} has other parts than train, test and unused")
 
+    @property
+    def videos(self) -> NDArray[np.str_]:
+        """The id of each row's video, `(N,)`."""
+        return self.ids if self.places is None else self.places.of
+
 
 def cache_attributes(path: Path) -> dict[str, Any]:
     """Read the attributes of a cache of any format, and nothing else of it.

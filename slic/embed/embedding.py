@@ -1,5 +1,6 @@
 """Encoder x clip store -> embedding cache; training and evaluation both use it."""
 
+import glob
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -77,11 +78,7 @@ class CacheName:
     @property
     def any_content(self) -> str:
         """Glob of the caches of a store of this name, whatever it held."""
-        return f"{_escaped(self.store)}.*-{self.checkpoint}-{self.protocol}.h5"
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+        return f"{glob.escape(self.store)}.*-{self.checkpoint}-{self.protocol}.h5"
 
 
 @dataclass(frozen=True)

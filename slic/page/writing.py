@@ -4,12 +4,13 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from slic.runtime.disk import atomic_write
+from slic.errors import InputError
+from slic.runtime.disk import atomic_write, check_writable
 
 # In the order in which they are joined: definitions come before their uses.
 SCRIPTS = (
@@ -30,6 +31,21 @@ LARGEST = 25_000_000  # bytes of a page
 RESERVE = 200_000  # bytes for the elements around the pictures, and remarks on them
 
 Report = Mapping[str, Any]
+
+
+def check_target(option: str, path: Path, suffixes: Sequence[str] = PAGES) -> Path:
+    """Check the file that an option names, before anything is computed for it.
+
+    Raises:
+        InputError: it is a folder, or its name ends in none of the suffixes.
+        DiskError: the file system refuses.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; give the name of a file")
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{option} {path}: the name must end in {' or '.join(suffixes)}")
+    check_writable(path.parent)
+    return path
 
 
 def write_page(path: Path, report: Report, images: Mapping[str, bytes]) -> int:

@@ -1,18 +1,17 @@
 """`slic report`: write everything worth looking at in a run as one page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from slic.cache.clusterings import FILE as CLUSTERS
 from slic.cache.clusterings import read_clusterings, read_names
 from slic.errors import InputError
-from slic.page import PAGES, write_page
+from slic.page import PAGES, check_target, write_page
 from slic.report.figure import SUFFIXES, write_figure
 from slic.report.inputs import read_inputs
 from slic.report.sections import build
 from slic.runs import Run
-from slic.runtime.disk import check_writable
 
 FILE = "report.html"
 SAMPLE = 3000
@@ -70,8 +69,8 @@ def report(
         InputError: an argument is unusable; its subclasses for the store, split or checkpoint.
         DiskError: the file system refuses; an existing report stays as it is.
     """
-    path = _target("--output", run.path / FILE if output is None else Path(output), PAGES)
-    drawing = None if figure is None else _target("--figure", Path(figure), SUFFIXES)
+    path = check_target("--output", run.path / FILE if output is None else Path(output), PAGES)
+    drawing = None if figure is None else check_target("--figure", Path(figure), SUFFIXES)
     named = _names(run, names)
     inputs = read_inputs(run, store=store, split=split, device=device, workers=workers, say=say)
     page = build(inputs, sample=sample, seed=seed, names=named, say=say)
@@ -94,18 +93,8 @@ def _names(run: Run, names: str | None) -> dict[int, str]:
     if names is None:
         return {}
     file = run.path / CLUSTERS
-    clusterings = read_clusterings(file).named if file.exists() else {}
-    if not clusterings:
+    clusterings = read_clusterings(file) if file.exists() else None
+    if clusterings is None or not clusterings.named:
         raise InputError(f"--names {names}: {run.path} has no clusters to name")
-    *_, (last, clusters) = clusterings.items()
-    return read_names(Path(names), last, known=set(clusters.tolist()))
-
-
-def _target(option: str, path: Path, suffixes: Sequence[str]) -> Path:
-    """Check a file to be written, before anything is computed for it."""
-    if path.is_dir():
-        raise InputError(f"{option} {path}: is a folder; give the name of a file")
-    if path.suffix.lower() not in suffixes:
-        raise InputError(f"{option} {path}: the name must end in {' or '.join(suffixes)}")
-    check_writable(path.parent)
-    return path
+    last, clusters = clusterings.last
+    return read_names(Path(names), last, known=set(clusters.values()))

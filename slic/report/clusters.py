@@ -17,12 +17,6 @@ TOP_LABELS = 4
 MOST_TEXT = 1_500_000  # characters of the names of all videos shown
 
 
-def last_clustering(found: Clusterings) -> dict[str, int]:
-    """Return `{video id: cluster}` of the last clustering."""
-    *_, clusters = found.named.values()
-    return dict(zip(found.ids, clusters.tolist(), strict=True))
-
-
 def clusters(
     found: Clusterings, videos: Videos | None, *, known: Mapping[str, str | None], seed: int
 ) -> tuple[dict[str, Any], list[str]]:

@@ -10,7 +10,7 @@ from slic.page import room_for_images
 from slic.page.thumbnails import STILLS, STILLS_BYTES, STRIPS, STRIPS_BYTES, Scene, thumbnails
 from slic.page.videos import Videos
 from slic.report import summary
-from slic.report.clusters import clusters, last_clustering
+from slic.report.clusters import clusters
 from slic.report.confusion import confusions
 from slic.report.curves import curves
 from slic.report.embedding_map import embedding_map
@@ -50,7 +50,7 @@ def build(
         say: called with each progress message.
     """
     own = inputs.clusterings if inputs.own else None
-    last = {} if own is None else last_clustering(own)
+    last = {} if own is None else own.last[1]
     videos = Videos(
         inputs.store, inputs.entries, split=inputs.split, clusters=last, cache=inputs.cache
     )

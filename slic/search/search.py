@@ -13,9 +13,8 @@ from slic.datasets.segments import windows_of
 from slic.embed.cached import cached_embeddings, check_feature, evaluation_protocol
 from slic.errors import InputError
 from slic.neighbours.saved_index import unit_rows
-from slic.page import PAGES
+from slic.page import check_target
 from slic.runs import Run
-from slic.runtime.disk import check_writable
 from slic.search.gallery import write_gallery
 from slic.search.nearest import moment_of, nearest_moments
 from slic.search.queries import Query, read_queries
@@ -68,7 +67,8 @@ def search(
     feature = feature or run.settings.retrieval_feature
     check_feature(run, feature)
     windows, protocol = windows_of(window, stride), evaluation_protocol(run.settings, clips)
-    page = None if html is None else _check_page(Path(html))
+    # Its suffix is checked, as `--html *.mp4` would overwrite the first video with the page.
+    page = None if html is None else check_target("--html", Path(html))
     path = run.store if store is None else Path(store)
     reading: dict[str, Any] = {"device": device, "workers": workers}
     where: dict[str, Any] = {"store": store, "split": None, "say": say, **reading}
@@ -77,7 +77,7 @@ def search(
     with tempfile.TemporaryDirectory(prefix="slic-search-") as folder:
         # Queries are checked before a whole store is embedded for them.
         cache = None if path.is_dir() else embeddings()[0]
-        ids = ClipStore(path).ids if cache is None else _videos(cache)
+        ids = ClipStore(path).ids if cache is None else list(dict.fromkeys(cache.videos.tolist()))
         asked = read_queries(queries, ids, path)
         sources = Sources(path, Path(folder), asked, windowed=windows is not None)
         rows: list[dict[str, Any]] = []
@@ -104,21 +104,6 @@ def search(
         if page is not None:
             result["html"] = write_gallery(page, result, sources, run=run, cache=cache)
     return result
-
-
-def _check_page(html: Path) -> Path:
-    if html.is_dir():
-        raise InputError(f"--html {html}: is a folder; give a file, such as found.html")
-    # `--html *.mp4` would overwrite the first video with the page.
-    if html.suffix.lower() not in PAGES:
-        raise InputError(f"--html {html}: must end in .html")
-    check_writable(html.absolute().parent)
-    return html
-
-
-def _videos(cache: EmbeddingCache) -> list[str]:
-    ids = cache.ids if cache.places is None else cache.places.of
-    return list(dict.fromkeys(ids.tolist()))
 
 
 def _results(

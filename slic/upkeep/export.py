@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slic import __version__
 from slic.cache import EmbeddingCache
@@ -97,7 +96,7 @@ def export(
         "format": kind,
         **about,
         "rows": len(cache.ids),
-        "videos": len(np.unique(_videos(cache))),
+        "videos": len(np.unique(cache.videos)),
         "clustered": int((columns["cluster"] != NONE).sum()),
         "columns": list(columns),
         "bytes": path.stat().st_size,
@@ -150,10 +149,7 @@ def _last_clustering(run: Run | None, store_name: str) -> tuple[str | None, dict
     if run is None or store_name != run.store_name or not (run.path / FILE).exists():
         return None, {}
     found = read_clusterings(run.path / FILE)
-    if not found.named:
-        return None, {}
-    name, clusters = list(found.named.items())[-1]
-    return name, dict(zip(found.ids, clusters.tolist(), strict=True))
+    return found.last if found.named else (None, {})
 
 
 def _cluster_names(
@@ -189,16 +185,11 @@ def _columns(
     columns["label"] = np.full(len(cache.ids), "") if cache.labels is None else cache.labels
     columns |= {f"split{number}": words for number, words in cache.splits.items()}
     # Windows have the cluster of their video, as they have its label.
-    found = [clusters.get(video, NONE) for video in _videos(cache).tolist()]
+    found = [clusters.get(video, NONE) for video in cache.videos.tolist()]
     columns["cluster"] = np.array(found, dtype=np.int64)
     if names is not None:
         columns["cluster_name"] = np.array([names.get(c, "") for c in found], dtype=np.str_)
     return columns | {name: getattr(cache, name) for name in features}
-
-
-def _videos(cache: EmbeddingCache) -> NDArray[np.str_]:
-    """Return the video id of each row."""
-    return cache.ids if cache.places is None else cache.places.of
 
 
 def _say_formulas(columns: Columns, say: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ from slic.cache.clusterings import (
 )
 from slic.page.videos import Videos
 from slic.report.changes import agreement, changes, columns_of, merged, shared
-from slic.report.clusters import clusters, last_clustering
+from slic.report.clusters import clusters
 from slic.report.partition import labels_of, partition
 
 
@@ -36,7 +36,7 @@ def test_the_last_clustering_is_that_of_the_latest_epoch(tmp_path):
         record_clusters(tmp_path / "clusters.h5", epoch, {"b": epoch, "ä 🎬": 1})
     found = read_clusterings(tmp_path / "clusters.h5")
     assert [epoch_of(name) for name in found.named] == [0, 5, 99_999, 100_000]
-    assert last_clustering(found) == {"b": 100_000, "ä 🎬": 1}
+    assert found.last[1] == {"b": 100_000, "ä 🎬": 1}
 
 
 # --- agreement -------------------------------------------------------------------------------
