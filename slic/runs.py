@@ -86,7 +86,7 @@ class Run:
         except OSError as error:
             raise CheckpointError(f"{self.metrics}: cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise CheckpointError(f"{self.metrics}: holds a line that is no record") from None
+            raise CheckpointError(f"{self.metrics}: contains a line that is not a record") from None
 
 
 def lock_run(path: Path, *, name: str = "lock") -> Callable[[], None]:
@@ -176,7 +176,7 @@ def open_run(path: Path) -> Run:
     config = path / "config.toml"
     try:
         if not config.exists():
-            raise CheckpointError(f"{path}: no run (it has no config.toml)")
+            raise CheckpointError(f"{path}: not a run (it has no config.toml)")
         values = read_toml(config)
         about = values.pop("run", None)
         settings = settings_from(values, where=str(config))
@@ -188,12 +188,12 @@ def open_run(path: Path) -> Run:
 def _run(path: Path, settings: Settings, about: Any) -> Run:
     """A run from the table `run` of its config.toml."""
     if not isinstance(about, dict):
-        raise CheckpointError(f"{path / 'config.toml'}: lacks the table run")
+        raise CheckpointError(f"{path / 'config.toml'}: has no [run] table")
     missing = [key for key, kind in _ABOUT.items() if kind is str and key not in about]
     wrong = [key for key, kind in _ABOUT.items() if not isinstance(about.get(key, kind()), kind)]
     if missing or wrong or not is_one_line(about["store"]):
         named = ", ".join([*missing, *wrong] or ["store"])
-        raise CheckpointError(f"{path / 'config.toml'}: run.{named}: missing, or no such value")
+        raise CheckpointError(f"{path / 'config.toml'}: run.{named}: missing or invalid")
     store = Path(os.path.relpath(path / about["store"]))
     flags = {key: about[key] for key, kind in _ABOUT.items() if kind is bool and key in about}
     return Run(path, settings, store, about["store_digest"], about["preset"], **flags)
@@ -213,7 +213,7 @@ def find_run(name: str | None) -> Run:
         run = open_run(path)
         if not run.imported:
             return run
-    raise CheckpointError("no run below runs/; `slic train` makes one, or give --run")
+    raise CheckpointError("no run in runs/; start one with `slic train`, or give --run")
 
 
 def _last_change(path: Path) -> int:
@@ -249,7 +249,7 @@ def choose_run(
     with `new`, the next number starts.
 
     Raises:
-        CheckpointError: `name` is a run of other settings or another store.
+        CheckpointError: the run `name` has other settings or another store.
     """
     about = {"store": store, "store_digest": store_digest, "preset": preset, "fitted": fitted}
     if name is not None:
@@ -301,7 +301,7 @@ def _same_or_refuse(run: Run, settings: Settings, store_digest: str, *, new: boo
     changed = [f"{k} {theirs[k]} -> {mine[k]}" for k in mine if mine[k] != theirs[k]]
     if changed:
         raise CheckpointError(
-            f"{run.path}: a run of other settings ({', '.join(changed)}); choose another --run"
+            f"{run.path}: has other settings ({', '.join(changed)}); choose another --run"
         )
     if run.store_digest != store_digest:
         raise CheckpointError(
@@ -319,12 +319,14 @@ def only_store(given: str | None) -> Path:
     """
     if given is not None:
         if not Path(given).is_dir():
-            raise InputError(f"{given}: no such store; `slic prep frames DATASET` makes one")
+            raise InputError(f"{given}: no such store; create one with `slic prep frames DATASET`")
         return Path(given)
     here = sorted(path for path in Path().glob("*.zarr") if path.is_dir())
     if len(here) == 1:
         return here[0]
     if not here:
-        raise StoreError("no *.zarr here; `slic prep frames DATASET` makes one, or name a store")
+        raise StoreError(
+            "no *.zarr here; create one with `slic prep frames DATASET`, or name a store"
+        )
     names = ", ".join(str(path) for path in here)
     raise StoreError(f"several stores here ({names}); name one")

@@ -41,7 +41,7 @@ def test_the_three_commands(slic, drawn: Path, tmp_path: Path, monkeypatch) -> N
     checkpoint = Path(run["checkpoint"]).read_bytes()
     code, out, err = slic(*train)
     assert (code, json.loads(out)) == (0, run)
-    assert "done already" in err
+    assert "already done" in err
     assert Path(run["checkpoint"]).read_bytes() == checkpoint
 
     code, out, _ = slic(*evaluate)

@@ -55,7 +55,7 @@ class ClipStore:
         self.attributes = read_attributes(self.path)
         if not (self.path / "index" / "index.sqlite").is_file():
             raise StoreError(
-                f"{self.path}: the store has no index; `slic cache verify {self.path} --repair`"
+                f"{self.path}: the store has no index; run `slic cache verify {self.path} --repair`"
                 " makes one from its arrays"
             )
         self._lock = WriterLock(self.path)
@@ -141,7 +141,7 @@ class ClipStore:
         entry = self.index.entry(video_id)
         if entry is None or entry.reason is not None:
             why = f" ({entry.reason})" if entry else ""
-            raise StoreError(f"{self.path}: holds no video {video_id!r}{why}")
+            raise StoreError(f"{self.path}: contains no video {video_id!r}{why}")
         return entry
 
     def digest(self, *, flow: bool = False) -> str:
@@ -331,7 +331,7 @@ def _make_groups(path: Path) -> None:
     if path.exists() and not _is_incomplete(path):
         if (path / "zarr.json").exists():  # another process has just made it
             return
-        raise StoreError(f"{path}: exists and is no clip store; choose another --store")
+        raise StoreError(f"{path}: exists but is not a clip store; choose another --store")
     (path / "index" / "writing").mkdir(parents=True, exist_ok=True)
     for name, document in PARTS.items():
         (path / name).mkdir(exist_ok=True)
@@ -369,9 +369,9 @@ def open_array(store: Path, entry: Entry, view: View) -> ArrayReader:
     if reader.shape != expected:
         raise DamagedChunk(f"array of {reader.shape} where the index says {expected}")
     if view == "frames" and reader.attributes.get("source") != entry.source_digest:
-        raise DamagedChunk("array of another video file than the index says")
+        raise DamagedChunk("array of another video file than the one in the index")
     if view == "flow" and reader.attributes.get("fingerprint", entry.flow) != entry.flow:
-        raise DamagedChunk("flow of other frames than the index says")
+        raise DamagedChunk("flow of other frames than those in the index")
     return reader
 
 
@@ -383,19 +383,20 @@ def read_attributes(path: Path) -> dict[str, Any]:
         StoreError: no clip store, or its zarr.json is damaged.
     """
     if not path.is_dir():
-        raise StoreError(f"{path}: no such store; `slic prep frames DATASET` makes one")
+        raise StoreError(f"{path}: no such store; create one with `slic prep frames DATASET`")
     try:
         attributes: dict[str, Any] = read_metadata(path / "zarr.json")["attributes"]
     except FileNotFoundError:
         raise StoreError(
-            f"{path}: not a clip store (it has no zarr.json); `slic prep frames {path}` makes one"
+            f"{path}: not a clip store (it has no zarr.json); create one with"
+            f" `slic prep frames {path}`"
         ) from None
     except OSError as error:
         raise StoreError(f"{path}: zarr.json cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise StoreError(
-            f"{path}: not a clip store, or its zarr.json is damaged ({error}); `slic cache verify"
-            f" {path}` tells"
+            f"{path}: not a clip store, or its zarr.json is damaged ({error}); run `slic cache"
+            f" verify {path}` to find out"
         ) from None
     found = attributes.get("format")
     if type(found) is not int or found < 1:

@@ -55,7 +55,7 @@ def epoch_of(name: str) -> int:
     """
     match = _NAME.fullmatch(name)
     if match is None:
-        raise ValueError(f"{name[:40]!a} is no clustering")
+        raise ValueError(f"{name[:40]!a} is not the name of a clustering")
     return int(match[1])
 
 
@@ -70,7 +70,7 @@ def read_clusterings(path: Path) -> Clusterings:
         columns = read_columns(path)
         ids = column(columns, VIDEO, np.str_).tolist()
         if len(set(ids)) < len(ids):
-            raise ValueError("it holds a video twice")
+            raise ValueError("it contains a video twice")
         names = sorted(columns.keys() - {VIDEO}, key=epoch_of)
         named = {name: column(columns, name, np.int64) for name in names}
         if any(len(clusters) != len(ids) for clusters in named.values()):
@@ -149,12 +149,12 @@ def _row(where: str, cells: list[str], clustering: str | None) -> tuple[str, int
     of, number, name = (cell.strip() for cell in cells)
     if clustering is not None and of != clustering:
         raise InputError(
-            f"{where}: names a cluster of {brief(of)}, not of {clustering}: each clustering"
-            " numbers its clusters afresh"
+            f"{where}: names a cluster of {brief(of)}, not of {clustering}: cluster numbers"
+            " differ between clusterings"
         )
     # int() takes digits of other scripts and underscores as well.
     if not (number.isascii() and number.isdecimal() and len(number) <= _MOST_DIGITS):
-        raise InputError(f"{where}: {brief(number)} is no number of a cluster")
+        raise InputError(f"{where}: {brief(number)} is not a cluster number")
     if not name or len(name) > LONGEST_NAME or not is_one_line(name):
-        raise InputError(f"{where}: a name is one line of 1 to {LONGEST_NAME} characters")
+        raise InputError(f"{where}: a name must be one line of 1 to {LONGEST_NAME} characters")
     return of, int(number), name

@@ -84,7 +84,7 @@ class EmbeddingCache:
         if any(len(rows) != len(self.ids) for rows in columns.values()):
             raise ValueError("its datasets differ in length")
         if len(set(self.ids.tolist())) < len(self.ids):
-            raise ValueError("it holds a video twice")
+            raise ValueError("it contains a video twice")
         for number, words in self.splits.items():
             if set(words.tolist()) - PARTS:
                 raise ValueError(f"split {number} has other parts than train, test and unused")
@@ -126,8 +126,8 @@ def is_outdated(path: Path) -> bool:
 def _check_format(path: Path, found: int) -> None:
     if found < FORMAT:
         raise CacheError(
-            f"{path}: written by an earlier slic (format {found}, now {FORMAT}); delete it and run"
-            " the same command again"
+            f"{path}: written by an earlier version of slic (format {found}, now {FORMAT});"
+            " delete it and run the same command again"
         )
     if found > FORMAT:
         raise CacheError(f"{path}: format {found}, but this slic reads {FORMAT}; upgrade it")
@@ -139,7 +139,7 @@ def _places(columns: Columns) -> WindowPositions:
     if len(start) != len(end):
         raise ValueError("its datasets differ in length")
     if not ((start >= 0) & (start < end) & (end <= LATEST_S)).all():
-        raise ValueError("a window of it has impossible times")
+        raise ValueError("a window has impossible times")
     return WindowPositions(of, start, end)
 
 

@@ -64,7 +64,7 @@ def _check_schema(connection: sqlite3.Connection) -> None:
     made = connection.execute("SELECT type, sql FROM sqlite_master").fetchall()
     for kind, sql in made:
         if kind not in ("table", "index") or str(sql).upper().split()[:2] == ["CREATE", "VIRTUAL"]:
-            raise sqlite3.DatabaseError(f"it holds a {kind} that slic does not make")
+            raise sqlite3.DatabaseError(f"it contains a {kind} that slic did not create")
     found = _columns(connection)
     # Computed columns are not listed. For a missing one, SQLite would take its name as a text.
     missing = [name for name in COLUMNS if name not in found]

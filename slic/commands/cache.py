@@ -31,18 +31,18 @@ def cache_verify_command(
         str,
         typer.Argument(
             metavar="STORE|RUN",
-            help="Path of a store or run, or name of a run below runs/.",
+            help="Path of a store or run, or the name of a run in runs/.",
             autocompletion=complete_store_or_run,
         ),
     ],
     repair: Annotated[
         bool,
-        option("--repair", "Remove damaged entries, so that they are made again."),
+        option("--repair", "Repair damaged entries, or remove them so that they can be recreated."),
     ] = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Check everything in a store or run: checksums, shapes, index, leftovers."""
+    """Check a store or run completely: checksums, shapes, index and leftover files."""
     from slic.upkeep.verify.targets import verify
 
     report = verify(what, repair=repair, workers=workers)
@@ -72,7 +72,7 @@ def cache_list_command(
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="Folder with stores, and runs below its runs/.",
+            help="Folder that contains the stores and the folder runs/.",
             show_default="this folder",
         ),
     ] = Path(),
@@ -137,7 +137,7 @@ def cache_clean_command(
 ) -> None:
     """Remove outdated embedding caches and incomplete files; without --yes, only list them.
 
-    Checkpoints, stores and current caches stay.
+    Checkpoints, stores and current caches are never removed.
     """
     from slic.cache.writers import remove
     from slic.upkeep.verify.caches import find_removable
@@ -158,7 +158,7 @@ def cache_clean_command(
         "bytes": total,
         "removed": len(files) if yes else 0,
     }
-    heading = "removed" if yes else "would go"
-    advice = "; --yes removes" * bool(files and not yes)
+    heading = "removed" if yes else "to remove"
+    advice = "; give --yes to remove them" * bool(files and not yes)
     rows = {heading: f"{counted(len(files), 'file')}, {format_bytes(total)}{advice}"}
     show(result, as_json=as_json, rows=rows)

@@ -41,23 +41,27 @@ ModeOption = Annotated[
     ),
 ]
 TestClips = Annotated[
-    int | None, option("--clips", "Clips of each test video.", "10; linear: the run's")
+    int | None, option("--clips", "Number of clips per test video.", "10; linear: the run's")
 ]
 FeatureOption = Annotated[Feature | None, option("--feature", "Embedding to classify.", "backbone")]
-Crops = Annotated[int | None, training_option("--crops", "Crops of each test clip: 1 or 10.", "10")]
+Crops = Annotated[
+    int | None, training_option("--crops", "Number of crops per test clip: 1 or 10.", "10")
+]
 Epochs = Annotated[
     int | None, training_option("--epochs", "Passes over the training videos.", "150")
 ]
 BatchSize = Annotated[int | None, training_option("--batch-size", "Clips per step.", "32")]
 Rate = Annotated[
     float | None,
-    training_option("--lr", "Learning rate; of the backbone, a tenth of it.", "0.001"),
+    training_option(
+        "--lr", "Learning rate of the linear layer; the backbone's is a tenth of it.", "0.001"
+    ),
 ]
 Dropout = Annotated[
     float | None,
     training_option("--dropout", "Dropout probability before the linear layer.", "0.9"),
 ]
-Seed = Annotated[int | None, training_option("--seed", "Seed of all random choices.", "the run's")]
+Seed = Annotated[int | None, training_option("--seed", "Seed for all random choices.", "the run's")]
 
 
 def eval_classify_command(
@@ -82,7 +86,7 @@ def eval_classify_command(
 ) -> None:
     """Train a classifier on a run's encoder, and measure its accuracy on the test videos.
 
-    An interrupted training continues when the command is run again.
+    Run the same command again to resume an interrupted training.
     """
     from slic.eval.classify import classify
 

@@ -9,12 +9,14 @@ from slic.runtime.progress import format_duration
 
 def demo_command(
     folder: Annotated[
-        str, option("--folder", "Folder for data, runs and the report.")
+        str, option("--folder", "Folder for the videos, the runs and the report.")
     ] = "slic-demo",
-    seed: Annotated[int, option("--seed", "Random seed of videos and training.", min=0)] = 0,
+    seed: Annotated[
+        int, option("--seed", "Random seed for the videos and the training.", min=0)
+    ] = 0,
     epochs: Annotated[
         int | None,
-        option("--epochs", "Epochs of each training.", "preset's", min=1),
+        option("--epochs", "Number of epochs per training run.", "preset's", min=1),
     ] = None,
     groups: Annotated[
         int, option("--groups", "Scenes per action, with 4 clips each.", min=2, max=99)

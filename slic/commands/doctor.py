@@ -11,7 +11,7 @@ from slic.runtime.progress import format_duration
 
 
 def doctor_command(as_json: Json = False) -> None:
-    """Check this installation and machine, and say how to repair what does not work.
+    """Check this installation and machine, and suggest how to fix what does not work.
 
     The exit code is 1 if something that slic needs does not work.
     """

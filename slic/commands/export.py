@@ -31,23 +31,28 @@ def cache_export_command(
         str | None,
         option(
             "--output",
-            "File to write; its suffix sets the format.",
+            "File to write; the suffix determines the format.",
             "./<run>-<store>.parquet",
             metavar="FILE",
         ),
     ] = None,
     format: Annotated[
         Literal["parquet", "csv", "npz"] | None,
-        option("--format", "Format without --output.", "parquet"),
+        option("--format", "File format if --output is not given.", "parquet"),
     ] = None,
     feature: Annotated[
-        Literal["backbone", "projection", "both"], option("--feature", "Embeddings to write.")
+        Literal["backbone", "projection", "both"], option("--feature", "Embeddings to export.")
     ] = "both",
     names: Annotated[
         str | None,
-        option("--names", "csv file of cluster names, from the report.", False, metavar="FILE"),
+        option(
+            "--names",
+            "CSV file of cluster names, as saved from the report page.",
+            False,
+            metavar="FILE",
+        ),
     ] = None,
-    overwrite: Annotated[bool, option("--overwrite", "Replace an existing file.")] = False,
+    overwrite: Annotated[bool, option("--overwrite", "Overwrite an existing file.")] = False,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
@@ -58,7 +63,7 @@ def cache_export_command(
 
     if cache is not None and (run is not None or store is not None):
         given = "--run" if run is not None else "--store"
-        raise InputError(f"{given} has no effect on the export of a cache: omit one of them")
+        raise InputError(f"{given} has no effect when a cache file is exported: omit one of them")
     source = find_run(run) if cache is None else Path(cache)
     result = export(source, **arguments_of(context, "cache", "run"), say=say)
     rows = {"written": result["path"], "run": result["run"] or "unknown"}

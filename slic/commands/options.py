@@ -74,16 +74,28 @@ StoreOption = Annotated[
 LayoutOption = Annotated[
     Literal["auto", Layout], option("--layout", "How the data set is organised on disk.")
 ]
-Workers = Annotated[int | None, option("--workers", "Number of processes.", "all cores", min=1)]
+Workers = Annotated[
+    int | None, option("--workers", "Number of worker processes.", "all cores", min=1)
+]
 Readers = Annotated[
     int | None,
-    option("--workers", "Processes that read clips; 0: the main process.", "by device", min=0),
+    option(
+        "--workers",
+        "Number of processes that read clips; 0: read them in the main process.",
+        "by device",
+        min=0,
+    ),
 ]
 Limit = Annotated[
     int | None,
-    option("--limit", "Use at most this many videos, spread over the data set.", "all", min=1),
+    option(
+        "--limit",
+        "Process at most this many videos, sampled from the whole data set.",
+        "all",
+        min=1,
+    ),
 ]
-Overwrite = Annotated[bool, option("--overwrite", "Redo videos that are done already.")]
+Overwrite = Annotated[bool, option("--overwrite", "Process stored videos again and replace them.")]
 Retry = Annotated[bool, option("--retry", "Retry videos that failed before.")]
 Json = Annotated[bool, option("--json", "Print the result as one JSON object.")]
 RunOption = Annotated[
@@ -91,13 +103,16 @@ RunOption = Annotated[
     option("--run", "Name of a run in runs/, or its path.", "newest", autocompletion=complete_run),
 ]
 WeightsOption = Annotated[
-    str | None, option("--weights", "Use these weights instead of a run's.", False, metavar="FILE")
+    str | None,
+    option(
+        "--weights", "Evaluate the weights in this file instead of a run's.", False, metavar="FILE"
+    ),
 ]
 WeightsPreset = Annotated[
     str | None,
     option(
         "--preset",
-        "Preset that sets the clips' shape for --weights.",
+        "Preset that defines the shape of clips for --weights.",
         "ucf101-16f",
         autocompletion=complete_preset,
     ),
@@ -116,12 +131,15 @@ FlowDevice = Annotated[
         "--device", "auto, cpu, cuda (all GPUs), cuda:N or mps.", autocompletion=complete_device
     ),
 ]
-Clips = Annotated[int | None, option("--clips", "Clips averaged for each video.", "the run's")]
+Clips = Annotated[
+    int | None,
+    option("--clips", "Number of clips whose embeddings are averaged per video.", "the run's"),
+]
 Feature = Annotated[
     FeatureName | None,
     option(
         "--feature",
-        "Embedding to compare: of the backbone, or of the projection head.",
+        "Embedding to compare: the output of the backbone or of the projection head.",
         "the run's",
     ),
 ]

@@ -22,24 +22,37 @@ def plan_command(
         str | None,
         typer.Argument(
             metavar="DATASET",
-            help="Folder, csv, list, store; or ucf101, hmdb51, kinetics400, kinetics700.",
+            help="Folder of videos, csv file, list file or store; or the name of a published data"
+            " set: ucf101, hmdb51, kinetics400 or kinetics700.",
         ),
     ] = None,
     videos: Annotated[
         int | None,
-        option("--videos", "Plan for this many imaginary videos.", False, min=1, max=10**12),
+        option(
+            "--videos",
+            "Plan for this many hypothetical videos instead of a data set.",
+            False,
+            min=1,
+            max=10**12,
+        ),
     ] = None,
     seconds: Annotated[
-        float, option("--seconds", "Length of each of --videos.", min=1e-3, max=1e6)
+        float,
+        option("--seconds", "Length of each hypothetical video in seconds.", min=1e-3, max=1e6),
     ] = 10.0,
-    fps: Annotated[float, option("--fps", "Frame rate of --videos.", min=1e-3, max=1e4)] = 30.0,
+    fps: Annotated[
+        float, option("--fps", "Frame rate of the hypothetical videos.", min=1e-3, max=1e4)
+    ] = 30.0,
     preset: Annotated[
         str | None,
-        option("--preset", "Settings of training.", "by device", autocompletion=complete_preset),
+        option("--preset", "Preset to train with.", "by device", autocompletion=complete_preset),
     ] = None,
-    epochs: Annotated[int | None, option("--epochs", "Epochs of training.", "preset's")] = None,
+    epochs: Annotated[
+        int | None, option("--epochs", "Number of training epochs.", "preset's")
+    ] = None,
     gpus: Annotated[
-        int | None, option("--gpus", "GPUs of all machines.", "those here", min=0, max=10**6)
+        int | None,
+        option("--gpus", "Total number of GPUs on all machines.", "those here", min=0, max=10**6),
     ] = None,
     gpu: Annotated[
         str | None, option("--gpu", "Kind of GPU: a100, h100 or h200.", "the one here")
@@ -47,25 +60,36 @@ def plan_command(
     machines: Annotated[int, option("--machines", "Number of machines.", min=1, max=10**6)] = 1,
     cores: Annotated[
         int | None,
-        option("--cores", "Cores of each machine.", "as in --rates, or here", min=1, max=10**4),
+        option("--cores", "CPU cores per machine.", "as in --rates, or here", min=1, max=10**4),
     ] = None,
     rates: Annotated[
-        str | None, option("--rates", "Use the rates in FILE.", False, metavar="FILE")
+        str | None,
+        option(
+            "--rates",
+            "Use the rates in this file, which --measure has written.",
+            False,
+            metavar="FILE",
+        ),
     ] = None,
     measure: Annotated[
         str | None,
-        option("--measure", "Only write this machine's rates to FILE.", False, metavar="FILE"),
+        option(
+            "--measure",
+            "Measure the rates of this machine and write them to FILE instead of planning.",
+            False,
+            metavar="FILE",
+        ),
     ] = None,
     layout: LayoutOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Estimate time, disk and memory to prepare, train on and evaluate data, without doing it."""
+    """Estimate the time, disk space and memory that a data set and training will need."""
     from slic.upkeep.plan import Scenario, measure_rates, plan
 
     scenario = Scenario(**arguments_of(context, "measure"))
     if measure is not None:
         if rates is not None:
-            raise InputError("--measure and --rates exclude each other: leave one out")
+            raise InputError("--measure and --rates cannot be combined: omit one")
         names = measure_rates(scenario, Path(measure), say=say)
         rows = {"written": measure, "measured": ", ".join(names)}
         show({"path": measure, "measured": names}, as_json=as_json, rows=rows)

@@ -41,26 +41,39 @@ ShortSide = Annotated[
     int | None,
     option(
         "--short-side",
-        "Short side of stored frames, in pixels; smaller videos keep theirs.",
+        "Short side of stored frames in pixels; smaller videos are not enlarged.",
         "128",
         min=8,
     ),
 ]
-FrameCodec = Annotated[Codec, option("--codec", "jpeg is small (quality 90), zstd lossless.")]
-Fps = Annotated[float | None, option("--fps", "Frames per second of folders of images.", "unknown")]
+FrameCodec = Annotated[
+    Codec,
+    option("--codec", "Compression of stored frames: jpeg (quality 90, small) or zstd (lossless)."),
+]
+Fps = Annotated[
+    float | None, option("--fps", "Frame rate of videos that are folders of images.", "unknown")
+]
 FlowEngine = Annotated[
     Engine,
-    option("--engine", "auto: cuda with a GPU, else cpu. imported: the data set's flow images."),
+    option(
+        "--engine",
+        "Engine that computes the flow; auto: cuda with a GPU, else cpu; imported: read the data"
+        " set's flow images.",
+    ),
 ]
 Parameters = Annotated[
     list[str] | None,
-    option("--param", "Parameter of TV-L1, named as in OpenCV.", metavar="NAME=VALUE"),
+    option(
+        "--param",
+        "Change a TV-L1 parameter, named as in OpenCV; may be repeated.",
+        metavar="NAME=VALUE",
+    ),
 ]
 Bound = Annotated[
     float | None,
     option(
         "--bound",
-        "Largest flow that can be stored, in pixels; of flow images, what level 255 means.",
+        "Largest flow that can be stored, in pixels; for flow images, the flow at level 255.",
         "short side / 12",
     ),
 ]
@@ -68,11 +81,11 @@ Check = Annotated[
     int | None,
     option(
         "--check",
-        "Write nothing; compare N random stored pairs with OpenCV's flow.",
+        "Compute nothing; compare the stored flow of N random frame pairs with OpenCV's.",
         metavar="N",
     ),
 ]
-Seed = Annotated[int, option("--seed", "Seed of the pairs of --check.")]
+Seed = Annotated[int, option("--seed", "Random seed for the choice of pairs with --check.")]
 CHECK_ROWS = (
     ("error_px", "end-point error", "{:.4f} px"),
     ("worst_px", "  worst pair", "{:.4f} px"),
@@ -175,7 +188,7 @@ def _show_check(result: Any, *, as_json: bool) -> None:
         say(f"not compared: {counted(number, 'pair')} of {video}: {reason}")
     if result.left_out:
         videos = counted(result.left_out, "video")
-        say(f"left out: {videos} with a side of 1 pixel, which OpenCV cannot compute")
+        say(f"skipped: {videos} with a side of 1 pixel, which OpenCV cannot compute")
     figures = result.json()
     rows = {
         "store": figures["store"],
@@ -184,7 +197,7 @@ def _show_check(result: Any, *, as_json: bool) -> None:
         "against": f"{figures['against']}, clipped at the bound",
     }
     if figures["pairs"]:
-        table = new_table("", "stored flow", "OpenCV's flow, stored alike")
+        table = new_table("", "stored flow", "OpenCV's flow, stored the same way")
         for key, name, form in CHECK_ROWS:
             table.add_row(name, form.format(figures[key]), form.format(figures["storing"][key]))
         if not as_json:
@@ -203,11 +216,13 @@ def _show_check(result: Any, *, as_json: bool) -> None:
 def prep_info_command(
     store: Annotated[
         str,
-        typer.Argument(metavar="STORE", help="A clip store.", autocompletion=complete_store),
+        typer.Argument(
+            metavar="STORE", help="Path of the clip store.", autocompletion=complete_store
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Show what a clip store holds."""
+    """Summarise the contents of a clip store."""
     from slic.prep.info import store_info
 
     info = store_info(store)

@@ -33,16 +33,18 @@ def report_command(
     ] = None,
     names: Annotated[
         str | None,
-        option("--names", "CSV file of cluster names, as saved by the page.", metavar="FILE"),
+        option(
+            "--names", "CSV file of cluster names, as saved from the report page.", metavar="FILE"
+        ),
     ] = None,
     figure: Annotated[
         str | None,
-        option("--figure", "Also write the gallery as a .pdf, .svg or .png.", metavar="FILE"),
+        option("--figure", "Also write the gallery as a .pdf, .svg or .png file.", metavar="FILE"),
     ] = None,
     sample: Annotated[
-        int, option("--sample", "Largest number of videos on the map.", min=1)
+        int, option("--sample", "Maximum number of videos on the map.", min=1)
     ] = 3000,
-    seed: Annotated[int, option("--seed", "Random seed of samples and of the map.", min=0)] = 0,
+    seed: Annotated[int, option("--seed", "Random seed for the samples and the map.", min=0)] = 0,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,

@@ -11,7 +11,11 @@ from slic.runtime.console import console, new_table, plain, say, show
 from slic.runtime.progress import format_duration
 
 TableArgument = Annotated[
-    TableName, typer.Argument(help="table1: retrieval; table2: classification; ablation.")
+    TableName,
+    typer.Argument(
+        help="table1: retrieval; table2: classification; ablation: retrieval without flow or"
+        " temporal loss."
+    ),
 ]
 ScaleOption = Annotated[
     Literal["demo", "paper"],
@@ -23,9 +27,9 @@ ScaleOption = Annotated[
 ]
 Seeds = Annotated[str, option("--seeds", "Seeds to train with, such as 0,1,2.")]
 Epochs = Annotated[
-    int | None, option("--epochs", "Epochs of each training.", "the preset's", min=1)
+    int | None, option("--epochs", "Number of epochs per training run.", "the preset's", min=1)
 ]
-Folder = Annotated[str, option("--folder", "Folder of the demo's videos and runs.")]
+Folder = Annotated[str, option("--folder", "Folder for the generated videos and their runs.")]
 UCF101 = Annotated[str | None, option("--ucf101", "Clip store of UCF101.", "./ucf101.zarr")]
 HMDB51 = Annotated[str | None, option("--hmdb51", "Clip store of HMDB51.", "./hmdb51.zarr")]
 K400 = Annotated[
@@ -46,7 +50,7 @@ def reproduce_command(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Train and measure the SLIC rows of a table of the paper, beside the published figures."""
+    """Reproduce the SLIC rows of a table in the paper, next to the published results."""
     from slic.paper.reproduce import find_stores, reproduce
 
     paths = {"UCF101": ucf101, "HMDB51": hmdb51, "K400": kinetics400}

@@ -22,17 +22,17 @@ from slic.errors import InputError
 from slic.runtime.console import console, new_table, plain, show
 from slic.runtime.text import counted
 
-Ks = Annotated[str, option("--k", "Numbers of neighbours to report recall at.")]
+Ks = Annotated[str, option("--k", "Numbers of neighbours k for which to report recall.")]
 SplitOption = Annotated[
     str | None,
     option(
         "--split",
-        "Split to evaluate, or all: the mean over the splits.",
+        "Split to evaluate; all reports the mean over all splits.",
         "the run's",
         metavar="1|2|3|all",
     ),
 ]
-PerClass = Annotated[bool, option("--per-class", "Also print recall at 1 of each class.")]
+PerClass = Annotated[bool, option("--per-class", "Also print recall at 1 for each class.")]
 
 
 def eval_retrieve_command(
@@ -50,7 +50,7 @@ def eval_retrieve_command(
     workers: Readers = None,
     as_json: Json = False,
 ) -> None:
-    """Measure recall at k: test videos with a training video of their class among the k nearest."""
+    """Measure recall at k: how many test videos have one of their class among the k nearest."""
     from slic.eval.retrieve import retrieve
 
     opened, arguments = run_and_arguments(context, "k", "split", "per_class")

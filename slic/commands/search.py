@@ -24,10 +24,10 @@ Queries = Annotated[
     list[str],
     typer.Argument(
         metavar="QUERY...",
-        help="Video files, or ids of videos in the store; FILE#t=12,14 is seconds 12 to 14.",
+        help="Video files, or ids of videos in the store; FILE#t=12,14 means seconds 12 to 14.",
     ),
 ]
-K = Annotated[int, option("--k", "Results for each query.", min=1)]
+K = Annotated[int, option("--k", "Number of results per query.", min=1)]
 Window = Annotated[
     str | None,
     option(
@@ -40,11 +40,14 @@ Window = Annotated[
 Stride = Annotated[
     str | None,
     option(
-        "--stride", "Time from one window's start to the next.", "half a window", metavar="SECONDS"
+        "--stride",
+        "Time between the starts of consecutive windows.",
+        "half a window",
+        metavar="SECONDS",
     ),
 ]
 Html = Annotated[
-    str | None, option("--html", "Also write the results as a page.", False, metavar="FILE")
+    str | None, option("--html", "Also write the results as an HTML page.", False, metavar="FILE")
 ]
 
 

@@ -41,13 +41,13 @@ def train_command(
     ] = None,
     config: Annotated[
         str | None,
-        option("--config", "TOML file of settings to change.", metavar="FILE"),
+        option("--config", "TOML file of settings that override the preset's.", metavar="FILE"),
     ] = None,
     changes: Annotated[
         list[str] | None,
         option(
             "--set",
-            "Change any setting, also one that has no option of its own; may be repeated."
+            "Change any setting, including those without an option; may be repeated."
             " docs/settings.md lists them all.",
             metavar="NAME=VALUE",
         ),
@@ -56,17 +56,17 @@ def train_command(
         str | None,
         option(
             "--run",
-            "Name of the run to start or continue, below runs/.",
+            "Name of the run in runs/ to start or resume.",
             "store, encoder and a number",
             metavar="NAME",
         ),
     ] = None,
     new: Annotated[
-        bool, option("--new", "Start a new run even if one with these settings exists.")
+        bool, option("--new", "Start a new run even if one with the same settings exists.")
     ] = False,
     keep_checkpoints: Annotated[
         bool,
-        option("--keep-checkpoints", "Keep the checkpoint of every clustering."),
+        option("--keep-checkpoints", "Also keep the checkpoint of each clustering."),
     ] = False,
     device: Device = "auto",
     workers: Readers = None,
@@ -114,14 +114,16 @@ def train_command(
     profile: Annotated[
         bool,
         option(
-            "--profile", "Report where the time of a training step goes.", rich_help_panel=SPEED
+            "--profile",
+            "Report how long each phase of a training step takes.",
+            rich_help_panel=SPEED,
         ),
     ] = False,
     compile: Annotated[
         bool,
         option(
             "--compile",
-            "Compile the network: training starts later and each step is faster on a GPU.",
+            "Compile the network: training starts later, but steps are faster on a GPU.",
             rich_help_panel=SPEED,
         ),
     ] = False,
@@ -137,16 +139,16 @@ def train_command(
         Literal["auto", "cpu", "gpu"],
         option(
             "--augment-on",
-            "Where clips are augmented; auto is the device that trains.",
+            "Where to augment clips; auto is the training device.",
             rich_help_panel=SPEED,
         ),
     ] = "auto",
     **settings: Any,
 ) -> None:
-    """Pretrain a network on a clip store; the same command again continues.
+    """Pretrain a network on a clip store, or resume an interrupted training.
 
-    Settings come from the preset, then --config, then --set, then the
-    options below; later ones win. Settings not given are the preset's.
+    Settings are taken from the preset, --config, --set and the
+    options below; each overrides those before it.
     """
     from slic.engine.distributed import this_rank
     from slic.train.run import train

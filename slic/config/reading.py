@@ -72,7 +72,9 @@ def preset_text(name: str) -> str:
         SettingsError: there is no such preset; the message suggests the nearest name.
     """
     if name not in PRESETS:
-        raise SettingsError(f"no preset {name!r}{_nearest(name, PRESETS)}: {', '.join(PRESETS)}")
+        raise SettingsError(
+            f"unknown preset {name!r}{_nearest(name, PRESETS)}: {', '.join(PRESETS)}"
+        )
     return resources.files("slic.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
 
@@ -184,7 +186,7 @@ def _wrong(declared: Field[Any], value: Any) -> str | None:
         return f"choose one of {', '.join(map(str, get_args(kind)))}"
     if kind is str:
         valid = isinstance(value, str) and is_one_line(value or "none")
-        return None if valid else "must be a text of one line"
+        return None if valid else "must be a string on one line"
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and abs(value) > LARGEST_WHOLE:
         return f"must be at most {LARGEST_WHOLE}"

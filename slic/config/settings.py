@@ -99,25 +99,25 @@ class Settings:
         at_least=1,
     )
     size: int = setting(
-        help="Height and width of a clip in pixels, after the random crop is resized.",
+        help="Height and width in pixels to which the random crops of a clip are resized.",
         panel="Clips and network",
         option=True,
         at_least=8,
     )
     components: Components = setting(
         "u",
-        help="Flow shown to the network: u (horizontal, as in the paper), v (vertical) or uv"
-        " (both).",
+        help="Flow components used: u (horizontal, as in the paper), v (vertical) or uv (both).",
         panel="Clips and network",
         option=True,
     )
     optimiser: Optimiser = setting(
-        help="sgd with momentum, or adam with decoupled weight decay (AdamW)."
+        help="Optimiser: sgd with momentum, or adam with decoupled weight decay (AdamW)."
     )
     lr: float = setting(help="Peak learning rate.", option=True, above=0)
-    momentum: float = setting(help="Momentum of sgd; adam ignores it.", at_least=0)
+    momentum: float = setting(help="Momentum of sgd; not used by adam.", at_least=0)
     weight_decay: float = setting(
-        help="Decay of all weights per step, times the learning rate.", at_least=0
+        help="Coefficient of the weight decay, which applies to all parameters.",
+        at_least=0,
     )
     schedule: Schedule = setting(
         help="Learning rate over time: constant, cosine (decays to 0) or step (divided by 10 every"
@@ -125,7 +125,9 @@ class Settings:
         option=True,
     )
     drop_every: int = setting(
-        200, help="Epochs between two drops of the schedule step.", at_least=1
+        200,
+        help="Epochs between two drops of the learning rate, with the schedule step.",
+        at_least=1,
     )
     lr_warmup_epochs: int = setting(
         0,
@@ -154,8 +156,8 @@ class Settings:
         at_most=1,
     )
     jitter: float = setting(
-        help="Strength of the jitter: brightness, contrast and saturation are each multiplied by a"
-        " random factor between 1 - jitter and 1 + jitter.",
+        help="Strength of the colour jitter: brightness, contrast and saturation are each"
+        " multiplied by a random factor between 1 - jitter and 1 + jitter.",
         panel="Augmentation",
         at_least=0,
     )
@@ -166,7 +168,7 @@ class Settings:
         at_most=0.5,
     )
     grayscale_probability: float = setting(
-        help="Probability that an RGB clip loses its colours.",
+        help="Probability that an RGB clip is converted to grayscale.",
         panel="Augmentation",
         at_least=0,
         at_most=1,
@@ -194,7 +196,7 @@ class Settings:
         at_least=1,
     )
     retrieval_feature: Feature = setting(
-        help="Embedding compared for retrieval: the network's output (backbone) or the projection"
+        help="Embedding to compare for retrieval: the network's output (backbone) or the projection"
         " head's.",
         panel="Data and evaluation",
     )

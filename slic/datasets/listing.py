@@ -220,7 +220,7 @@ def csv_lines(file: Path) -> Iterator[tuple[int, list[str]]]:
             if len(cells) != len(header):
                 raise DatasetError(
                     f"{escape(file)} line {reader.line_num}: {counted(len(cells), 'cell')} under a"
-                    f" header of {len(header)}; quote cells that contain a comma"
+                    f" header with {len(header)}; quote cells that contain a comma"
                 )
             yield reader.line_num, cells
     except csv.Error as error:
@@ -295,7 +295,7 @@ def inner_path(where: str, text: str, *, of: str) -> str:
         raise DatasetError(f"{where}: the path is empty; name a video")
     if text.startswith("/") or _WINDOWS_ABSOLUTE.match(text) or ".." in steps:
         raise DatasetError(
-            f"{where}: {escape(text)} is outside of the data set; give paths relative to {of},"
+            f"{where}: {escape(text)} is outside the data set; give paths relative to {of},"
             " without '..'"
         )
     return "/".join(steps)
@@ -328,7 +328,7 @@ class Inside:
             target = os.path.realpath(target)
         if not target.startswith(os.path.join(self._root, "")):
             raise DatasetError(
-                f"{where}: {escape(path)} is a link to outside of {self.of}; move the list or"
+                f"{where}: {escape(path)} is a link that leads out of {self.of}; move the list or"
                 " the video"
             )
         return target

@@ -125,8 +125,10 @@ class GuardedDecoder:
             raise DecodeError(f"{reader}: crashed") from None
         except TimeoutError:
             if self._waited_s >= self.time_limit_s:
-                raise DecodeError(f"{reader}: no end in {self.time_limit_s:g} s") from None
-            raise DecodeError(f"{reader}: no frame in {self.stall_limit_s:g} s") from None
+                raise DecodeError(
+                    f"{reader}: did not finish within {self.time_limit_s:g} s"
+                ) from None
+            raise DecodeError(f"{reader}: no frame within {self.stall_limit_s:g} s") from None
         finally:
             if not finished:
                 self.close()

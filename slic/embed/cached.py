@@ -28,7 +28,9 @@ from slic.runtime.text import is_utf8
 def check_feature(run: Run, feature: Feature) -> None:
     """Refuse the projection of a run whose head is untrained."""
     if feature == "projection" and not run.head:
-        raise InputError(f"{run.path}: has weights without a projection head; --feature backbone")
+        raise InputError(
+            f"{run.path}: has weights without a projection head; use --feature backbone"
+        )
 
 
 def say_seen(run: Run, store: Path, split: int, say: Callable[[str], None]) -> None:
@@ -50,7 +52,7 @@ def check_split(store: ClipStore, split: int | Literal["all"]) -> None:
     """
     labels, *words = zip(*store.index.rows("label", "split1", "split2", "split3"), strict=True)
     if not any(labels):
-        raise LabelsMissing(f"{store.path}: has no labels, and evaluation needs them")
+        raise LabelsMissing(f"{store.path}: has no labels, which evaluation needs")
     known = [number for number, column in enumerate(words, start=1) if any(column)]
     if split != "all" and split not in known:
         has = ", ".join(map(str, known)) or "none"
@@ -124,10 +126,10 @@ def cached_embeddings(
         if not is_outdated(file):
             say(f"embeddings from {file}")
             return EmbeddingCache(file), path
-        say(f"{file}: written by an earlier slic; computing the embeddings again")
+        say(f"{file}: written by an earlier version of slic; computing the embeddings again")
     entries = clips.entries()
     if not entries:
-        raise StoreError(f"{path}: holds no video")
+        raise StoreError(f"{path}: contains no video")
     if split is not None:
         check_split(clips, split)
     outdated = clips.outdated(entries)
@@ -209,11 +211,11 @@ def run_checkpoint(run: Run, path: Path | None = None) -> dict[str, Any]:
     if path is None:
         path = run.checkpoint
         if not path.exists():
-            raise CheckpointError(f"{run.path}: no checkpoint yet; `slic train` makes one")
+            raise CheckpointError(f"{run.path}: no checkpoint yet; train the run with `slic train`")
     content = load_checkpoint(path)
     if content["encoder"] != run.settings.encoder:
         raise CheckpointError(
-            f"{path}: of encoder {brief(content['encoder'])}, but the run's is"
+            f"{path}: its encoder is {brief(content['encoder'])}, but the run's is"
             f" {run.settings.encoder}"
         )
     return content
@@ -228,15 +230,15 @@ def checkpoint_tag(content: dict[str, Any], path: Path) -> str:
     progress = content.get("progress")
     epoch = progress.get("epoch") if isinstance(progress, dict) else None
     if type(epoch) is not int or epoch < 0:
-        raise CheckpointError(f"{path}: does not say of which epoch it is")
+        raise CheckpointError(f"{path}: its epoch is missing")
     return f"e{epoch:05d}.{weights_digest(content['model'])}"
 
 
 def _from_name(run: Run, key: CacheName, path: Path, say: Callable[[str], None]) -> EmbeddingCache:
     known = sorted(run.embeddings.glob(key.any_content), key=lambda p: p.stat().st_mtime_ns)
     if not known:
-        raise StoreError(f"{path}: no such store, and {run.path} has no embeddings of it cached")
-    say(f"{path} is not there: embeddings from {known[-1]}")
+        raise StoreError(f"{path}: no such store, and {run.path} has no cached embeddings of it")
+    say(f"{path} is missing: using the embeddings in {known[-1]}")
     return EmbeddingCache(known[-1])
 
 
@@ -248,7 +250,7 @@ def split_parts(cache: EmbeddingCache, *, split: int, feature: Feature, where: P
         StoreError: there is no such split, or a side of it is empty.
     """
     if cache.labels is None:
-        raise LabelsMissing(f"{where}: has no labels, and evaluation needs them")
+        raise LabelsMissing(f"{where}: has no labels, which evaluation needs")
     if split not in cache.splits:
         known = ", ".join(map(str, cache.splits)) or "none"
         raise StoreError(f"{where}: has no split {split} (it has {known})")

@@ -20,10 +20,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     content = read_pickled(path)
     if not is_checkpoint(content):
-        raise CheckpointError(f"{path}: not a checkpoint of slic")
+        raise CheckpointError(f"{path}: not a slic checkpoint")
     check_format(content, where=str(path))
     if not is_state_dict(content["model"]):
-        raise CheckpointError(f"{path}: not a checkpoint of slic (its model is no state dict)")
+        raise CheckpointError(f"{path}: not a slic checkpoint (its model is not a state dict)")
     return content
 
 
@@ -49,7 +49,7 @@ def statistics_of(content: dict[str, Any], *, where: str) -> Statistics:
     """
     mean, std = (_three_floats(content.get(name)) for name in ("mean", "std"))
     if mean is None or std is None or min(std) <= 0:
-        raise CheckpointError(f"{where}: holds no mean and std of its normalisation")
+        raise CheckpointError(f"{where}: the mean and std for normalisation are missing")
     return mean, std
 
 

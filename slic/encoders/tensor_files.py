@@ -74,13 +74,13 @@ def _reason(error: Exception) -> str:
     message = str(error)
     if found := re.search(r"GLOBAL (\S+)", message):
         return (
-            f"it holds {escape(found[1][:80])}, and slic reads only tensors, numbers and text:"
-            " save its state dict alone"
+            f"it contains {escape(found[1][:80])}, but slic reads only tensors, numbers and text:"
+            " save only its state dict"
         )
     if isinstance(error, zipfile.BadZipFile):
         return "damaged: its checksums fail"
     if isinstance(error, pickle.UnpicklingError | EOFError | LookupError | ValueError):
-        return "no file that torch.save has written, or a damaged one"
+        return "not written by torch.save, or damaged"
     return escape(message.splitlines()[0][:120]) if message else type(error).__name__
 
 
@@ -124,11 +124,11 @@ def find_state_dict(content: Any, *, where: str) -> State:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{where}: holds no state dict")
+        raise CheckpointError(f"{where}: contains no state dict")
     if foreign := [brief(k).strip("'") for k, v in content.items() if not _is_weight(k, v)]:
         raise CheckpointError(
-            f"{where}: no state dict, as not all in it are tensors ({first_few(foreign)}): save the"
-            " network's state_dict() alone"
+            f"{where}: not a state dict, as not all in it are tensors ({first_few(foreign)}):"
+            " save the network's state_dict() alone"
         )
     return content
 
@@ -149,9 +149,9 @@ def state_mismatch(state: Any, own: Mapping[str, Tensor]) -> str | None:
     Unlike `load_state_dict`, this changes nothing, and finds values that are not finite.
     """
     if not is_state_dict(state):
-        return "they are no state dict"
+        return "not a state dict"
     if state.keys() != own.keys():
-        return f"names that only one of them has: {first_few(sorted(state.keys() ^ own.keys()))}"
+        return f"names in only one of the two: {first_few(sorted(state.keys() ^ own.keys()))}"
     if wrong := [key for key in own if _kind(state[key]) != _kind(own[key])]:
         key = wrong[0]
         return f"{key} is {describe(state[key])}, not {describe(own[key])}"
@@ -178,7 +178,7 @@ def optimiser_state(state: Any, optimiser: torch.optim.Optimizer) -> dict[str, A
     except (TypeError, LookupError, AttributeError):
         sound = False
     if not sound:
-        raise ValueError("no state of an optimiser of these weights")
+        raise ValueError("not the state of an optimiser of these weights")
     return {"state": buffers, "param_groups": groups}
 
 

@@ -81,7 +81,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 def describe_weights(weights: Weights) -> str:
     """Describe a file of weights in one line for users."""
     head = "with" if weights.has_head else "without"
-    left = f"; left over: {first_few(list(weights.left_over))}" if weights.left_over else ""
+    left = f"; not used: {first_few(list(weights.left_over))}" if weights.left_over else ""
     return f"weights of {weights.kind} ({weights.encoder}), {head} a projection head{left}"
 
 
@@ -121,7 +121,7 @@ def _translate(state: State, where: str) -> Weights:
         name for name in theirs.values() if name not in found and not name.endswith(_COUNTER)
     ]
     _refuse_if(missing, where, form, "it lacks")
-    _refuse_if(unknown, where, form, f"it holds what {form.encoder} has no place for")
+    _refuse_if(unknown, where, form, f"{form.encoder} has no place for")
     translated = _with_epsilon(_convert(form, theirs, found, where), form)
     left_over = tuple(unused.values())
     return Weights(form.encoder, form.kind, translated, has_head, left_over, form.mean, form.std)
@@ -144,7 +144,7 @@ def _recognise(state: State, where: str) -> tuple[Format, dict[str, str]]:
     if best is None:
         kinds = ", ".join(form.kind for form in FORMATS)
         raise CheckpointError(
-            f"{where}: weights of none of the networks that slic knows ({kinds}); it holds"
+            f"{where}: the weights match none of the networks that slic knows ({kinds}); it holds"
             f" {first_few(list(state))}"
         )
     return best[1], best[2]
@@ -194,4 +194,4 @@ def _with_epsilon(state: State, form: Format) -> State:
 
 def _refuse_if(names: list[str], where: str, form: Format, what: str) -> None:
     if names:
-        raise CheckpointError(f"{where}: taken for {form.kind}, but {what}: {first_few(names)}")
+        raise CheckpointError(f"{where}: recognised as {form.kind}, but {what}: {first_few(names)}")

@@ -31,7 +31,7 @@ def fitting_batch(settings: Settings, *, clips: int, compute: ComputeOptions, vi
     """
     if compute.device.type != "cuda":
         raise InputError(
-            f"--batch-size auto fills a GPU's memory, and {compute.device} is none: give a number"
+            f"--batch-size auto needs a GPU, and the device is {compute.device}: give a number"
         )
     encoder = new_encoder(settings.encoder, seed=0)
     encoder = encoder.to(compute.device).to(memory_format=torch.channels_last_3d)

@@ -116,14 +116,14 @@ def _progress(content: Mapping[str, Any], task: Task) -> tuple[Progress, dict[st
         raise ValueError("no record of its progress") from None
     counts = (progress.epoch, progress.step, progress.total_steps, progress.lines)
     if not all(map(is_count, counts)):
-        raise ValueError("its progress holds values that are no counts")
+        raise ValueError("its progress contains values that are not counts")
     if progress.epoch > task.epochs or progress.step > progress.total_steps:
         raise ValueError("its progress exceeds its settings")
     sums = progress.sums
     if not isinstance(sums, dict) or not all(
         isinstance(name, str) and type(total) in (int, float) for name, total in sums.items()
     ):
-        raise ValueError("its sums are no numbers")
+        raise ValueError("its sums are not numbers")
     return progress, state
 
 

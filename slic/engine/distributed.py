@@ -30,7 +30,7 @@ Advance = Callable[[int, float], None]  # called with (steps or videos, clips) d
 TIMEOUT = timedelta(minutes=30)
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _BAD_ENVIRONMENT = (
-    f"{', '.join(VARIABLES)}: not as torchrun sets them; unset them, or start with torchrun"
+    f"{', '.join(VARIABLES)}: inconsistent values; unset these variables, or start with torchrun"
 )
 CPU = torch.device("cpu")
 
@@ -197,7 +197,7 @@ def joined(*, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
         raise WorkError(
             f"{where}: lost contact with another process: it has ended (see its own message), is"
             " silent, or is on another network (GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name the"
-            " one to use); the same command continues"
+            " one to use); run the same command again to continue"
         ) from error
 
 

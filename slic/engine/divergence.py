@@ -42,9 +42,9 @@ def not_finite(
         file.write(json.dumps(content, indent=1).encode())
     videos = name_some(sample.clips[0].video for sample in batch)
     return WorkError(
-        f"{run.path}: the {what} of step {step}, in epoch {epoch}, is not finite; its clips are of"
-        f" {videos} (all are in {path}). The last checkpoint is unharmed; start a run with a"
-        " smaller --lr, or with --precision fp32 on a GPU"
+        f"{run.path}: the {what} is not finite at step {step} in epoch {epoch}, with clips of"
+        f" {videos} (complete list in {path}). The last checkpoint is not affected; start a run"
+        " with a smaller --lr, or with --precision fp32 on a GPU"
     )
 
 

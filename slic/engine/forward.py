@@ -46,7 +46,7 @@ class ComputeOptions:
 
     def __post_init__(self) -> None:
         if self.compile and self.recompute:
-            raise InputError("--compile and --recompute exclude each other: leave one out")
+            raise InputError("--compile and --recompute cannot be combined: omit one")
 
 
 def make_forward(
@@ -153,6 +153,6 @@ def _compiled(forward: Forward) -> Forward:
             return compiled(clips)
         except TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0][:160]
-            raise WorkError(f"--compile fails here ({reason}): leave it out") from error
+            raise WorkError(f"--compile fails here ({reason}): omit it") from error
 
     return call

@@ -1,4 +1,4 @@
-"""Measure where the time of a training goes: waiting for data, and each part of a step."""
+"""Measure how long each phase of a training takes: waiting for data, and the parts of a step."""
 
 import contextlib
 import time

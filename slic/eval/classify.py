@@ -62,7 +62,7 @@ def classify(
     if mode == "linear":
         if given:
             name = next(iter(given)).replace("_", "-")
-            raise InputError(f"--{name} has no effect in --mode linear: leave it out")
+            raise InputError(f"--{name} has no effect in --mode linear: omit it")
         return linear_probe(run, clips=clips, feature=feature or "backbone", **shared)
     if feature == "projection":
         raise InputError(f"--feature projection: --mode {mode} classifies the backbone's output")

@@ -74,7 +74,7 @@ def finetune(
     file = result_file(run, path, mode=mode, split=split, key=key)
     about = {**about_run(run, path, split), "mode": mode}
     if file.exists():
-        say(f"done already: the result is from {file}")
+        say(f"already done: reading the result from {file}")
         return {**read_result(file), **about, "confusion": str(file)}
     where = pick_device(device)
     task = Finetuning(
@@ -128,7 +128,7 @@ def make_loop(task: Finetuning, checkpoint: Path) -> Loop:
     try:
         progress = resume(checkpoint, task)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; delete it to begin again") from None
+        raise CheckpointError(f"{error}; delete it to start over") from None
     saver = Saver(task, progress, checkpoint)
     return Loop(task, saver, device=task.device)
 
@@ -142,7 +142,7 @@ def _announce(task: Finetuning, loop: Loop, say: Callable[[str], None]) -> None:
         f" {len(videos.test)} test videos"
     )
     if not videos.validation:
-        say("too few groups to hold any out for validation: the last epoch is tested")
+        say("too few groups for validation: testing the weights of the last epoch")
     if done:
         say(f"continuing after epoch {done}")
     with task.memory():

@@ -186,10 +186,10 @@ class Finetuning(Task):
     def load_state(self, state: Mapping[str, Any], epoch: int) -> None:
         """Restore the history of `epoch` epochs and the best weights."""
         if state.keys() != self.state().keys():
-            raise ValueError("it is not of a classifier's training")
+            raise ValueError("it is not the state of a classifier's training")
         history, best, best_epoch = state["history"], state["best"], state["best_epoch"]
         if not isinstance(history, list) or len(history) != epoch:
-            raise ValueError("its history is of other epochs")
+            raise ValueError("its history does not match its epoch")
         if best is not None and (reason := state_mismatch(best, self.network.state_dict())):
             raise ValueError(f"its best weights do not fit: {reason}")
         self.history, self.best_epoch, self.best = history, best_epoch, best

@@ -45,7 +45,7 @@ def evaluated_run(
     """
     if weights is None:
         if preset is not None:
-            raise InputError("--preset is for --weights: a run has its own settings")
+            raise InputError("--preset applies only with --weights: a run has its own settings")
         return find_run(name)
     if name is not None:
         raise InputError("give either --run or --weights, not both")

@@ -27,7 +27,7 @@ class Recipe:
         batch_size: Clips per step.
         lr: Learning rate of the linear layer; a finetuned backbone has a tenth of it.
         dropout: Probability that a feature is dropped before the linear layer.
-        seed: Seed of all random choices.
+        seed: Seed for all random choices.
         clips: Evenly spaced clips of each test video.
         crops: Crops of each test clip: 1 (centre), or 10 (the corners and the centre, 7/8 of the
             short side, and their mirror images).

@@ -42,10 +42,10 @@ def retrieve(
 
     Args:
         run: The run whose latest checkpoint is evaluated.
-        ks: Numbers of neighbours to report recall at.
+        ks: Numbers of neighbours k for which to report recall.
         store: Path of the clip store; default: the run's.
         split: Number of the split, or `all` of the store; default: the run's.
-        clips: Clips averaged for each video; default: the run's setting.
+        clips: number of clips whose embeddings are averaged per video; default: the run's setting.
         feature: Embedding to compare, `backbone` or `projection`; default: the run's setting.
         device: Device that computes embeddings which are not cached yet.
         workers: Processes that read clips for it; default: by device.

@@ -73,14 +73,14 @@ class IvfIndex:
         """A line for the user: how large the index is, and what it finds."""
         if not self.is_worthwhile:
             return (
-                f"{len(self):,} rows: nearest neighbours by an exact search, as an IVF index would "
-                f"look at {self.probes:,} of its {len(self.centres):,} lists"
+                f"{len(self):,} rows: exact search, because an IVF index would have to probe "
+                f"{self.probes:,} of its {len(self.centres):,} lists"
             )
         nearest = "the nearest" if self.k == 1 else f"the {self.k} nearest"
         return (
-            f"{len(self):,} rows: nearest neighbours by an IVF index of {len(self.centres):,} "
-            f"lists, {self.probes:,} of them looked at: {100 * self.recall:.1f} % of {nearest} of "
-            f"a sample of {self.sample:,} as an exact search finds them"
+            f"{len(self):,} rows: IVF index of {len(self.centres):,} lists, {self.probes:,} of "
+            f"them probed; finds {100 * self.recall:.1f} % of {nearest} that an exact search finds "
+            f"(measured on a sample of {self.sample:,})"
         )
 
     def nearest(self, queries: FloatRows, *, k: int) -> tuple[FloatRows, Indices]:

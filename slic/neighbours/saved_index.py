@@ -82,7 +82,7 @@ def unit_rows(
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
-        say(f"{path}: {error}; the index is made again")
+        say(f"{path}: {error}; rebuilding the index")
     if index is None:
         index = build_ivf_index(unit_float32(rows, name=feature), k=1)
         try:
@@ -102,7 +102,7 @@ def index_fault(path: Path) -> str | None:
     """
     of = _cache_of(path)
     if of is None or path.suffix == ".faiss":
-        return "is an index of an unknown embedding, or of an older slic"
+        return "belongs to an unknown embedding or to an earlier version of slic"
     try:
         rows = _rows(EmbeddingCache(of[0]), of[1])
     except CacheError:
@@ -124,9 +124,9 @@ def _load(path: Path, rows: FloatRows) -> IvfIndex:
             of = str(values.pop("of"))
             index = IvfIndex(**{k: v if v.ndim else v.item() for k, v in values.items()})
         except Exception as error:  # NumPy and zipfile raise many kinds
-            raise ValueError("is damaged, or no index") from error
+            raise ValueError("is damaged, or not an index") from error
     if of != _digest(rows):
-        raise ValueError("is of another cache")
+        raise ValueError("belongs to another cache")
     return index
 
 

@@ -107,8 +107,8 @@ def reproduce(
         table: Name of the table.
         scale: `demo`: the demo's generated videos, encoder and objective. `paper`: the paper's.
         seeds: Seeds to train with; figures are means over them.
-        epochs: Epochs of each training; default: the preset's.
-        folder: Folder of the demo's videos and runs; `paper` uses the current folder.
+        epochs: number of epochs per training run; default: the preset's.
+        folder: folder for the generated videos and their runs; `paper` uses the current folder.
         stores: Paths of stores, by `UCF101`, `HMDB51` and `K400`; for scale `paper`.
         device: Device to compute on.
         workers: Processes that prepare the demo's videos; default: by cores.
@@ -128,7 +128,7 @@ def reproduce(
             drawn_store(0, workers=workers, say=say)
         jobs, needs = plan_jobs(table, scale, seeds, epochs, where, stores or {})
         if not jobs:
-            raise InputError(f"no row of {table} can be made: {next(iter(needs.values()))}")
+            raise InputError(f"no row of {table} can be reproduced: {next(iter(needs.values()))}")
         _say_time(jobs, say)
         figures, failed = _train_and_measure_all(jobs, say)
         result = {
@@ -336,7 +336,7 @@ def find_stores(paths: Mapping[str, str | None]) -> dict[str, str]:
     for name, usual in STORES.items():
         given = paths.get(name)
         if given is not None and not Path(given).is_dir():
-            raise StoreError(f"{given}: no such store; `slic prep flow DATASET` makes one")
+            raise StoreError(f"{given}: no such store; create one with `slic prep flow DATASET`")
         if given is not None or Path(usual).is_dir():
             stores[name] = given or usual
     return stores

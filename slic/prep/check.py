@@ -100,20 +100,20 @@ class CheckResult:
 
     @property
     def problem(self) -> str | None:
-        """One line that says why the stored flow is not that of its frames; None if it is."""
+        """One line on how the stored flow deviates from its frames; None if it does not."""
         if not self.checks:
-            return f"{self.store}: none of the drawn pairs could be compared"
+            return f"{self.store}: none of the sampled pairs could be compared"
         worst = max(self.checks, key=lambda check: _deviation([check]))
         if _deviation([worst]) > PAIR_LIMIT:
-            problem = "is not that of its frames"
+            problem = "does not match its frames"
         elif _deviation(self.checks) > STORE_LIMIT:
             problem = "differs most, but all differ: was it computed with other parameters?"
         else:
             return None
         return (
             f"{self.store}: {worst.id}: flow of pair {worst.pair} {problem}"
-            f" ({worst.stored.error_px:.3f} px from OpenCV's, {worst.storing.error_px:.3f} of it"
-            f" by storing); run `slic prep flow {self.store} --overwrite`"
+            f" ({worst.stored.error_px:.3f} px from OpenCV's, {worst.storing.error_px:.3f} of"
+            f" it due to storing); run `slic prep flow {self.store} --overwrite`"
         )
 
     def json(self) -> dict[str, Any]:
@@ -185,14 +185,14 @@ def check_flow(
         raise InputError(f"--check {pairs}: must be at least 1")
     _, path = resolve(dataset, store=store, layout=layout)
     if (ClipStore(path).settings("flow") or {}).get("method") == IMPORTED:
-        raise StoreError(f"{path}: its flow was imported, so TV-L1 cannot tell whether it is right")
+        raise StoreError(f"{path}: its flow was imported, so it cannot be checked against TV-L1")
     entries = [entry for entry in ClipStore(path).entries() if entry.flow is not None]
     if not entries:
         raise StoreError(f"{path}: has no flow to check; run `slic prep flow {path}`")
     able = [entry for entry in entries if min(entry.height or 0, entry.width or 0) > 1]
     of_pairs = sum(_pairs(entry) for entry in able)
     if not of_pairs:
-        raise StoreError(f"{path}: holds no pair of frames of 2x2 pixels or more to check")
+        raise StoreError(f"{path}: has no pair of frames of at least 2x2 pixels to check")
     jobs = list(_draw(able, pairs, Random(seed)))
     workers = min(workers or available_cores(), len(jobs))
     outcomes = []
@@ -245,7 +245,7 @@ def _check_pair(store: ClipStore, video: str, pair: int) -> PairCheck:
     bound, codec = store.flow_bound(video), store.flow_codec(video)
     recorded = store.flow_attributes(video)
     if not isinstance(recorded.get("parameters"), dict):
-        raise DamagedChunk(f"{store.path}: {video}: flow without its parameters")
+        raise DamagedChunk(f"{store.path}: {video}: the parameters of its flow are missing")
     parameters = Tvl1Parameters.named(**recorded["parameters"])
     looser = replace(parameters, epsilon=2 * parameters.epsilon)
 

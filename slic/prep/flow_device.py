@@ -126,7 +126,7 @@ def _hand_out(
             except queue.Empty:
                 if any(process.exitcode for process in processes) and outbox.empty():
                     raise WorkError(
-                        "a process of a device died (out of memory?): run the same command again"
+                        "the process of a device died (out of memory?): run the same command again"
                     ) from None
                 continue
             if isinstance(message, FlowResult):
@@ -175,6 +175,6 @@ def store_flow_on_device(job: FlowJob, *, device: str) -> FlowResult:
         return store_flow(job, batcher.submit, on_units=add_units)
     except DeviceFailed as error:
         raise WorkError(
-            f"{device} of {socket.gethostname()} failed: {error}; end that worker, or run the same"
+            f"{device} of {socket.gethostname()} failed: {error}; stop that worker, or run the same"
             " command again with --engine cpu"
         ) from None

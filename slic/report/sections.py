@@ -97,7 +97,7 @@ def _of_embeddings(
     if broken:
         inputs.remarks.append(
             f"{counted(broken, 'embedding')} of {len(cache.ids):,} contain NaN or infinity; these"
-            " videos are left out of everything."
+            " videos are left out of all sections."
         )
     found = split_neighbours(cache, split=split, feature=feature)
     clips = int(cache.attributes["clips"])

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from slic.errors import DiskError
 
-AGAIN = "run the same command again: what is complete stays"
+AGAIN = "run the same command again; completed work is kept"
 _NO_SPACE = f"free some space there and {AGAIN}"
 _NOT_ALLOWED = "choose another place, or get permission to use this one"
 _GONE = f"it was removed meanwhile: restore it or start over, and {AGAIN}"

@@ -46,7 +46,7 @@ def search(
             `talk.mp4#t=12,14`.
         k: Number of results for each query.
         store: Path of the clip store; default: the run's.
-        clips: Clips averaged for each video or window; default: the run's setting.
+        clips: clips whose embeddings are averaged per video or window; default: the run's.
         feature: `backbone` or `projection`; default: the run's setting.
         window: Length of windows to search, such as `2s`; default: whole videos.
         stride: Time from one window to the next; default: half a window.

@@ -107,7 +107,7 @@ class Sources:
         for query in self.queries:
             if query.name not in rows:
                 if query.video not in numbers:
-                    raise CacheError(f"{cache.path}: holds no video {query.video!r}")
+                    raise CacheError(f"{cache.path}: contains no video {query.video!r}")
                 rows[query.name] = cached[numbers[query.video]]
         units = unit_float32([rows[query.name] for query in self.queries], name="queries")
         return units, [self._moment(query) for query in self.queries]

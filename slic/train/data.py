@@ -169,12 +169,12 @@ def _videos(
             videos[video] = _Row(label, frames, flow)
     missing = [video for video in ids or () if video not in videos]
     if missing:
-        raise StoreError(f"{store.path}: holds no video {missing[0]!r}")
+        raise StoreError(f"{store.path}: contains no video {missing[0]!r}")
     if part and part not in words:
         lacks = f"{part} video in split {split}" if words - {None} else f"split {split}"
         raise StoreError(f"{store.path}: has no {lacks}")
     if not videos:
-        raise StoreError(f"{store.path}: holds no video")
+        raise StoreError(f"{store.path}: contains no video")
     return sorted(labels - {None}), videos
 
 

@@ -99,7 +99,7 @@ def train(
             )
         )
         if setup.done:
-            say(f"{setup.run.path}: done already; give --new for another run of these settings")
+            say(f"{setup.run.path}: already done; give --new for another run with these settings")
             return ranks.on_first(partial(result, setup.run))
         if not ranks.is_single:
             check_store(setup.run)
@@ -131,7 +131,7 @@ def device_of_rank(ranks: Ranks, name: str) -> torch.device:
     if ranks.is_single or device.type != "cuda":
         return device
     if device.index is not None:
-        raise InputError(f"--device {name}: {ranks.size} processes need a GPU each; leave it out")
+        raise InputError(f"--device {name}: {ranks.size} processes need a GPU each; omit it")
     return pick_device(f"cuda:{ranks.local_rank}")
 
 
@@ -172,13 +172,13 @@ def check_devices(ranks: Ranks, compute: ComputeOptions) -> None:
 def check_store(run: Run) -> None:
     """Refuse a store whose content is not what rank 0 sees under this path."""
     if ClipStore(run.store).digest(flow=run.settings.uses_flow) != run.store_digest:
-        raise StoreError(f"{run.store}: its content here differs from what process 0 sees")
+        raise StoreError(f"{run.store}: its content here differs from what rank 0 sees")
 
 
 def _report_profile(loop: Loop, say: Callable[[str], None]) -> None:
-    say(f"where the time of {loop.profile.steps} steps went:")
+    say(f"time spent in {loop.profile.steps} steps:")
     for name, seconds, per_step, share in loop.profile.rows():
-        each = "" if per_step is None else f"{per_step:.1f} ms a step"
+        each = "" if per_step is None else f"{per_step:.1f} ms per step"
         say(f"  {name:<18} {seconds:>9.2f} s {share:>6.1%}  {each}".rstrip())
 
 
@@ -199,6 +199,6 @@ def _announce(method: Method, loop: Loop) -> None:
         say(note)
     if not ranks.is_single and loop.device.type != "cuda":
         say(
-            f"{ranks.size} processes on {loop.device}: batch normalisation sees only the share of"
-            " each process, and not the whole batch as on GPUs"
+            f"{ranks.size} processes on {loop.device}: batch normalisation uses the share of"
+            " each rank instead of the whole batch, unlike on GPUs"
         )

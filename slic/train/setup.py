@@ -79,7 +79,7 @@ def set_up(
             videos=len(entries) // ranks.size,
         )
         settings = replace(settings, batch_size=batch)
-        say(f"batch size {batch}: {'that of the run' if known else 'fits the GPU'}")
+        say(f"batch size {batch}: {'as in the run' if known else 'the largest that fits the GPU'}")
     check_shares(ranks, settings, videos=len(entries))
     chosen = choose_run(
         settings, store=path, store_digest=digest, preset=preset, name=run, new=new, fitted=fit

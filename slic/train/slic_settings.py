@@ -38,9 +38,9 @@ class SlicSettings(Settings):
         at_least=0,
     )
     temporal_weight: float = setting(
-        help="Weight of the temporal discrimination loss beside the instance loss.",
+        help="Weight of the temporal discrimination loss relative to the instance loss.",
         panel="Method",
-        switch=Switch("--no-temporal-loss", 0.0, "Train with the instance loss alone."),
+        switch=Switch("--no-temporal-loss", 0.0, "Train with the instance loss only."),
         at_least=0,
     )
     temperature: float = setting(
@@ -69,7 +69,7 @@ class SlicSettings(Settings):
     flow_probability: float = setting(
         help="Probability 1 - p_beta that a view shows optical flow instead of RGB.",
         panel="Method",
-        switch=Switch("--no-flow", 0.0, "Train on RGB alone; the store needs no flow."),
+        switch=Switch("--no-flow", 0.0, "Train on RGB only; the store needs no flow."),
         at_least=0,
         at_most=1,
     )
@@ -87,7 +87,7 @@ class SlicSettings(Settings):
         at_least=0,
     )
     kmeans_clusters: int = setting(
-        1000, help="Number of clusters of kmeans.", panel="Method", at_least=2
+        1000, help="Number of clusters for kmeans.", panel="Method", at_least=2
     )
     cluster_every: int = setting(
         help="Epochs between two clusterings of the training videos.",

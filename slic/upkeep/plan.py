@@ -38,7 +38,7 @@ class Scenario:
         videos, seconds, fps: number, length and frame rate of videos that do not exist yet.
         preset: settings of training; by device if None.
         epochs: epochs of training; the preset's if None.
-        gpus: GPUs of all machines; those here if None.
+        gpus: total number of GPUs on all machines; those here if None.
         gpu: kind of GPU; the one here if None.
         machines: number of machines.
         cores: cores of each machine; as in the file of rates, or here, if None.
@@ -139,7 +139,7 @@ def _amounts(scenario: Scenario, settings: SlicSettings, say: Say) -> tuple[Data
     name, fps, seconds = scenario.dataset, scenario.fps, scenario.seconds
     if scenario.videos is not None:
         if name is not None:
-            raise InputError("--videos is for data that does not exist yet: leave out DATASET")
+            raise InputError("--videos is for data that does not exist yet: omit DATASET")
         title = f"{counted(scenario.videos, 'video')} of {seconds:g} s"
         basis, frames = f"320x240 assumed, {fps:g} frames/s", max(1.0, seconds * fps)
         return described(title, basis=basis, train=scenario.videos, frames=frames), {}
@@ -148,7 +148,9 @@ def _amounts(scenario: Scenario, settings: SlicSettings, say: Say) -> tuple[Data
     if not os.path.exists(name):
         if name.lower() in KNOWN:
             return known(name.lower()), {}
-        raise InputError(f"{escape(name[:200])}: not found, and none of {', '.join(KNOWN)}")
+        raise InputError(
+            f"{escape(name[:200])}: no such file or folder, and not one of {', '.join(KNOWN)}"
+        )
     if name.lower() in KNOWN:
         say(f"{name}: planning for the folder or file of that name, not the published data set")
     if is_store(Path(name)):
@@ -165,7 +167,7 @@ def _fleet(scenario: Scenario, cores_of_rates: int | None) -> Fleet:
     if cores is None:
         cores = cores_of_rates or available_cores()
     if scenario.gpu is not None and not gpus:
-        raise InputError(f"--gpu {escape(scenario.gpu[:40])}: leave it out with --gpus 0")
+        raise InputError(f"--gpu {escape(scenario.gpu[:40])}: omit it with --gpus 0")
     return Fleet(scenario.machines, cores, gpus)
 
 

@@ -126,9 +126,9 @@ def test_positions_outside_the_video(path: Path, start: int, count: int, stride:
 
 def test_unknown_failed_and_flowless_videos(path: Path) -> None:
     store = ClipStore(path)
-    with pytest.raises(StoreError, match=r"small\.zarr: holds no video 'none\.avi'$"):
+    with pytest.raises(StoreError, match=r"small\.zarr: contains no video 'none\.avi'$"):
         store.read("none.avi", 0, 1)
-    with pytest.raises(StoreError, match=r"holds no video 'bad\.avi' \(no\)"):
+    with pytest.raises(StoreError, match=r"contains no video 'bad\.avi' \(no\)"):
         store.read("bad.avi", 0, 1)
     with pytest.raises(StoreError, match=r"no flow\.avi has no flow; run `slic prep flow"):
         store.read(BARE, 0, 1, view="flow")
@@ -235,14 +235,16 @@ def refused(path: Path, *, create: bool = False) -> str:
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    assert "no such store; `slic prep frames DATASET` makes one" in refused(tmp_path / "x.zarr")
+    assert "no such store; create one with `slic prep frames DATASET`" in refused(
+        tmp_path / "x.zarr"
+    )
 
 
 def test_file_instead_of_a_folder(tmp_path: Path) -> None:
     file = tmp_path / "x.zarr"
     file.write_text("mine")
     assert "no such store" in refused(file)
-    assert "exists and is no clip store; choose another --store" in refused(file, create=True)
+    assert "exists but is not a clip store; choose another --store" in refused(file, create=True)
     assert file.read_text() == "mine"
 
 
@@ -254,7 +256,7 @@ def test_foreign_folder_is_left_as_it_is(tmp_path: Path) -> None:
             (folder / name).write_text("mine")
         before = sorted(folder.rglob("*"))
         assert "not a clip store (it has no zarr.json)" in refused(folder)
-        assert "exists and is no clip store" in refused(folder, create=True)
+        assert "exists but is not a clip store" in refused(folder, create=True)
         assert sorted(folder.rglob("*")) == before
 
 
@@ -293,7 +295,7 @@ def test_other_formats(own: Path, found: object, said: str) -> None:
 def test_missing_index(own: Path, lost: str) -> None:
     target = own / lost
     shutil.rmtree(target) if target.is_dir() else target.unlink()
-    assert "the store has no index; `slic cache verify" in refused(own)
+    assert "the store has no index; run `slic cache verify" in refused(own)
     with pytest.raises(StoreError, match="no index"):
         ClipStore(own, writable=True)
     # That is what `prep frames` does, and it makes a new one.
@@ -333,7 +335,7 @@ def test_lost_files_name_the_video(own: Path, view: View, lost: str) -> None:
 def test_array_of_another_source_than_the_index_says(own: Path) -> None:
     store = ClipStore(own, writable=True)
     store.index.put(replace(store.entry(LONG), source_digest="of an older file"))
-    with pytest.raises(DamagedChunk, match="another video file than the index says"):
+    with pytest.raises(DamagedChunk, match="another video file than the one in the index"):
         ClipStore(own).read(LONG, 0, 2)
 
 

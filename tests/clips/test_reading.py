@@ -48,7 +48,7 @@ def test_an_error_keeps_kind_and_line_and_the_pool_goes_on(store: ClipStore, wor
     pool = ReaderPool(store, workers=workers)
     with pytest.raises(StoreError) as caught:
         list(pool.results([Mean(store.ids[0]), Mean("nowhere.avi"), Mean(store.ids[1])]))
-    assert str(caught.value) == f"{store.path}: holds no video 'nowhere.avi'"
+    assert str(caught.value) == f"{store.path}: contains no video 'nowhere.avi'"
     assert len(list(pool.results([Mean(store.ids[0])]))) == 1
 
 

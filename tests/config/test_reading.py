@@ -201,7 +201,7 @@ def test_a_wrong_value_of_a_file_names_the_file(tmp_path):
         ("drop_every", 0, "at least 1"),
         ("lr_warmup_epochs", -1, "at least 0"),
         ("pairs", "some", "choose one of one, all"),
-        ("init", 5, "must be a text"),
+        ("init", 5, "must be a string"),
         ("optimiser", "lamb", "choose one of sgd, adam"),
         ("schedule", 1, "choose one of constant, cosine, step"),
         ("retrieval_feature", "both", "choose one of backbone, projection"),

@@ -456,13 +456,13 @@ def test_csv_missing_files_stay_out(tmp_path: Path) -> None:
         (("filename,class", "a.mp4,x"), "'filename' may be 'path'; 'class' may be 'label'"),
         (("path,path", "a.mp4,a.mp4"), "columns are path,path; expected: path"),
         (("path;label", "a.mp4;x"), "columns are path;label"),
-        (("path,label", "a.mp4"), "line 2: 1 cell under a header of 2"),
-        (("path,label", "a.mp4,x,y"), "line 2: 3 cells under a header of 2; quote"),
+        (("path,label", "a.mp4"), "line 2: 1 cell under a header with 2"),
+        (("path,label", "a.mp4,x,y"), "line 2: 3 cells under a header with 2; quote"),
         (("path", "a.mp4", '"b.mp4'), "line 3: not a csv"),
         (("path,label", ",x"), "line 2: the path is empty"),
-        (("path", "a.mp4", "../a.mp4"), "line 3: ../a.mp4 is outside of the data set"),
-        (("path", "/etc/a.mp4"), "line 2: /etc/a.mp4 is outside of the data set"),
-        (("path", r"C:\a.mp4"), r"line 2: C:\a.mp4 is outside of the data set"),
+        (("path", "a.mp4", "../a.mp4"), "line 3: ../a.mp4 is outside the data set"),
+        (("path", "/etc/a.mp4"), "line 2: /etc/a.mp4 is outside the data set"),
+        (("path", r"C:\a.mp4"), r"line 2: C:\a.mp4 is outside the data set"),
         (("path", "a.mp4", "b.mp4", "./a.mp4"), "line 4: a.mp4 is already listed on line 2"),
         (("path", "a\0.mp4"), "line 2: a cell contains NUL or a line break"),
         (("path,label", 'a.mp4,"x\ny"'), "a cell contains NUL or a line break"),
@@ -490,7 +490,7 @@ def test_csv_link_that_leads_outside(tmp_path: Path, link: str) -> None:
     (root / "out.mp4").symlink_to(outside / "real.mp4")
     (root / "out").symlink_to(outside, target_is_directory=True)
     text = message(write(root / "t.csv", "path", "a.mp4", link))
-    assert f"line 3: {link} is a link to outside of" in text
+    assert f"line 3: {link} is a link that leads out of" in text
 
 
 def test_csv_link_that_stays_inside(tmp_path: Path) -> None:

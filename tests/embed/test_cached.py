@@ -57,7 +57,7 @@ def test_a_cache_of_an_earlier_version_is_computed_again(work: Path) -> None:
         file.attrs.modify("format", 1)
     lines: list[str] = []
     again, _ = cached_embeddings(run, **options, split=1, say=lines.append)
-    assert "written by an earlier slic; computing the embeddings again" in lines[0]
+    assert "written by an earlier version of slic; computing the embeddings again" in lines[0]
     assert again.backbone == pytest.approx(cache.backbone)
     assert again.attributes["format"] == 2
 

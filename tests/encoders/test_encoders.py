@@ -158,14 +158,14 @@ def without(key: str) -> Any:
 
 
 REFUSED = {
-    "a list": (lambda _: [1, 2], "not a checkpoint of slic"),
-    "foreign": (lambda _: {"state_dict": {}}, "not a checkpoint of slic"),
+    "a list": (lambda _: [1, 2], "not a slic checkpoint"),
+    "foreign": (lambda _: {"state_dict": {}}, "not a slic checkpoint"),
     "newer": (lambda e: content(e, format=2), "format 2"),
     "another encoder's": (lambda e: content(e, encoder="r3d18"), "weights do not fit r3d18"),
     "of no encoder": (lambda e: content(e, encoder="r3d50"), "unknown encoder"),
     "of no name": (lambda e: content(e, encoder=["small"]), "unknown encoder"),
-    "no state": (lambda e: content(e, model=None), "no state dict"),
-    "no tensors": (lambda e: content(e, model={"head.3.bias": 1}), "no state dict"),
+    "no state": (lambda e: content(e, model=None), "not a state dict"),
+    "no tensors": (lambda e: content(e, model={"head.3.bias": 1}), "not a state dict"),
     "incomplete": (
         lambda e: content(e, model={"head.3.bias": e.head[3].bias.data}),
         "do not fit small",

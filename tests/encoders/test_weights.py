@@ -476,4 +476,4 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     exec(use, {})
     said = capsys.readouterr().out
     assert "torchvision's s3d for s3d with head: False" in said
-    assert "left over: classifier.1.weight classifier.1.bias" in said
+    assert "not used: classifier.1.weight classifier.1.bias" in said

@@ -190,7 +190,7 @@ def test_parts_that_do_not_fit_are_refused(saved, tmp_path):
         {"state": {**STATE, "queue": [1]}},
     ):
         assert "cannot be continued from" in refusal(changed(saved, tmp_path, **parts))
-    assert "no state dict" in refusal(changed(saved, tmp_path, model=[]))
+    assert "not a state dict" in refusal(changed(saved, tmp_path, model=[]))
 
 
 def test_a_cut_off_file_is_refused(saved, tmp_path):

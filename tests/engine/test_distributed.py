@@ -252,7 +252,7 @@ def test_more_processes_than_samples_of_a_batch_are_refused():
 def test_a_store_that_another_machine_sees_otherwise_is_refused(folder, drawn_store):
     run = open_run(folder / "1" / "triplet")
     check_store(run)
-    with pytest.raises(StoreError, match="differs from what process 0 sees"):
+    with pytest.raises(StoreError, match="differs from what rank 0 sees"):
         check_store(AT_WORK["replace"](run, store_digest="another"))
 
 
@@ -312,14 +312,14 @@ def test_torchrun_tells_which_process_it_is(monkeypatch):
 )
 def test_an_environment_of_nobody_is_refused(monkeypatch, rank, size, local):
     environment(monkeypatch, RANK=rank, WORLD_SIZE=size, LOCAL_RANK=local)
-    with pytest.raises(InputError, match="not as torchrun"):
+    with pytest.raises(InputError, match="inconsistent values"):
         this_rank()
 
 
 def test_an_environment_without_an_address_is_refused(monkeypatch):
     environment(monkeypatch, RANK="0", WORLD_SIZE="2", LOCAL_RANK="0")
     monkeypatch.setattr("slic.engine.distributed._stop_with_parent", lambda: None)
-    refused = pytest.raises(InputError, match="not as torchrun")
+    refused = pytest.raises(InputError, match="inconsistent values")
     with refused, joined():
         pass
 

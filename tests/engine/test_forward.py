@@ -110,11 +110,11 @@ def test_a_compiler_that_fails_is_one_line(
     torch._dynamo.reset()
     # An odd size, as what has been compiled before is kept on disk.
     forward = make_forward(copy.deepcopy(encoder), ComputeOptions(CPU, compile=True), "fp32")
-    with pytest.raises(WorkError, match=r"leave it out$") as caught:
+    with pytest.raises(WorkError, match=r"omit it$") as caught:
         forward(clips(3, frames=3, size=17))
     assert "\n" not in str(caught.value)
 
 
 def test_compiling_and_recomputing_exclude_each_other() -> None:
-    with pytest.raises(InputError, match="leave one out"):
+    with pytest.raises(InputError, match="omit one"):
         ComputeOptions(CPU, compile=True, recompute=True)

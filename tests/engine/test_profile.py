@@ -63,8 +63,8 @@ def test_training_says_where_its_time_went(work: Path) -> None:
         profile=True,
         say=said.append,
     )
-    begin = next(i for i, line in enumerate(said) if line.startswith("where the time of"))
-    assert said[begin] == f"where the time of {result['steps']} steps went:"
+    begin = next(i for i, line in enumerate(said) if line.startswith("time spent in"))
+    assert said[begin] == f"time spent in {result['steps']} steps:"
     lines = {line[2:20].strip(): line[20:].split() for line in said[begin + 1 :]}
     assert tuple(lines) == (*PHASES, CLUSTERING)
     assert all(float(words[0]) >= 0 for words in lines.values())

@@ -359,4 +359,4 @@ def test_the_command_trains_it_by_its_name(
     assert isinstance(run.settings, ToySettings)
     assert run.settings.queued == 8
     assert train(**how) == found
-    assert "done already" in said[-1]
+    assert "already done" in said[-1]

@@ -287,7 +287,7 @@ def test_parameters_that_say_nothing_are_damage(
     assert run("prep", "flow", str(path), "--check", "2", "--json") == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["error_px"] is None
-    assert err.splitlines()[-1] == f"slic: {path}: none of the drawn pairs could be compared"
+    assert err.splitlines()[-1] == f"slic: {path}: none of the sampled pairs could be compared"
 
 
 @pytest.mark.usefixtures("_here")
@@ -303,7 +303,7 @@ def test_lines_of_pixels_are_left_out(
     assert (figures["pairs"], figures["of_pairs"], figures["left_out"]) == (4, 4, 1)
     assert "left out: 1 video " in err
     only = make(tmp_path / "only.zarr", {"line": content["line"], "one.avi": videos["one.avi"]})
-    with pytest.raises(StoreError, match="holds no pair of frames"):
+    with pytest.raises(StoreError, match="has no pair of frames"):
         check_flow(str(only), pairs=3)
 
 

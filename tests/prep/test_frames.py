@@ -215,7 +215,7 @@ def test_stored_video_whose_file_turns_bad_is_no_longer_there(
     result = prep_frames(data, store=str(path))
     assert (result.written, result.skipped, result.failed) == (0, 4, 1)
     assert video_key("grey.avi") not in ClipStore(path).keys("frames")
-    with pytest.raises(StoreError, match=r"holds no video 'grey\.avi' \(pyav"):
+    with pytest.raises(StoreError, match=r"contains no video 'grey\.avi' \(pyav"):
         ClipStore(path).read("grey.avi", 0, 1)
 
 

@@ -108,14 +108,14 @@ def test_flow_that_is_missing_is_one_line(own):
 def test_an_unknown_id_is_one_line(store):
     with pytest.raises(StoreError) as caught:
         ClipDataset(store, [store.ids[0], "nowhere.avi"])
-    assert str(caught.value) == f"{store.path}: holds no video 'nowhere.avi'"
+    assert str(caught.value) == f"{store.path}: contains no video 'nowhere.avi'"
     with pytest.raises(StoreError, match="no such store"):
         ClipDataset(store.path.with_name("missing.zarr"))
 
 
 def test_a_store_without_videos_is_one_line(tmp_path):
     ClipStore.create(tmp_path / "empty.zarr").index.close()
-    with pytest.raises(StoreError, match=r"empty\.zarr: holds no video$"):
+    with pytest.raises(StoreError, match=r"empty\.zarr: contains no video$"):
         ClipDataset(tmp_path / "empty.zarr")
 
 

@@ -58,7 +58,7 @@ def test_the_same_command_trains_then_says_that_it_is_done(here):
     second, said = trained()
     assert second == first
     assert said == [
-        "runs/ucf101-small-1: done already; give --new for another run of these settings"
+        "runs/ucf101-small-1: already done; give --new for another run with these settings"
     ]
     assert Path(first["checkpoint"]).read_bytes() == before
 

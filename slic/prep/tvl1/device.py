@@ -168,7 +168,7 @@ class DeviceSolver:
                 return  # another thread has already halved it
             self._most_pixels = half
         torch.cuda.empty_cache()
-        say(f"{what} {pairs} pairs of {width}x{height} at once: half as many from now on")
+        say(f"{what} {pairs} pairs of {width}x{height} at once; using half as many from now on")
 
 
 def _module(engine: str) -> ModuleType:

@@ -28,9 +28,7 @@ def find_version_problem(required: tuple[str, str]) -> str | None:
     """Return which version here is not the command's, as the rest of a sentence, or None."""
     for name, here, command in zip(("slic", "Python"), versions(), required, strict=True):
         if here != command:
-            return (
-                f"has {name} {here}, but this command {command}: install the same on all machines"
-            )
+            return f"has {name} {here}, but this command has {command}: install the same everywhere"
     return None
 
 

@@ -149,12 +149,12 @@ class SLIC(Method):
             raise ValueError("no pseudo-labels")
         clusters, clustered_at = state["clusters"], state["clustered_at"]
         if not is_count(clustered_at, least=-1) or clustered_at > self.epochs:
-            raise ValueError("its clusters are of an impossible epoch")
+            raise ValueError("its clusters belong to an impossible epoch")
         if clusters is not None:
             if not isinstance(clusters, dict) or clusters.keys() != set(self.lengths):
-                raise ValueError("its clusters are of other videos than the run's")
+                raise ValueError("its clusters do not belong to the run's videos")
             if not all(map(is_count, clusters.values())):
-                raise ValueError("its clusters are no numbers")
+                raise ValueError("its clusters are not numbers")
         self.clusters, self.clustered_at = clusters, clustered_at
 
     @classmethod

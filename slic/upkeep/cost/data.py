@@ -148,12 +148,12 @@ def stored(path: Path, *, settings: Settings) -> Data:
     """Return the amounts of a clip store.
 
     Raises:
-        StoreError: the store holds no video.
+        StoreError: the store contains no video.
     """
     store = ClipStore(path)
     entries = [entry for entry in store.entries() if entry.frames]
     if not entries:
-        raise StoreError(f"{path}: holds no video; `slic prep frames` decodes some")
+        raise StoreError(f"{path}: contains no video; `slic prep frames` decodes some")
     with_flow = [entry for entry in entries if entry.flow is not None]
     frames, done = _frames(entries), _frames(with_flow) - len(with_flow)
     pixels = sum((e.frames or 0) * (e.height or 0) * (e.width or 0) for e in entries) / frames

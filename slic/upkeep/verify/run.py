@@ -208,10 +208,10 @@ class _RunCheck:
         for file in caches:
             if what := cache_problem(file):
                 command = "slic train" if file.name.endswith("-train.h5") else "slic eval"
-                yield self._removal(file, what, f"remove it; `{command}` makes it again")
+                yield self._removal(file, what, f"remove it; `{command}` computes it again")
         for file in saved_indexes(folder):
             if what := index_fault(file):
-                yield self._removal(file, what, "remove it; `slic search` makes it again")
+                yield self._removal(file, what, "remove it; `slic search` builds it again")
 
 
 def _read_checkpoint(run: Run, file: Path) -> tuple[dict[str, Any], Any]:

@@ -50,7 +50,9 @@ def verify_store(path: Path, *, repair: bool = False, workers: int | None = None
         return _StoreCheck(path, workers).report()
     with WriterLock(path).alone() as company:
         if company == "others" or (company == "unknown" and _has_recent_writer(path)):
-            raise StoreError(f"{path}: is being written by another process; repair it later")
+            raise StoreError(
+                f"{path}: is being written by another process; repair it when that has ended"
+            )
         report = _StoreCheck(path, workers, company).report()
         report.repair()
     return report
@@ -139,14 +141,14 @@ class _StoreCheck:
         for view, stored in (("frames", entries), ("flow", with_flow)):
             parameters = self.parameters.get(view)
             if parameters and stored and not any(matches(e, view, parameters) for e in stored):
-                problem = f"no stored video has its parameters of {view}"
+                problem = f"no stored video has the parameters of {view} that it records"
                 del self.parameters[view]
         if problem:
             self.parameters = recover_parameters(self.path, entries) | self.parameters
             known = " and ".join(view for view in VIEWS if view in self.parameters)
             document = group({"format": FORMAT, **self.parameters})
             action = partial(write_metadata, self.path / "zarr.json", document)
-            what = f"write it again, with the parameters of {known}" if known else "write it again"
+            what = f"rewrite it with the parameters of {known}" if known else "rewrite it"
             yield Fault("zarr.json", problem, what, action)
         if entries and "frames" not in self.parameters:
             notes.append("parameters of frames are not recorded; `slic prep frames` records them")
@@ -161,7 +163,7 @@ class _StoreCheck:
                 sound = False
             if not sound:
                 action = partial(write_metadata, file, document)
-                yield Fault(f"{name}/zarr.json", "is missing or damaged", "write it again", action)
+                yield Fault(f"{name}/zarr.json", "is missing or damaged", "rewrite it", action)
 
     def _states(self, keys: list[str]) -> Iterator[VideoState]:
         jobs = (self._job(key, self.index.entries.get(key)) for key in keys)
@@ -214,7 +216,7 @@ class _StoreCheck:
     def _index_faults(self) -> Iterator[Fault]:
         sound = self.rows.keys() & self.index.entries.keys()
         new = len(self.rows) - len(sound)
-        repair = f"make the index again, from {counted(len(sound), 'sound row')}"
+        repair = f"rebuild the index from {counted(len(sound), 'sound row')}"
         repair += f" and {counted(new, 'array')}; `slic prep frames` adds labels" * bool(new)
         file = "index/index.sqlite"
         broken = [(f"{file}: {video}", "damaged row") for video in self.index.broken]
@@ -230,4 +232,4 @@ class _StoreCheck:
                 ours = item.name in expected or _ASIDE.fullmatch(item.name)
                 if not ours and not (place in VIEWS and _is_key(item)):
                     where = item.relative_to(self.path).as_posix()
-                    yield Fault(where, "not a file of slic; it is left alone")
+                    yield Fault(where, "not a slic file; it is left in place")

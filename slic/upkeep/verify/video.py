@@ -12,7 +12,7 @@ from slic.cache.shards import ArrayReader
 from slic.errors import DamagedChunk
 
 Parameters = dict[str, Any]
-ENTER = "enter it; `slic prep frames` adds its labels"
+ENTER = "add it to the index; `slic prep frames` adds its labels"
 
 
 class Problem(NamedTuple):
@@ -100,7 +100,7 @@ def _check_frames(job: VideoJob, state: VideoState, entry: Entry) -> None:
         state.bytes += _read(job, entry, "frames")
     except DamagedChunk as error:
         state.entry = None
-        state.reject(VIEWS, _reason(job, error), "remove it; `slic prep frames` makes it again")
+        state.reject(VIEWS, _reason(job, error), "remove it; `slic prep frames` stores it again")
     else:
         if job.entry is None:
             state.problems.append(Problem("frames", "not in the index", ENTER))
@@ -119,7 +119,7 @@ def _check_flow(job: VideoJob, state: VideoState, entry: Entry) -> None:
         state.entry = entry
     except DamagedChunk as error:
         state.entry = replace(entry, flow=None)
-        state.reject(["flow"], _reason(job, error), "remove it; `slic prep flow` makes it again")
+        state.reject(["flow"], _reason(job, error), "remove it; `slic prep flow` computes it again")
 
 
 def _read(job: VideoJob, entry: Entry, view: View) -> int:
@@ -134,7 +134,7 @@ def _read(job: VideoJob, entry: Entry, view: View) -> int:
     if differing:
         raise DamagedChunk(f"array and index differ in {', '.join(differing)}")
     if view in job.parameters and not matches(entry, view, job.parameters[view]):
-        raise DamagedChunk("of other parameters than the store's")
+        raise DamagedChunk("its parameters differ from the store's")
     return array.check()
 
 

@@ -186,7 +186,7 @@ def test_generated_sets_of_any_size(tmp_path: Path) -> None:
     ("header", "row", "expected"),
     [
         ("label,youtube_id,time_start,split", "x,a,0,train", "no column time_end; expected: label"),
-        (HEADER, "x,a,0,10", "line 2: 4 cells under a header of 5"),
+        (HEADER, "x,a,0,10", "line 2: 4 cells under a header with 5"),
         (HEADER, "x,a,zero,10,train", "line 2: time 'zero' is not a number of seconds"),
         (HEADER, "x,a,0,nan,train", "line 2: time 'nan' is not a number"),
         (HEADER, "x,a,0,10,trian", "line 2: split 'trian' is unknown; use train, val, validate"),

@@ -86,8 +86,8 @@ def test_rawframes_have_their_flow_beside_them(tmp_path: Path) -> None:
         (("a.mp4 x",), "line 1: 'a.mp4 x' cannot be parsed"),
         (("b 12",), "line 1: 'b 12' cannot be parsed"),
         (("a.mp4 0", "a.mp4 0"), "line 2: a.mp4 is already listed on line 1"),
-        (("../a.mp4 0",), "line 1: ../a.mp4 is outside of the data set"),
-        (("/etc/a.mp4 0",), "line 1: /etc/a.mp4 is outside of the data set"),
+        (("../a.mp4 0",), "line 1: ../a.mp4 is outside the data set"),
+        (("/etc/a.mp4 0",), "line 1: /etc/a.mp4 is outside the data set"),
         (("no.mp4 0",), "none of the listed videos is on disk"),
         (("", " "), "no video is listed"),
         (("a.mp4 3",), "line 1: class 3, where the label map has 2 lines"),
@@ -122,4 +122,4 @@ def test_link_that_leads_outside(tmp_path: Path) -> None:
     root = make(tmp_path / "set", ("a.mp4",))
     (root / "out").symlink_to(tmp_path / "far", target_is_directory=True)
     text = message(write(root / "train.txt", "a.mp4 0", "out/b.mp4 1"))
-    assert "line 2: out/b.mp4 is a link to outside of the list's folder" in text
+    assert "line 2: out/b.mp4 is a link that leads out of the list's folder" in text

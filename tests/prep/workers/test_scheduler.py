@@ -268,7 +268,9 @@ class TestRefusals:
     ) -> None:
         mine = tuple(a or b for a, b in zip(ours, versions(), strict=True))
         monkeypatch.setattr(scheduler, "versions", lambda: mine)
-        with pytest.raises(InputError, match=f"scheduler has {what} .*, but this command (99|2.7)"):
+        with pytest.raises(
+            InputError, match=f"scheduler has {what} .*, but this command has (99|2.7)"
+        ):
             prep_frames(str(videos), store="s.zarr", scheduler=address)
         close_decoder()
 
@@ -298,7 +300,7 @@ def test_a_worker_that_joins_later_looks_around_too(
         with pytest.raises(WorkError, match=rf"does not see .*{name}: "):
             run_job(len, [1, 2], replace(required, folders=(tmp_path, tmp_path / name)))
     for command in (("99", versions()[1]), (versions()[0], "2.7")):
-        with pytest.raises(WorkError, match=r"has .*, but this command (99|2\.7): install"):
+        with pytest.raises(WorkError, match=r"has .*, but this command has (99|2\.7): install"):
             run_job(len, [1, 2], replace(required, versions=command))
     assert run_job(len, [1, 2], required) == (2, 0)
 
