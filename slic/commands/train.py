@@ -19,130 +19,146 @@ OPTIMISATION = panel_title("Optimisation")
 SPEED = "Speed and memory (not part of the settings)"
 
 
+Store = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="STORE",
+        help="Clip store to train on.",
+        show_default="the only one in this folder",
+        autocompletion=complete_store,
+    ),
+]
+Preset = Annotated[
+    str | None,
+    option(
+        "--preset",
+        f"Settings to start from: {', '.join(PRESETS)}.",
+        "ucf101-16f on a GPU, cpu-small on a CPU",
+        autocompletion=complete_preset,
+    ),
+]
+Config = Annotated[
+    str | None,
+    option("--config", "TOML file of settings that override the preset's.", metavar="FILE"),
+]
+Changes = Annotated[
+    list[str] | None,
+    option(
+        "--set",
+        "Change any setting, including those without an option; may be repeated."
+        " docs/settings.md lists them all.",
+        metavar="NAME=VALUE",
+    ),
+]
+RunName = Annotated[
+    str | None,
+    option(
+        "--run",
+        "Name of the run in runs/ to start or resume.",
+        "store, encoder and a number",
+        metavar="NAME",
+    ),
+]
+New = Annotated[bool, option("--new", "Start a new run even if one with the same settings exists.")]
+KeepCheckpoints = Annotated[
+    bool,
+    option("--keep-checkpoints", "Also keep the checkpoint of each clustering."),
+]
+Cluster = Annotated[
+    str | None,
+    option(
+        "--cluster",
+        "Source of the pseudo-labels: finch, kmeans:N (N clusters), none (every video is"
+        " its own cluster), or labels (the true ones).",
+        metavar="SOURCE",
+        rich_help_panel=METHOD,
+    ),
+]
+Supervised = Annotated[
+    bool,
+    option(
+        "--supervised",
+        "Same as --cluster labels: the paper's upper bound.",
+        rich_help_panel=METHOD,
+    ),
+]
+NoCluster = Annotated[
+    bool,
+    option("--no-cluster", "Same as --cluster none.", rich_help_panel=METHOD),
+]
+Init = Annotated[
+    str | None,
+    option(
+        "--init",
+        "Start from the weights in this file instead of random ones.",
+        metavar="FILE",
+        rich_help_panel=NETWORK,
+    ),
+]
+BatchSize = Annotated[
+    str | None,
+    option(
+        "--batch-size",
+        "Samples per optimiser step; auto takes the largest batch that fits the GPU.",
+        metavar="N|auto",
+        rich_help_panel=OPTIMISATION,
+    ),
+]
+Profile = Annotated[
+    bool,
+    option(
+        "--profile",
+        "Report how long each phase of a training step takes.",
+        rich_help_panel=SPEED,
+    ),
+]
+Compile = Annotated[
+    bool,
+    option(
+        "--compile",
+        "Compile the network: training starts later, but steps are faster on a GPU.",
+        rich_help_panel=SPEED,
+    ),
+]
+Recompute = Annotated[
+    bool,
+    option(
+        "--recompute",
+        "Recompute activations in the backward pass: less memory, slower steps.",
+        rich_help_panel=SPEED,
+    ),
+]
+AugmentOn = Annotated[
+    Literal["auto", "cpu", "gpu"],
+    option(
+        "--augment-on",
+        "Where to augment clips; auto is the training device.",
+        rich_help_panel=SPEED,
+    ),
+]
+
+
 @with_setting_options(SlicSettings)
 def train_command(
-    store: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="STORE",
-            help="Clip store to train on.",
-            show_default="the only one in this folder",
-            autocompletion=complete_store,
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        option(
-            "--preset",
-            f"Settings to start from: {', '.join(PRESETS)}.",
-            "ucf101-16f on a GPU, cpu-small on a CPU",
-            autocompletion=complete_preset,
-        ),
-    ] = None,
-    config: Annotated[
-        str | None,
-        option("--config", "TOML file of settings that override the preset's.", metavar="FILE"),
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        option(
-            "--set",
-            "Change any setting, including those without an option; may be repeated."
-            " docs/settings.md lists them all.",
-            metavar="NAME=VALUE",
-        ),
-    ] = None,
-    run: Annotated[
-        str | None,
-        option(
-            "--run",
-            "Name of the run in runs/ to start or resume.",
-            "store, encoder and a number",
-            metavar="NAME",
-        ),
-    ] = None,
-    new: Annotated[
-        bool, option("--new", "Start a new run even if one with the same settings exists.")
-    ] = False,
-    keep_checkpoints: Annotated[
-        bool,
-        option("--keep-checkpoints", "Also keep the checkpoint of each clustering."),
-    ] = False,
+    store: Store = None,
+    preset: Preset = None,
+    config: Config = None,
+    changes: Changes = None,
+    run: RunName = None,
+    new: New = False,
+    keep_checkpoints: KeepCheckpoints = False,
     device: Device = "auto",
     workers: Readers = None,
     as_json: Json = False,
-    cluster: Annotated[
-        str | None,
-        option(
-            "--cluster",
-            "Source of the pseudo-labels: finch, kmeans:N (N clusters), none (every video is"
-            " its own cluster), or labels (the true ones).",
-            metavar="SOURCE",
-            rich_help_panel=METHOD,
-        ),
-    ] = None,
-    supervised: Annotated[
-        bool,
-        option(
-            "--supervised",
-            "Same as --cluster labels: the paper's upper bound.",
-            rich_help_panel=METHOD,
-        ),
-    ] = False,
-    no_cluster: Annotated[
-        bool,
-        option("--no-cluster", "Same as --cluster none.", rich_help_panel=METHOD),
-    ] = False,
-    init: Annotated[
-        str | None,
-        option(
-            "--init",
-            "Start from the weights in this file instead of random ones.",
-            metavar="FILE",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        str | None,
-        option(
-            "--batch-size",
-            "Samples per optimiser step; auto takes the largest batch that fits the GPU.",
-            metavar="N|auto",
-            rich_help_panel=OPTIMISATION,
-        ),
-    ] = None,
-    profile: Annotated[
-        bool,
-        option(
-            "--profile",
-            "Report how long each phase of a training step takes.",
-            rich_help_panel=SPEED,
-        ),
-    ] = False,
-    compile: Annotated[
-        bool,
-        option(
-            "--compile",
-            "Compile the network: training starts later, but steps are faster on a GPU.",
-            rich_help_panel=SPEED,
-        ),
-    ] = False,
-    recompute: Annotated[
-        bool,
-        option(
-            "--recompute",
-            "Recompute activations in the backward pass: less memory, slower steps.",
-            rich_help_panel=SPEED,
-        ),
-    ] = False,
-    augment_on: Annotated[
-        Literal["auto", "cpu", "gpu"],
-        option(
-            "--augment-on",
-            "Where to augment clips; auto is the training device.",
-            rich_help_panel=SPEED,
-        ),
-    ] = "auto",
+    cluster: Cluster = None,
+    supervised: Supervised = False,
+    no_cluster: NoCluster = False,
+    init: Init = None,
+    batch_size: BatchSize = None,
+    profile: Profile = False,
+    compile: Compile = False,
+    recompute: Recompute = False,
+    augment_on: AugmentOn = "auto",
     **settings: Any,
 ) -> None:
     """Pretrain a network on a clip store, or resume an interrupted training.

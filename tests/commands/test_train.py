@@ -62,7 +62,7 @@ WRONG = {
     "an unknown precision": ("--precision fp8", "fp8"),
     "all pairs of InfoNCE": ("--all-pairs", "triplet"),
     "compiled and recomputed": ("--compile --recompute", "--recompute"),
-    "clips too small for the encoder": ("--encoder s3d", "s3d takes clips of"),
+    "clips too small for the encoder": ("--encoder s3d", "s3d needs clips of"),
     "no such weights": ("--init nothing.pt", "nothing.pt"),
 }
 
