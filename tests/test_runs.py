@@ -150,7 +150,7 @@ def test_a_run_is_found_by_name_or_path(here):
     for name in ("mine", "runs/mine", str(here / "runs" / "mine")):
         assert find_run(name).settings == run.settings
     for name in ("other", "runs/other", "."):
-        with pytest.raises(CheckpointError, match="no run"):
+        with pytest.raises(CheckpointError, match="not a run"):
             find_run(name)
 
 
@@ -177,7 +177,7 @@ def test_records_come_by_kind_and_a_torn_last_line_is_left_out():
         assert [record["n"] for record in run.records("epoch")] == [1, 2]
     for damaged in ("{]\n", "3\n", "{}\n"):
         run.metrics.write_text(damaged + text)
-        with pytest.raises(CheckpointError, match="no record"):
+        with pytest.raises(CheckpointError, match="not a record"):
             run.records("epoch")
 
 

@@ -41,8 +41,9 @@ def not_finite(
     with atomic_write(path) as file:
         file.write(json.dumps(content, indent=1).encode())
     videos = name_some(sample.clips[0].video for sample in batch)
+    verb = "are" if what == "weights" else "is"
     return WorkError(
-        f"{run.path}: the {what} is not finite at step {step} in epoch {epoch}, with clips of"
+        f"{run.path}: the {what} {verb} not finite at step {step} in epoch {epoch}, with clips of"
         f" {videos} (complete list in {path}). The last checkpoint is not affected; start a run"
         " with a smaller --lr, or with --precision fp32 on a GPU"
     )

@@ -51,7 +51,7 @@ class Loop:
                 saver.save_between(task.begin_epoch(progress.epoch))
                 self._epoch(advance)
             saver.save_between(task.finish(progress.epoch))
-            saver.save(("done", {"epoch": progress.epoch}))
+            saver.save_done()
 
     def _epoch(self, advance: Advance) -> None:
         task, progress, begin = self.task, self.progress, time.monotonic()

@@ -78,6 +78,14 @@ class Saver:
         if self.keep:
             self.save(name=f"epoch{self.progress.epoch:05d}")
 
+    def save_done(self) -> None:
+        """Save the end of the training; a run that is trained to its end stays as it is."""
+        self.ranks.on_first(self._write_done)
+
+    def _write_done(self) -> None:
+        if self.run is None or not self.run.records("done"):
+            self._write(("done", {"epoch": self.progress.epoch}), self.path.name)
+
     def save_within(self, epoch: Epoch) -> None:
         """Save a checkpoint in the middle of an epoch."""
         self.check(epoch)

@@ -167,7 +167,8 @@ class Finetuning(Task):
         self, what: str, batch: Sequence[Any], *, epoch: int, step: int, rate: float
     ) -> WorkError:
         """Make the error for a loss or weights that are not finite."""
-        return WorkError(f"the {what} is not finite in epoch {epoch + 1}: give a smaller --lr")
+        verb = "are" if what == "weights" else "is"
+        return WorkError(f"the {what} {verb} not finite in epoch {epoch + 1}: give a smaller --lr")
 
     @property
     def recorded_settings(self) -> dict[str, Any]:

@@ -81,4 +81,4 @@ def test_clips_larger_than_stored_are_said(here: None, slic) -> None:
     words = ["--frames", "2", "--size", "56", "--epochs", "1", "--batch-size", "9"]
     code, _, err = slic("train", *words, "--workers", "0", "--no-flow")
     assert code == 0
-    assert "18 of 18 videos are stored at a short side below 56 pixels (the least is 48)" in err
+    assert "18 of 18 videos are stored with a short side below 56 pixels (the least is 48)" in err

@@ -80,7 +80,7 @@ def test_checkpoint_of_another_encoder(work: Path) -> None:
     run = find_run(None)
     content = torch.load(run.checkpoint, weights_only=True)
     torch.save({**content, "encoder": "r3d18"}, run.checkpoint)
-    with pytest.raises(CheckpointError, match="of encoder 'r3d18', but the run's is small"):
+    with pytest.raises(CheckpointError, match="'r3d18', but the run's is small"):
         cached_embeddings(
             run,
             store=None,

@@ -61,7 +61,7 @@ def test_a_loss_that_is_not_finite_names_step_and_clips(
     poisoned(monkeypatch, step=step, with_loss=True)
     with (
         training(run, compute=ComputeOptions(CPU), say=str) as (trained, loop),
-        pytest.raises(WorkError, match=rf"loss of step {step}, in epoch {epoch}") as error,
+        pytest.raises(WorkError, match=rf"at step {step} in epoch {epoch}") as error,
     ):
         loop()
     about = json.loads((run.path / FAILED_STEP).read_text())
@@ -96,7 +96,7 @@ def test_weights_that_are_not_finite_are_never_saved(
         monkeypatch.setattr(saving, "CHECKPOINT_EVERY_S", -1.0)
     run = new_run(tmp_path / "run", drawn_store, SETTINGS)
     poisoned(monkeypatch, step=3, with_loss=False)
-    with pytest.raises(WorkError, match="weights of step 3, in epoch 0"):
+    with pytest.raises(WorkError, match="weights are not finite at step 3 in epoch 0"):
         train(run)
     content = load_checkpoint(run.checkpoint)
     assert content["progress"]["total_steps"] == (2 if every_step else 0)

@@ -69,5 +69,7 @@ def test_training_says_where_its_time_went(work: Path) -> None:
     assert tuple(lines) == (*PHASES, CLUSTERING)
     assert all(float(words[0]) >= 0 for words in lines.values())
     assert float(lines["backward"][0]) + float(lines[CLUSTERING][0]) > 0
-    assert all(words[-3:] == ["ms", "a", "step"] for name, words in lines.items() if name in PHASES)
+    assert all(
+        words[-3:] == ["ms", "per", "step"] for name, words in lines.items() if name in PHASES
+    )
     assert max(map(len, said[begin:])) <= 80

@@ -371,7 +371,7 @@ def test_a_damaged_video_is_one_line(slic, work: Path, drawn_store: Path, part: 
 
 def test_unusable_runs_are_named(work: Path) -> None:
     options = {**QUICK, "batch_size": 1}
-    refused({"options": options}, InputError, "--batch-size 1: leaves a clip alone")
+    refused({"options": options}, InputError, "--batch-size 1: leaves a batch of one clip")
     find_run(None).checkpoint.write_bytes(b"no weights")
     refused({}, CheckpointError, "latest: not a checkpoint")
 

@@ -51,7 +51,7 @@ def test_answers_from_the_cache_without_the_store(work: Path) -> None:
     after = retrieve(find_run(None), workers=0, say=said.append)
     assert after["recall"] == before["recall"]
     assert len(said) == 1
-    assert "not there" in said[0]
+    assert "is missing" in said[0]
 
 
 def test_a_cache_is_not_computed_twice(work: Path) -> None:

@@ -54,7 +54,7 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
 
         monkeypatch.setattr(ivf, name, spied)
 
-    spy("_probes")
+    spy("_required_probes")
     spy("_recall")
     return taken
 
@@ -64,7 +64,7 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
 def test_the_recall_is_that_of_a_naive_recount(samples, count, k, noise):
     rows = units(count, noise=noise)
     lists = build_ivf_index(rows, k=k)
-    chose, judged = (lists.order[samples[name]] for name in ("_probes", "_recall"))
+    chose, judged = (lists.order[samples[name]] for name in ("_required_probes", "_recall"))
     assert sorted(lists.order.tolist()) == list(range(count))
     np.testing.assert_array_equal(lists.rows, rows[lists.order])
     # Fewer than are drawn, so that each row is in one sample or the other.
@@ -134,7 +134,7 @@ def test_first_neighbours_by_lists_are_said_and_as_many_right_as_said(monkeypatc
     [line] = said
     assert "900 rows" in line
     assert "120 lists" in line
-    told = re.search(r"([\d.]+) % of the nearest of a sample of 450 ", line)
+    told = re.search(r"([\d.]+) % of the nearest .* sample of 450", line)
     assert told is not None
     assert (found == first_neighbours(rows)).mean() == pytest.approx(float(told[1]) / 100, abs=0.02)
     assert (found != np.arange(900)).all()

@@ -164,7 +164,7 @@ def test_indexes_without_a_cache_and_of_the_first_version_are_faults(cache):
     old.write_bytes(b"IxFI")
     assert index_paths(cache.path) == [path, old]
     assert stray_indexes(cache.path.parent) == []
-    assert "older" in str(index_fault(old))
+    assert "earlier version" in str(index_fault(old))
     cache.path.unlink()
     assert stray_indexes(cache.path.parent) == [old, path]
     assert index_fault(path)

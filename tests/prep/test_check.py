@@ -301,7 +301,7 @@ def test_lines_of_pixels_are_left_out(
     out, err = capsys.readouterr()
     figures = json.loads(out)
     assert (figures["pairs"], figures["of_pairs"], figures["left_out"]) == (4, 4, 1)
-    assert "left out: 1 video " in err
+    assert "skipped: 1 video " in err
     only = make(tmp_path / "only.zarr", {"line": content["line"], "one.avi": videos["one.avi"]})
     with pytest.raises(StoreError, match="has no pair of frames"):
         check_flow(str(only), pairs=3)

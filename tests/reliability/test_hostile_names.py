@@ -177,7 +177,7 @@ def test_lists_cannot_name_pipes_and_devices(tmp_path: Path) -> None:
     for name in ("x_train_list.txt", "x.csv"):
         lines = (tmp_path / name).read_text().replace("pipe", "zero")
         (tmp_path / name).write_text(lines)
-        with pytest.raises(DatasetError, match="outside"):
+        with pytest.raises(DatasetError, match="leads out"):
             read_dataset(tmp_path / name)
 
 
