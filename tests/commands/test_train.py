@@ -8,20 +8,35 @@ from slic.runs import open_run
 
 SMALL = ["--frames", "2", "--size", "8", "--epochs", "1", "--batch-size", "9", "--workers", "0"]
 OPTIONS = {
-    "--supervised": {"cluster": "labels"},
-    "--no-cluster": {"cluster": "none"},
-    "--cluster finch": {"cluster": "finch"},
-    "--cluster kmeans:4 --warmup-epochs 0": {"cluster": "kmeans", "kmeans_clusters": 4},
-    "--partition 1 --warmup-epochs 0": {"partition": 1},
-    "--no-flow": {"flow_probability": 0.0},
-    "--no-temporal-loss": {"temporal_weight": 0.0},
-    "--objective triplet --all-pairs": {"objective": "triplet", "pairs": "all"},
-    "--schedule step --set drop_every=3": {"schedule": "step", "drop_every": 3},
-    "--lr 0.5 --lr-warmup-epochs 1": {"lr": 0.5, "lr_warmup_epochs": 1},
-    "--set hue=0.25 --set optimiser=sgd --set seed=4": {"hue": 0.25, "seed": 4},
-    "--set seed=4 --seed 5": {"seed": 5},
-    "--preset demo": {"encoder": "small", "batch_size": 9},
-    "--recompute": {"precision": "auto"},
+    "--supervised --objective triplet --all-pairs --no-temporal-loss": {
+        "cluster": "labels",
+        "objective": "triplet",
+        "pairs": "all",
+        "temporal_weight": 0.0,
+    },
+    "--no-cluster --no-flow --schedule step --set drop_every=3": {
+        "cluster": "none",
+        "flow_probability": 0.0,
+        "schedule": "step",
+        "drop_every": 3,
+    },
+    "--cluster finch --partition 1 --warmup-epochs 0 --recompute": {
+        "cluster": "finch",
+        "partition": 1,
+        "warmup_epochs": 0,
+    },
+    "--cluster kmeans:4 --preset demo --lr 0.5 --lr-warmup-epochs 1": {
+        "cluster": "kmeans",
+        "kmeans_clusters": 4,
+        "lr": 0.5,
+        "lr_warmup_epochs": 1,
+        "encoder": "small",
+    },
+    "--set hue=0.25 --set optimiser=sgd --set seed=4 --seed 5": {
+        "hue": 0.25,
+        "optimiser": "sgd",
+        "seed": 5,
+    },
 }
 
 

@@ -80,6 +80,7 @@ def test_recomputing_keeps_fewer_activations(encoder: Encoder) -> None:
     assert saved_bytes(encoder, recompute=True) < saved_bytes(encoder, recompute=False) / 2
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_near_the_eager_one(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_compiled_step_is_near_the_eager_one(
         torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_the_compiler_makes_is_near_the_eager_forward(encoder: Encoder) -> None:
     with torch.no_grad():
         compiled = make_forward(copy.deepcopy(encoder), ComputeOptions(CPU, compile=True), "fp32")

@@ -214,6 +214,7 @@ def waited(condition: Callable[[], bool]) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_killed_process_continues_and_leaves_no_child(drawn_store, tmp_path):
     """SIGKILL while a worker reads, then on without one; the config is that of a finished run."""
     settings = replace(INFONCE, epochs=5, cluster_every=3)

@@ -75,6 +75,7 @@ def test_an_imported_run_is_not_the_newest(slic, work: Path, torchvisions: Path)
     assert find_run(None).path == before
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_weights(slic, here: Path, torchvisions: Path) -> None:
     words = ["train", *CLIP, "--encoder", "r3d18-tv", "--init", str(torchvisions), "--lr", "1e-9"]
     assert slic(*words)[0] == 0

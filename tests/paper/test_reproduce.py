@@ -96,6 +96,7 @@ def test_classification_is_made_too(drawn_here: Path, monkeypatch: pytest.Monkey
     assert len(list(RUNS.glob("reproduce-*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_stops_no_other(drawn_here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = module.train
 
@@ -126,6 +127,7 @@ def test_the_papers_scale_names_what_it_needs(drawn_here: Path) -> None:
         find_stores({"HMDB51": "none.zarr"})
 
 
+@pytest.mark.slow
 def test_the_papers_scale_measures_on_both_data_sets(drawn_here: Path) -> None:
     stores = {"UCF101": "ucf101.zarr", "HMDB51": "ucf101.zarr"}
     result = made("ablation", drawn_here, scale="paper", stores=stores)

@@ -240,8 +240,8 @@ if __name__ == "__main__":
     [
         ("fork", "frames", 400),  # from 363 pixels on OpenCV resizes in several threads
         ("fork", "flow", 16),
-        ("spawn", "flow", 400),
-        ("forkserver", "frames", 33),
+        pytest.param("spawn", "flow", 400, marks=pytest.mark.slow),
+        pytest.param("forkserver", "frames", 33, marks=pytest.mark.slow),
     ],
 )
 def test_workers_hear_of_epochs(drawn_store, tmp_path, method, view, size):

@@ -174,6 +174,7 @@ def test_zero_vectors_give_finite_values_and_no_gradient_of_their_own(loss, scal
     assert all(view.grad[1:].any() for view in views)
 
 
+@pytest.mark.slow
 @each_loss
 def test_losses_compile_without_a_graph_break(loss):
     views = gaussians(10)
