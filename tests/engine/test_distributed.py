@@ -207,7 +207,7 @@ def test_a_run_is_stopped_loses_a_process_and_is_finished_by_one(
         assert waited(lambda: gone(ranks))
     run = open_run(tmp_path / "runs" / "story")
     assert (launcher.returncode == 0, out) == (False, "")
-    assert "slic: stopped; the same command goes on from there" in err
+    assert "slic: stopped" in err
     assert err.count("25 epochs") == 1
     stopped_at = load_checkpoint(run.checkpoint)["progress"]["total_steps"]
     assert stopped_at >= 4
