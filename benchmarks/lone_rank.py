@@ -28,7 +28,7 @@ class Heard(Ranks):
     """A single process that takes the code paths of several."""
 
     @property
-    def alone(self) -> bool:
+    def is_single(self) -> bool:
         return False
 
 
@@ -86,7 +86,7 @@ def compare(device: torch.device) -> Iterator[Row]:
     ranks.average([told])
     assert ranks.any(True, False) == (True, False)
     assert ranks.on_first(lambda: "made") == "made"
-    whole = ranks.whole((alone[0],), len(alone[0]))[0]
+    whole = ranks.gather_rows((alone[0],), len(alone[0]))[0]
     yield {
         "side": "exchange between processes",
         "embedding": float((whole - alone[0]).norm()),
