@@ -1,4 +1,4 @@
-"""What a setting is, and the settings that all methods share."""
+"""Declare settings: the fields, and those that all methods share."""
 
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args

@@ -33,7 +33,7 @@ class Windows:
 
     Attributes:
         length: of a window, in seconds, a multiple of a millisecond.
-        stride: from the beginning of a window to that of the next, likewise.
+        stride: time from the start of one window to the start of the next, in seconds.
     """
 
     length: float

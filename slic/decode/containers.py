@@ -164,7 +164,7 @@ def upright(picture: Picture, matrix: bytes | None) -> Picture:
 
 @dataclass
 class _Tally:
-    """What the packets of a container contain, to compare with its header.
+    """Contents of a container's packets, to compare with its header.
 
     Attributes:
         container, stream: opened by PyAV.

@@ -38,7 +38,7 @@ LONGEST_HEADER = 1 << 16
 
 @dataclass
 class Decoding:
-    """What is known about a video: `remark` after its last block, the rest after the first.
+    """Facts about a video: `remark` is set after its last block, the others after the first.
 
     Attributes:
         fps: frames per second; 0 if the file does not record it.

@@ -11,7 +11,7 @@ LOOK_EVERY = 32  # steps between two looks at a GPU's losses, each of which wait
 
 
 class Epoch:
-    """What is known of an epoch between its first step and its line in the log.
+    """State of an epoch, from its first step until it is logged.
 
     Args:
         number: number of the epoch, from 0.

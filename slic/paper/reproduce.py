@@ -43,7 +43,7 @@ STORES = {"UCF101": "ucf101.zarr", "HMDB51": "hmdb51.zarr", "K400": "kinetics400
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained and measured for one row of a table and one seed.
+    """Training and evaluation for one row of a table and one seed.
 
     Attributes:
         row: Number of the row in the table.

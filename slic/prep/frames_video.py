@@ -228,7 +228,7 @@ def _write(
 
 @dataclass(frozen=True)
 class Preview:
-    """What the first frames of a video say about all of it; all 0 if none can be decoded.
+    """Estimates for a video from its first frames; all 0 if none can be decoded.
 
     Attributes:
         decoded: number of frames decoded for the preview.

@@ -1,4 +1,4 @@
-"""What frames and flow have in common: the store, its parameters, the videos to do, the result."""
+"""Prepare a store for frames or flow: its parameters, the videos to process, the result."""
 
 import hashlib
 import time

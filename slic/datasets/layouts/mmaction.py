@@ -47,7 +47,7 @@ def read_mmaction(file: Path) -> Dataset:
     """Read a list and those that belong to it: the listed videos that are on disk.
 
     Paths are relative to the folder of the lists, to `videos`, `videos_train`, `rawframes` or
-    `rawframes_train` in it (likewise for val and test), or to the same in its parent folder. Class
+    `rawframes_train` in it (or `_val`, `_test`), or to the same in its parent folder. Class
     names are the lines of `label_map*.txt` in the folder of the lists, otherwise the numbers.
 
     Raises:
